@@ -1,0 +1,53 @@
+"""driftline: which device drifted, since when, and why, for ML models at the edge.
+
+Importing this package imports nothing else; each name below is loaded when it is first used, so that a device
+needs no more than it runs.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from driftline.assay.score import Score, score
+    from driftline.edge.observe import observe
+    from driftline.framework import Framework
+    from driftline.sdk.client import Client
+    from driftline.sdk.deployment import DeploymentConfigBuilder
+    from driftline.sdk.detector import Detector
+
+__all__ = ["Client", "DeploymentConfigBuilder", "Detector", "Framework", "Score", "observe", "score"]
+
+# Where each public name lives, and which extra it needs.
+_HOMES = {
+    "Client": ("driftline.sdk.client", "sdk"),
+    "DeploymentConfigBuilder": ("driftline.sdk.deployment", "sdk"),
+    "Detector": ("driftline.sdk.detector", "sdk"),
+    "Framework": ("driftline.framework", ""),
+    "Score": ("driftline.assay.score", "sdk"),
+    "observe": ("driftline.edge.observe", ""),
+    "score": ("driftline.assay.score", "sdk"),
+}
+
+try:
+    __version__ = version("driftline")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'driftline' has no attribute {name!r}")
+    module, extra = _HOMES[name]
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if extra and not (error.name or "").startswith("driftline"):
+            from driftline.errors import MissingExtraError
+
+            raise MissingExtraError(f"driftline.{name}", extra) from error
+        raise
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

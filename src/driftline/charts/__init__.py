@@ -1,0 +1,1 @@
+"""Data to SVG; pages, notebooks and reports draw with the same pure functions."""

@@ -1,0 +1,112 @@
+"""The command line: `driftline demo | up | edge | login`.
+
+Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
+only when it runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from driftline import __version__
+from driftline.errors import DriftlineError, MissingExtraError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors are one sentence on standard error and exit code 1, wrong usage 2."""
+    options = parser().parse_args(arguments)
+    module, extra = options.runs
+    try:
+        return int(import_module(module).run(options))
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        if extra and not (error.name or "").startswith("driftline"):
+            print(f"driftline: {MissingExtraError(f'driftline {options.command}', extra)}", file=sys.stderr)
+            return 1
+        raise
+    except DriftlineError as error:
+        print(f"driftline: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(prog="driftline", description="Which device drifted, since when, and why.")
+    top.add_argument("--version", action="version", version=f"driftline {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _demo(commands.add_parser("demo", help="see it work: a hub, three cameras, one of which loses focus"))
+    _up(commands.add_parser("up", help="run the hub on this machine"))
+    _edge(commands.add_parser("edge", help="run a device"))
+    _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
+    return top
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.demo.command", "all"))
+    command.add_argument(
+        "--report", type=Path, default=Path("driftline-report"), metavar="DIR", help="where the report goes"
+    )
+    command.add_argument("--exit", action="store_true", help="stop when the report is written")
+    fault = command.add_mutually_exclusive_group()
+    fault.add_argument("--no-fault", action="store_true", help="no camera loses focus: nobody should be named")
+    fault.add_argument(
+        "--fault-device", type=int, default=3, metavar="N", help="the camera that loses focus, 1 to 3 (default 3)"
+    )
+    command.add_argument("--camera", type=Path, metavar="FILE", help="a real clip instead of the rendered shelf")
+    command.add_argument(
+        "--model", type=Path, metavar="FILE", help="an ONNX detector with outputs boxes, classes, confidences"
+    )
+    command.add_argument(
+        "--detector-config", type=Path, metavar="FILE", help="JSON: how the detector wants its picture"
+    )
+    command.add_argument("--home", type=Path, metavar="DIR", help="keep hub and devices here (default: a new folder)")
+
+
+def _up(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.hub.command", "hub"))
+    command.add_argument("--home", type=Path, default=Path("~/.driftline/hub"), metavar="DIR", help="the hub's folder")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on; not loopback means TLS")
+    command.add_argument("--port", type=int, default=8710, help="port to listen on, 0 takes a free one (default 8710)")
+    command.add_argument("--auth", action="store_true", help="accounts and roles (not yet)")
+
+
+def _edge(command: argparse.ArgumentParser) -> None:
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    home = argparse.ArgumentParser(add_help=False)
+    home.add_argument("--home", type=Path, default=Path("~/.driftline/edge"), metavar="DIR", help="the device's folder")
+
+    join = actions.add_parser("join", parents=[home], help="make this machine a device of a hub")
+    join.set_defaults(runs=("driftline.edge.join", ""))
+    join.add_argument("token", help="the join token, as pipeline.add_edge(…).token gives it")
+
+    run = actions.add_parser("run", parents=[home], help="run the pipelines the hub wants, until stopped")
+    run.set_defaults(runs=("driftline.edge.agent", ""))
+    run.add_argument(
+        "--serve", default="127.0.0.1:8080", metavar="HOST:PORT", help="where inferences are answered; port 0 is any"
+    )
+    run.add_argument(
+        "--camera",
+        metavar="SOURCE",
+        help="a video file, a folder of images, a camera's index, an RTSP or HTTP address, or python:module:factory",
+    )
+    run.add_argument("--rate", type=float, metavar="FPS", help="frames a second (default: the source's own)")
+    run.add_argument("--loop", action="store_true", help="start a file again when it ends")
+    run.add_argument("--pipeline", metavar="NAME", help="the pipeline that sees the camera (default: the only one)")
+    run.add_argument("--start", metavar="ISO", help="the time of the first frame of a file (default: now)")
+    run.add_argument("--sync-interval", type=float, metavar="S", help="seconds between syncs (default: the hub's wish)")
+
+    status = actions.add_parser("status", parents=[home], help="say how this device is")
+    status.set_defaults(runs=("driftline.edge.status", ""))
+
+
+def _login(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.login", "sdk"))
+    command.add_argument("url", help="the hub's address, such as http://127.0.0.1:8710")
+    command.add_argument("--fingerprint", help="the hub certificate's SHA-256, for an https address")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""`driftline demo`: a hub, three cameras on three devices, and one lens that loses focus."""
+
+import argparse
+import json
+import os
+import signal
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+
+from driftline import clock as clocks
+from driftline.clock import FastClock
+from driftline.demo import pace, report
+from driftline.demo.processes import Processes
+from driftline.demo.story import Scene, Story, scene_of
+from driftline.errors import InvalidInputError
+from driftline.pipeline.definition import make_definition
+from driftline.sdk.schema import documents_of
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demo; 0 when its report is written."""
+    # Before anything else imports onnxruntime: a device opens no socket but to its hub.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    fault = _fault(options)
+    scene = scene_of(options.camera, options.model, _detector_config(options.detector_config))
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:5.0f} s] {text}", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="driftline-demo-") as temporary:
+        home = Path(options.home).expanduser() if options.home else Path(temporary)
+        clock = _clock(scene, home, say)
+        with Processes(home, str(clock)) as processes:
+            signal.signal(signal.SIGTERM, _interrupt)
+            story = Story(processes, clock, scene, say)
+            say(f"hub and dashboard at {story.url}")
+            findings = story.tell(fault)
+            report.write(options.report, findings, story.url)
+            print(f"\n{report.table(findings.analyses)}\n")
+            for one in report.finding(findings.analyses) or [{"text": "No camera has drifted."}]:
+                print(one["text"])
+            print(f"\nreport: {options.report / 'report.html'}   dashboard: {story.url}", flush=True)
+            if not options.exit:
+                _stay(story)
+    return 0
+
+
+def _fault(options: argparse.Namespace) -> int | None:
+    if options.no_fault:
+        return None
+    if not 1 <= options.fault_device <= pace.DEVICES:
+        raise InvalidInputError(f"--fault-device is 1 to {pace.DEVICES}, not {options.fault_device}")
+    return int(options.fault_device)
+
+
+def _detector_config(file: Path | None) -> dict[str, Any] | None:
+    if file is None:
+        return None
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"--detector-config {file} cannot be read as JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInputError(f'--detector-config {file} is not a JSON object such as {{"colour": "RGB"}}')
+    return cast("dict[str, Any]", document)
+
+
+def _clock(scene: Scene, home: Path, say: Any) -> FastClock:
+    """Start fast time a day ago, at the speed at which this machine can look at every frame."""
+    home.mkdir(parents=True, exist_ok=True)
+    step = {
+        "model": "probe",
+        "name": "probe",
+        "framework": "onnx",
+        "digest": "",
+        "input_schema": documents_of(pa.schema([("image", pa.list_(pa.list_(pa.list_(pa.uint8(), 3))))])),
+        "output_schema": [],
+        "detector": scene.detector.document,
+    }
+    definition = make_definition("probe", [step])
+    frame_s = pace.seconds_a_frame(scene.frames(), definition, {"probe": scene.model}, home / "probe")
+    factor = round(pace.factor(frame_s, scene.rate_fps), 1)
+    start = (datetime.now(UTC) - timedelta(days=1)).replace(minute=0, second=0, microsecond=0)
+    say(f"one frame takes {frame_s * 1000:.1f} ms of this machine: time runs {factor:g}×, from {start.isoformat()} on")
+    return FastClock(clocks.to_ns(start), factor, time.time_ns() // 1000 * 1000)
+
+
+def _stay(story: Story) -> None:
+    print("the devices go on; Ctrl-C stops everything", flush=True)
+    try:
+        while True:
+            story.check()
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print("\nstopping", flush=True)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""The device: agent, worker, recorder, sources, serving."""

@@ -1,0 +1,1 @@
+"""The one place: API, ingest, store, scorer, incidents, dashboard."""

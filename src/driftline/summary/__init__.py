@@ -1,0 +1,1 @@
+"""A field's mergeable summary: counts on a grid, and moments."""

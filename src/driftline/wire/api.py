@@ -1,0 +1,394 @@
+"""What people's programs and the hub say to each other over HTTP, as msgspec structs: JSON under `/api/v1`.
+
+Times are nanoseconds since 1970 UTC in fields ending in `_ns`; durations end in `_s`. A list answers with
+`{"items": […]}`, a failure with `{"error": {"code", "message"}}`, whose code names a class of `driftline.errors`.
+"""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from driftline.errors import InvalidInputError, by_code
+
+T = TypeVar("T")
+
+PREFIX = "/api/v1"
+ARROW = "application/vnd.apache.arrow.stream"
+
+Status = Literal["Ok", "Warning", "Alert", "NoData", "TooFew", "Late"]
+Source = Literal["rows", "counts"]
+Metric = Literal["psi", "sumdiff", "maxdiff"]
+BinMode = Literal["quantile", "equal", "provided"]
+Aggregation = Literal["density", "cumulative"]
+Compat = Literal["v1", "v2"]
+ModelStatus = Literal["pending", "loading", "ready", "error"]
+
+
+class Struct(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_unknown_fields=False):
+    """A message; unknown fields of a newer peer are passed over."""
+
+
+class Failure(Struct):
+    """Why a request was refused."""
+
+    code: str
+    message: str
+
+
+class ErrorReply(Struct):
+    """The one error envelope."""
+
+    error: Failure
+
+
+class Version(Struct):
+    """Who answers: `GET /version`."""
+
+    driftline: str
+    api: int = 1
+    now_ns: int = 0
+    banner: str | None = None
+
+
+# ── workspaces, models, pipelines ────────────────────────────────────────────────────────────────────────────────
+
+
+class NewWorkspace(Struct):
+    """`POST /workspaces`."""
+
+    name: str
+
+
+class Workspace(Struct):
+    """A place for models, pipelines and assays that belong together."""
+
+    id: str
+    name: str
+    created_ns: int
+
+
+class NewModel(Struct):
+    """`POST /workspaces/{id}/models`; the file follows as `PUT /models/{id}/file` with the raw bytes.
+
+    Schemas are lists of fields as `driftline.pipeline.schema.Field.document` writes them;
+    `detector` is a document of `driftline.pipeline.detector.DetectorConfig`. `digest` is the file's SHA-256.
+    A folder is sent as a zip.
+    """
+
+    name: str
+    framework: str
+    digest: str
+    size: int
+    input_schema: list[dict[str, Any]]
+    output_schema: list[dict[str, Any]]
+    detector: dict[str, Any] | None = None
+
+
+class Model(Struct):
+    """One model version; `status` goes pending → loading → ready, or error with `error` as the reason."""
+
+    id: str
+    workspace: str
+    name: str
+    version: str
+    framework: str
+    digest: str
+    size: int
+    status: ModelStatus
+    error: str | None
+    created_ns: int
+    input_schema: list[dict[str, Any]]
+    output_schema: list[dict[str, Any]]
+    detector: dict[str, Any] | None = None
+
+
+class Step(Struct):
+    """One step of a pipeline."""
+
+    model: str
+    kind: Literal["model"] = "model"
+
+
+class NewPipeline(Struct):
+    """`POST /workspaces/{id}/pipelines`: a first version, or a new version where the name exists.
+
+    No steps make an observe-only pipeline: the device's own program runs the model and calls `driftline.observe`.
+    """
+
+    name: str
+    steps: list[Step]
+
+
+class PipelineVersion(Struct):
+    """An immutable version; `definition` is the document of `driftline.pipeline.definition`."""
+
+    id: str
+    created_ns: int
+    definition: dict[str, Any]
+
+
+class Pipeline(Struct):
+    """A pipeline, newest version first; `status` is one of created, deploying, running, error, undeployed."""
+
+    id: str
+    workspace: str
+    name: str
+    created_ns: int
+    status: str
+    versions: list[PipelineVersion]
+    notes: list[str] = []
+
+
+class Deploy(Struct):
+    """`POST /pipelines/{id}/deploy`: run the newest version on the device `hub`.
+
+    `config` is what `DeploymentConfigBuilder.build()` returns, or None.
+    """
+
+    config: dict[str, Any] | None = None
+
+
+class DevicePipelineStatus(Struct):
+    """How one device runs a pipeline; `limits` says in words what holds it, `state` is running, starting, error: …."""
+
+    device: str
+    state: str
+    version: str
+    limits: dict[str, str] = {}
+
+
+class PipelineStatus(Struct):
+    """`GET /pipelines/{id}/status`."""
+
+    status: str
+    details: list[str]
+    devices: list[DevicePipelineStatus]
+
+
+class Publish(Struct):
+    """`POST /pipelines/{id}/publish`: the newest version made available to edge devices."""
+
+    id: str
+    pipeline: str
+    version: str
+    created_ns: int
+
+
+class NewEdge(Struct):
+    """`POST /publishes/{id}/edges`. An existing device of that name also gets the pipeline, and no new token."""
+
+    name: str
+
+
+class Edge(Struct):
+    """A device to be: `command` joins it, with a token that works once until `expires_ns`."""
+
+    id: str
+    name: str
+    token: str | None
+    command: str | None
+    expires_ns: int | None
+
+
+class Device(Struct):
+    """A device as the hub knows it; `states` are healthy, drifting, silent, behind, camera lost, feed frozen, new."""
+
+    id: str
+    name: str
+    states: list[str]
+    created_ns: int
+    heard_ns: int | None
+    joined: bool
+    backlog: int = 0
+    software: str = ""
+    pipelines: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    dropped: dict[str, int] = {}
+
+
+# ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Baseline(Struct):
+    """What a window is compared with: `values`, or what the devices saw from `start_ns` to `end_ns`.
+
+    A baseline in time is each device's own: cameras differ. `device` names one whose time range serves all.
+    """
+
+    values: list[float | None] | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    device: str | None = None
+
+
+class Windows(Struct):
+    """Which windows an assay looks at; tumbling where `interval_s` is None. `start_ns` None: the first inference."""
+
+    width_s: int = 86_400
+    interval_s: int | None = None
+    start_ns: int | None = None
+
+
+class Summarizer(Struct):
+    """How a window is binned and compared; `bin_edges` for mode provided, `bin_weights` one a bin, outliers included.
+
+    `compat` None is driftline's own rules, v1 and v2 those of the reference platform.
+    """
+
+    bin_mode: BinMode = "quantile"
+    num_bins: int = 5
+    bin_edges: list[float] | None = None
+    bin_weights: list[float] | None = None
+    metric: Metric = "psi"
+    aggregation: Aggregation = "density"
+    compat: Compat | None = "v1"
+
+
+class AssaySpec(Struct):
+    """The standing question. `field` is canonical (`out.avg_confidence`), `iopath` the user's own spelling.
+
+    `devices` empty means all that run the pipeline.
+    """
+
+    name: str
+    pipeline: str
+    field: str
+    iopath: str
+    baseline: Baseline
+    step: str | None = None
+    windows: Windows = msgspec.field(default_factory=Windows)
+    summarizer: Summarizer = msgspec.field(default_factory=Summarizer)
+    alert_threshold: float = 0.25
+    warning_threshold: float | None = None
+    min_count: int | None = None
+    run_until_ns: int | None = None
+    devices: list[str] = []
+
+
+class Assay(Struct):
+    """A standing assay: `POST /workspaces/{id}/assays` with an `AssaySpec` saves it and starts its scheduled runs."""
+
+    id: str
+    workspace: str
+    spec: AssaySpec
+    active: bool
+    created_ns: int
+    notes: list[str] = []
+
+
+class Bins(Struct):
+    """How the baseline and the window share the bins.
+
+    `edges` has one entry fewer than `labels`: bin i holds edges[i-1] < x <= edges[i]; the first reaches down to
+    minus infinity and the last up to infinity. `contributions` add up to the score where the metric is a sum.
+    `edges_moved` is how far the farthest edge was snapped to reach the window's grid, in the field's unit.
+    """
+
+    labels: list[str]
+    edges: list[float]
+    baseline: list[float]
+    window: list[float]
+    contributions: list[float]
+    edges_moved: float = 0.0
+
+
+class Analysis(Struct):
+    """An assay's answer for one device and one window.
+
+    `count` is all inferences, missing included; min to std are None without values; `score` is None where there
+    is none. `revision` grows when late data changed the answer. `notes` are sentences (fewer bins than asked, …).
+    """
+
+    assay_id: str | None
+    name: str
+    iopath: str
+    field: str
+    device: str
+    start_ns: int
+    end_ns: int
+    score: float | None
+    status: Status
+    alert_threshold: float
+    warning_threshold: float | None
+    count: int
+    missing: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    median: float | None
+    std: float | None
+    source: Source
+    revision: int = 1
+    bins: Bins | None = None
+    notes: list[str] = []
+
+
+class BaselineStats(Struct):
+    """A baseline's own numbers, as one row of `compare_basic_stats`; population standard deviation."""
+
+    device: str | None
+    count: int
+    missing: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    median: float | None
+    std: float | None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    edges: list[float] = []
+    labels: list[str] = []
+    shares: list[float] = []
+    values: list[float | None] | None = None
+    notes: list[str] = []
+
+
+class AssayRun(Struct):
+    """`POST /workspaces/{id}/assays/run`: analyses by window start, then device; `baselines` one a device, or one."""
+
+    analyses: list[Analysis]
+    baselines: list[BaselineStats]
+    notes: list[str] = []
+
+
+class Incident(Struct):
+    """Something an owner should know: opened on Alert, resolved when windows are Ok again."""
+
+    id: str
+    kind: str
+    device: str
+    assay_id: str | None
+    field: str | None
+    opened_ns: int
+    resolved_ns: int | None
+    text: str
+    windows: int = 1
+
+
+# ── reading and writing ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode(message: object) -> bytes:
+    """Write a message as JSON; a float that is not finite is refused by the reader, so it never leaves here."""
+    return msgspec.json.encode(message)
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Read a message.
+
+    Raises:
+        InvalidInputError: not JSON, or a field missing or of the wrong type; the message names it.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(f"the request cannot be read: {error}") from error
+
+
+def raise_failure(status: int, body: bytes) -> None:
+    """Raise the error that a reply carries, as the class it had on the hub."""
+    try:
+        failure = msgspec.json.decode(body, type=ErrorReply).error
+    except msgspec.DecodeError:
+        failure = Failure(code="error", message=f"HTTP {status}: {body[:200]!r}")
+    raise by_code(failure.code)(failure.message)

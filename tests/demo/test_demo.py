@@ -1,0 +1,66 @@
+"""The demo, run as a user runs it: it names the blurred camera and no other, and nobody where there is no fault."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FIELDS = {"out.sharpness", "out.avg_confidence", "out.avg_px_intensity"}
+CAMERAS = {"camera-1", "camera-2", "camera-3"}
+
+
+def demo(report: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "driftline.cli", "demo", "--exit", "--report", str(report), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads((report / "results.json").read_text())
+    for one in document["finding"]:
+        assert one["text"] in done.stdout
+    return document
+
+
+def of(document: dict[str, Any], **facts: str) -> list[dict[str, Any]]:
+    return [one for one in document["analyses"] if all(one[key] == value for key, value in facts.items())]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(540)
+def test_the_blurred_camera_is_named_and_no_other(tmp_path: Path):
+    (tmp_path / "kept.txt").write_text("not ours")
+    document = demo(tmp_path, "--fault-device", "2")
+
+    assert [one["device"] for one in document["finding"]] == ["camera-2"]
+    assert {one["device"] for one in document["analyses"]} == CAMERAS
+    assert {one["field"] for one in document["analyses"]} == FIELDS
+    for camera in CAMERAS:
+        for field in FIELDS:
+            windows = of(document, device=camera, field=field)
+            assert len(windows) == 18
+            assert [one["count"] for one in windows] == [120] * 18, f"{camera} {field}: a frame was lost or doubled"
+            assert all(one["status"] in {"Ok", "Alert"} for one in windows)
+            # The first thousand frames travel as rows, the rest as counts on a grid.
+            assert {one["source"] for one in windows} == {"rows", "counts"}
+    blurred = of(document, device="camera-2", field="out.sharpness")
+    assert [one["status"] for one in blurred] == ["Ok"] * 12 + ["Alert"] * 6
+    assert document["finding"][0]["since"] == blurred[12]["start"]
+    assert {one["status"] for one in of(document, device="camera-2", field="out.avg_px_intensity")} == {"Ok"}
+    # The standing assays, scored on schedule, opened an incident for that camera alone.
+    assert {one["device"] for one in document["incidents"]} == {"camera-2"}
+
+    assert (tmp_path / "kept.txt").read_text() == "not ours"
+    page = (tmp_path / "report.html").read_text()
+    assert document["finding"][0]["text"] in page
+    assert (tmp_path / "sharpness-camera-2.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(540)
+def test_without_a_fault_nobody_is_named(tmp_path: Path):
+    document = demo(tmp_path, "--no-fault")
+    assert document["finding"] == []
+    assert document["incidents"] == []
+    assert len(document["analyses"]) == len(CAMERAS) * len(FIELDS) * 18
+    assert {one["status"] for one in document["analyses"]} == {"Ok"}

@@ -1,0 +1,38 @@
+"""What importing driftline costs, and what its names lead to."""
+
+import subprocess
+import sys
+
+import pytest
+
+import driftline
+from driftline.errors import InvalidInputError, MissingExtraError, by_code
+from driftline.framework import Framework
+
+
+def test_importing_driftline_imports_nothing_heavy():
+    heavy = {"numpy", "pandas", "pyarrow", "msgspec", "onnxruntime", "cv2", "scipy"}
+    code = f"import driftline, sys; print([m for m in sys.modules if m.split('.')[0] in {heavy}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", driftline.__all__)
+def test_every_public_name_is_there(name: str):
+    assert getattr(driftline, name) is not None
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = driftline.nothing  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_an_unknown_framework_is_told_what_runs():
+    with pytest.raises(InvalidInputError, match=r"Framework\.ONNX, Framework\.CUSTOM"):
+        Framework.parse("tensorflow")
+
+
+def test_an_error_crosses_the_network_as_itself():
+    for kind in (InvalidInputError, MissingExtraError):
+        assert issubclass(by_code(kind.code), Exception)
+    assert by_code("invalid") is InvalidInputError
