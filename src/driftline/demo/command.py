@@ -10,13 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
-
 from driftline import clock as clocks
 from driftline.clock import FastClock
 from driftline.demo import pace, report
 from driftline.demo.processes import Processes
-from driftline.demo.story import Scene, Story, scene_of
+from driftline.demo.story import INPUT, OUTPUT, Scene, Story, scene_of
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import make_definition
 from driftline.sdk.schema import documents_of
@@ -79,8 +77,8 @@ def _clock(scene: Scene, home: Path, say: Any) -> FastClock:
         "name": "probe",
         "framework": "onnx",
         "digest": "",
-        "input_schema": documents_of(pa.schema([("image", pa.list_(pa.list_(pa.list_(pa.uint8(), 3))))])),
-        "output_schema": [],
+        "input_schema": documents_of(INPUT),
+        "output_schema": documents_of(OUTPUT),
         "detector": scene.detector.document,
     }
     definition = make_definition("probe", [step])

@@ -32,6 +32,14 @@ WINDOWS = HEALTHY_WINDOWS + FAULTY_WINDOWS
 BLUR_SIGMA = 5.0  # pixels at 640 wide: a lens a quarter turn off
 FIELDS = ("out.sharpness", "out.avg_confidence", "out.avg_px_intensity")
 WORKSPACE, PIPELINE = "shop", "shelf-watch"
+INPUT = pa.schema([("image", pa.list_(pa.list_(pa.list_(pa.uint8(), 3))))])
+OUTPUT = pa.schema(
+    [
+        ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+        ("classes", pa.list_(pa.int64())),
+        ("confidences", pa.list_(pa.float32())),
+    ]
+)
 # Real seconds a device gets to start its worker before its first frame is due.
 READY_S = 12.0
 FINISH_TIMEOUT_S = 240.0
@@ -125,14 +133,8 @@ class Story:
             "shelf-detector",
             str(self._scene.model),
             framework=driftline.Framework.ONNX,
-            input_schema=pa.schema([("image", pa.list_(pa.list_(pa.list_(pa.uint8(), 3))))]),
-            output_schema=pa.schema(
-                [
-                    ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
-                    ("classes", pa.list_(pa.int64())),
-                    ("confidences", pa.list_(pa.float32())),
-                ]
-            ),
+            input_schema=INPUT,
+            output_schema=OUTPUT,
             detector=self._scene.detector,
         )
         pipeline = self._client.build_pipeline(PIPELINE).add_model_step(model)
