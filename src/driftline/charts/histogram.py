@@ -1,0 +1,161 @@
+"""How a field's values are spread: the look at a baseline before anything is compared with it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from driftline.assay.observed import Floats
+from driftline.charts.scale import Linear, even_ticks, figure, nice_above
+from driftline.charts.svg import Markup, chart, el, group, label, line, spread
+from driftline.summary.arrays import as_floats
+from driftline.wire.api import BaselineStats
+
+WIDTH = 900
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 870, 92, 300
+# More bars than this show noise and not shape, for the few hundred to few thousand values of a usual baseline.
+_BARS_MAX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Bars:
+    """Edges of neighbouring bars and the share of values in each; heights are densities where widths differ."""
+
+    edges: Floats
+    shares: Floats
+    heights: Floats
+    even: bool
+
+
+def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, field: str = "values") -> str:
+    """Draw how values are spread, as a complete SVG document, with their mean and median marked.
+
+    Takes values of any shape, or a baseline's statistics: its raw values where it has them, else its bins, whose area
+    then is their share. NaN and None are missing.
+    """
+    stats = values if isinstance(values, BaselineStats) else _stats(values)
+    title = title or _title(stats, field)
+    bars = _bars(stats)
+    if bars is None or stats.min is None or stats.max is None:
+        text = label("There is no finite value to draw.", 20, 62, "dl-soft")
+        return chart(WIDTH, 90, title, "A histogram without values.", text)
+    top = nice_above(float(bars.heights.max()) * 1.02)
+    x = Linear(float(bars.edges[0]), float(bars.edges[-1]), _LEFT, _RIGHT)
+    y = Linear(0.0, top, _BOTTOM, _TOP)
+    return chart(
+        WIDTH,
+        _BOTTOM + 38,
+        title,
+        f"{stats.count} values from {figure(stats.min)} to {figure(stats.max)} in {bars.shares.size} bars.",
+        label(_subtitle(stats, even=bars.even), 20, 50, "dl-soft"),
+        _axes(bars, x, y),
+        *(_bar(bars, i, x, y) for i in range(bars.shares.size)),
+        line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "dl-axis"),
+        _marks(stats, x),
+    )
+
+
+def _stats(values: ArrayLike) -> BaselineStats:
+    every = as_floats(values)
+    finite = every[np.isfinite(every)]
+    stats = BaselineStats(
+        device=None,
+        count=every.size,
+        missing=int(np.isnan(every).sum()),
+        min=None, max=None, mean=None, median=None, std=None,
+        values=every.tolist(),
+    )  # fmt: skip
+    if finite.size:
+        stats.min, stats.max = float(finite.min()), float(finite.max())
+        stats.mean, stats.median, stats.std = float(finite.mean()), float(np.median(finite)), float(finite.std())
+    return stats
+
+
+def _bars(stats: BaselineStats) -> _Bars | None:
+    if stats.values is not None:
+        finite = as_floats([math.nan if value is None else value for value in stats.values])
+        finite = finite[np.isfinite(finite)]
+        return _counted(finite) if finite.size else None
+    if stats.min is None or stats.max is None or not stats.shares:
+        return None
+    return _binned(stats.edges, stats.shares, stats.min, stats.max)
+
+
+def _counted(finite: Floats) -> _Bars:
+    """Bars of one width, as many as Freedman and Diaconis (1981) advise, at most `_BARS_MAX`."""
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        room = abs(low) * 0.05 or 0.5
+        low, high = low - room, high + room
+    quarter, three_quarters = np.quantile(finite, [0.25, 0.75])
+    width = 2 * float(three_quarters - quarter) / finite.size ** (1 / 3)
+    bars = min(_BARS_MAX, max(5, math.ceil((high - low) / width))) if width > 0 else 11
+    counts, edges = np.histogram(finite, bins=bars, range=(low, high))
+    shares = counts.astype(np.float64) / finite.size
+    return _Bars(edges, shares, shares, even=True)
+
+
+def _binned(edges: Sequence[float], shares: Sequence[float], low: float, high: float) -> _Bars | None:
+    """Bars of a baseline's own bins: their area is their share. The outermost reach to the least and greatest value."""
+    inner = [low, *(edge for edge in edges if low < edge < high), high]
+    ends = np.array(inner if low < high else [low - 0.5, high + 0.5])
+    # Every share belongs to the bar that holds the bin's upper edge; bins without width lie at the ends and are empty.
+    upper = np.searchsorted(ends[1:], np.clip([*edges, high], ends[0], ends[-1]), side="left")
+    totals = np.bincount(upper, weights=shares, minlength=ends.size - 1)[: ends.size - 1].astype(np.float64)
+    heights = totals / np.diff(ends)
+    return _Bars(ends, totals, heights / heights.sum() if heights.sum() else heights, even=False)
+
+
+def _axes(bars: _Bars, x: Linear, y: Linear) -> Markup:
+    parts: list[Markup] = []
+    for tick in even_ticks(0.0, y.high, 4) if bars.even else []:
+        parts += [
+            line(_LEFT, y(tick), _RIGHT, y(tick), "dl-grid"),
+            label(f"{tick * 100:g}%", _LEFT - 8, y(tick) + 4, "dl-soft", "end"),
+        ]
+    for tick in even_ticks(x.low, x.high, 8):
+        parts += [
+            line(x(tick), _BOTTOM, x(tick), _BOTTOM + 5, "dl-axis"),
+            label(f"{tick:g}", x(tick), _BOTTOM + 20, "dl-soft", "middle"),
+        ]
+    return group(*parts)
+
+
+def _bar(bars: _Bars, i: int, x: Linear, y: Linear) -> Markup:
+    left, right, top = x(float(bars.edges[i])), x(float(bars.edges[i + 1])), y(float(bars.heights[i]))
+    text = f"{figure(float(bars.edges[i]))} to {figure(float(bars.edges[i + 1]))}: {bars.shares[i]:.1%}"
+    box = el("rect", x=left + 0.5, y=top, width=max(0.5, right - left - 1), height=_BOTTOM - top, class_="dl-now")
+    return group(el("title", text), box, class_="dl-s0")
+
+
+def _marks(stats: BaselineStats, x: Linear) -> Markup:
+    """Mark mean and median above the bars; their texts are moved apart where they are near."""
+    marks = [(name, value) for name, value in (("mean", stats.mean), ("median", stats.median)) if value is not None]
+    places = spread([x(value) for _, value in marks], 110.0, _LEFT + 50.0, _RIGHT - 50.0)
+    parts: list[Markup] = []
+    for (name, value), place, class_ in zip(marks, places, ("dl-mark-mean", "dl-mark"), strict=False):
+        parts += [
+            line(x(value), _TOP - 8, x(value), _BOTTOM, class_),
+            label(f"{name} {figure(value)}", place, _TOP - 14, "dl-bold", "middle", halo=True),
+        ]
+    return group(*parts)
+
+
+def _title(stats: BaselineStats, field: str) -> str:
+    whose = f" on {stats.device}" if stats.device else ""
+    if stats.min is None or stats.max is None:
+        return f"{field}{whose}: no values"
+    if stats.min == stats.max:
+        return f"{field}{whose}: always {figure(stats.min)}"
+    return f"{field}{whose}: {figure(stats.min)} to {figure(stats.max)}, half of it up to {figure(stats.median or 0.0)}"
+
+
+def _subtitle(stats: BaselineStats, *, even: bool) -> str:
+    parts = [f"{stats.count - stats.missing} values"]
+    if stats.missing:
+        parts.append(f"{stats.missing} missing")
+    if stats.std is not None:
+        parts.append(f"standard deviation {figure(stats.std)}")
+    return ", ".join(parts) + ("; share of values in each bar" if even else "; area is share of values, from counts")

@@ -1,0 +1,193 @@
+"""From values and times to places on a chart, and where to write the ticks."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from driftline.clock import NS_PER_S
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+_STEPS_S = (
+    1, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 3 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR,
+    2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 364 * DAY,
+)  # fmt: skip
+# A score this many times the threshold leaves the linear part under it too flat to read.
+_LINEAR_UPTO = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Places from `start` to `end` for values from `low` to `high`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Return the place of a value."""
+        return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreScale:
+    """A score's height: linear from 0 to `knee`, which takes the lowest `share`; logarithmic above, up to `top`.
+
+    Scores of 0.01 and of 14 are then on one chart with a threshold of 0.25, and all three can be read. Where no score
+    is far above the threshold it is linear throughout (`knee` None).
+    """
+
+    top: float
+    knee: float | None
+    start: float
+    end: float
+    share: float = 0.42
+
+    def __call__(self, score: float) -> float:
+        """Return the height of a score."""
+        if self.knee is None:
+            part = score / self.top
+        elif score <= self.knee:
+            part = self.share * score / self.knee
+        else:
+            part = self.share + (1 - self.share) * math.log(score / self.knee) / math.log(self.top / self.knee)
+        return self.start + (self.end - self.start) * max(0.0, part)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round scores for the axis, ascending."""
+        if self.knee is None:
+            return even_ticks(0.0, self.top, 5)
+        below = [tick for tick in even_ticks(0.0, self.knee, 2) if tick <= self.knee]
+        exponents = range(math.floor(math.log10(self.knee)), math.ceil(math.log10(self.top)) + 1)
+        above = [digit * 10.0**e for e in exponents for digit in (1, 2, 5)]
+        above = [tick for tick in above if self.knee * 1.3 < tick <= self.top * 1.0001]
+        # Of a long axis every decade is enough.
+        return below + (above if len(above) <= 7 else [tick for tick in above if math.log10(tick) % 1 < 1e-9])
+
+
+def score_scale(scores: Sequence[float], thresholds: Sequence[float], start: float, end: float) -> ScoreScale:
+    """Choose a scale that shows every score and every threshold."""
+    alert = max(thresholds, default=0.0)
+    highest = max([*scores, 0.0])
+    if alert <= 0 or highest <= _LINEAR_UPTO * alert:
+        top = nice_above(max(highest * 1.08, alert * 1.5)) or 1.0
+        return ScoreScale(top, None, start, end)
+    return ScoreScale(highest * 1.3, alert, start, end)
+
+
+def even_ticks(low: float, high: float, about: int) -> list[float]:
+    """Return round values within [low, high], about so many steps.
+
+    >>> even_ticks(0.0, 1.2, 5)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2]
+    """
+    if not high > low:
+        return [low]
+    step = _nice((high - low) / about)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    # Rounded, because 3 × 0.1 is written 0.30000000000000004.
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+
+
+def nice_above(value: float) -> float:
+    """Return the next round number: 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten.
+
+    >>> nice_above(0.37), nice_above(11.0), nice_above(0.0)
+    (0.4, 12.0, 0.0)
+    """
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(value))
+    digits = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+    return float(f"{next(d for d in digits if d * power >= value * (1 - 1e-12)) * power:.12g}")
+
+
+def _nice(step: float) -> float:
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(digit * power for digit in (1, 2, 2.5, 5, 10) if digit * power >= step * 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeTick:
+    """A moment on the axis; `date` is written under it where a day begins."""
+
+    time_ns: int
+    text: str
+    date: str | None = None
+
+
+def time_ticks(start_ns: int, end_ns: int, most: int) -> list[TimeTick]:
+    """Return round moments in UTC within [start, end], at most so many.
+
+    >>> [tick.text for tick in time_ticks(0, 600 * NS_PER_S, 6)]
+    ['00:00', '00:02', '00:04', '00:06', '00:08', '00:10']
+    """
+    span_s = (end_ns - start_ns) / NS_PER_S
+    step_s = next((step for step in _STEPS_S if span_s / step < most), _STEPS_S[-1])
+    first = -(-start_ns // (step_s * NS_PER_S))
+    ticks: list[TimeTick] = []
+    day_before: str | None = None
+    for index in range(first, end_ns // (step_s * NS_PER_S) + 1):
+        moment = datetime.fromtimestamp(index * step_s, UTC)
+        day = day_text(moment)
+        form = "%H:%M:%S" if step_s < MINUTE else "%H:%M"
+        if step_s >= DAY:
+            ticks.append(TimeTick(index * step_s * NS_PER_S, day))
+        else:
+            date = day if day != day_before else None
+            ticks.append(TimeTick(index * step_s * NS_PER_S, moment.strftime(form), date))
+        day_before = day
+    return ticks
+
+
+def day_text(moment: datetime) -> str:
+    """Write a day shortly: 1 Jan."""
+    return f"{moment.day} {moment:%b}"
+
+
+def clock_text(time_ns: int, *, with_day: bool = False) -> str:
+    """Write a moment of the day in UTC, with seconds where there are any.
+
+    >>> clock_text(34_560 * NS_PER_S), clock_text(34_560 * NS_PER_S, with_day=True)
+    ('09:36', '1 Jan 09:36')
+    """
+    moment = datetime.fromtimestamp(time_ns // NS_PER_S, UTC)
+    text = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
+    return f"{day_text(moment)} {text}" if with_day else text
+
+
+def span_text(start_ns: int, end_ns: int) -> str:
+    """Write a stretch of time in UTC with its day or days.
+
+    >>> span_text(34_560 * NS_PER_S, 34_740 * NS_PER_S)
+    '1 Jan 1970, 09:36–09:39 UTC'
+    """
+    start = datetime.fromtimestamp(start_ns // NS_PER_S, UTC)
+    end = datetime.fromtimestamp(end_ns // NS_PER_S, UTC)
+    if start.date() == end.date():
+        return f"{day_text(start)} {start.year}, {clock_text(start_ns)}–{clock_text(end_ns)} UTC"
+    first = day_text(start) if start.year == end.year else f"{day_text(start)} {start.year}"
+    return f"{first} {clock_text(start_ns)} – {day_text(end)} {clock_text(end_ns)}, {end.year}, UTC"
+
+
+def duration_text(seconds: float) -> str:
+    """Write a length of time in its largest whole unit.
+
+    >>> duration_text(180), duration_text(86_400), duration_text(90)
+    ('3-minute', '1-day', '90-second')
+    """
+    for size, name in ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}-{name}"
+    return f"{seconds:g}-second"
+
+
+def figure(value: float) -> str:
+    """Write a value for people: three significant digits, plainly.
+
+    >>> figure(0.0312), figure(14.26), figure(1234.5), figure(1e-7)
+    ('0.0312', '14.3', '1234', '1e-07')
+    """
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

@@ -1,0 +1,144 @@
+"""A summary as bytes: what travels in a window record and rests in the hub's store.
+
+Layout, version 1. A varint is unsigned LEB128, a string a varint length and UTF-8.
+
+    numbers    = 0x01, varint count, varint missing, varint −inf, varint +inf, floats if there is a finite value,
+                 varint cells, byte k if cells, cells × cell
+    cell       = varint (skipped × 2ᵏ + low) with low = min(count − 1, 2ᵏ − 1), then varint (count − 1 − low) if
+                 low = 2ᵏ − 1; `skipped` is how many empty cells lie between this and the one before
+    floats     = min, max, sum, sum of squares: two bytes with a size in each half byte, then each number as
+                 big-endian float64 without its trailing zero bytes (a float32 takes 5 bytes so)
+    categories = 0x02, varint count, varint missing, varint other, varint names, names × (string, varint count)
+
+A reader refuses what no values can have given: counts that do not add up, numbers that are not finite, names out of
+order, bytes left over. k is chosen by the writer so that a usual count fits one byte with the gap before it.
+"""
+
+import itertools
+import math
+import struct
+from collections.abc import Sequence
+
+from driftline.summary.summary import CATEGORIES_MAX, CATEGORY_GRID_ID, CategorySummary, Summary
+from driftline.wire.device import Reader, WireError, varint
+
+_NUMBERS, _CATEGORIES = 1, 2
+# Seven bits fit one byte: six for the count leave one for the gap.
+_LOW_BITS_MAX = 6
+# More than any grid has; keeps hostile bytes from asking for memory.
+_CELLS_MAX = 1 << 16
+
+
+def encode(summary: Summary | CategorySummary) -> bytes:
+    """Encode a summary; its grid id travels beside it."""
+    if isinstance(summary, CategorySummary):
+        return _encode_categories(summary)
+    parts = [bytes([_NUMBERS]), *map(varint, (summary.count, summary.missing, *summary.infinite))]
+    if summary.min is not None and summary.max is not None:
+        parts.append(_encode_floats((summary.min, summary.max, summary.sum, summary.sum_squares)))
+    parts.append(varint(len(summary.cells)))
+    if summary.cells:
+        parts.append(_encode_cells(summary.cells))
+    return b"".join(parts)
+
+
+def decode(data: bytes, grid_id: str) -> Summary | CategorySummary:
+    """Decode a summary that was counted on this grid.
+
+    Raises:
+        WireError: another version, torn, or not a summary of any values.
+    """
+    reader = Reader(data)
+    kind = reader.take(1)[0]
+    if kind not in {_NUMBERS, _CATEGORIES}:
+        raise WireError(f"a summary of kind {kind}; this program knows 1 and 2, update it")
+    if (kind == _CATEGORIES) != (grid_id == CATEGORY_GRID_ID):
+        raise WireError("numbers are counted on a grid, categories are not")
+    summary = _decode_numbers(reader, grid_id) if kind == _NUMBERS else _decode_categories(reader)
+    if reader.rest:
+        raise WireError(f"{reader.rest} bytes too many after a summary")
+    return summary
+
+
+def _encode_floats(numbers: Sequence[float]) -> bytes:
+    words = [struct.pack(">d", number + 0.0).rstrip(b"\0") for number in numbers]
+    a, b, c, d = map(len, words)
+    return bytes([a << 4 | b, c << 4 | d]) + b"".join(words)
+
+
+def _encode_cells(cells: Sequence[tuple[int, int]]) -> bytes:
+    k = min(_LOW_BITS_MAX, max(count for _, count in cells).bit_length())
+    low_max = (1 << k) - 1
+    parts = [bytes([k])]
+    expected = 0
+    for index, count in cells:
+        low = min(count - 1, low_max)
+        parts.append(varint((index - expected) << k | low))
+        if low == low_max:
+            parts.append(varint(count - 1 - low))
+        expected = index + 1
+    return b"".join(parts)
+
+
+def _encode_categories(summary: CategorySummary) -> bytes:
+    parts = [bytes([_CATEGORIES]), *map(varint, (summary.count, summary.missing, summary.other, len(summary.counts)))]
+    for name, count in summary.counts:
+        encoded = name.encode()
+        parts += [varint(len(encoded)), encoded, varint(count)]
+    return b"".join(parts)
+
+
+def _decode_numbers(reader: Reader, grid_id: str) -> Summary:
+    count, missing, below, above = (reader.varint() for _ in range(4))
+    finite = count - missing - below - above
+    if finite < 0:
+        raise WireError("more values missing or infinite than there are")
+    low, high, total, squares = _decode_floats(reader) if finite else (None, None, 0.0, 0.0)
+    cells = _decode_cells(reader)
+    if sum(n for _, n in cells) != count - missing:
+        raise WireError("the cells of a summary do not add up to its values")
+    return Summary(grid_id, count, missing, cells, low, high, total, squares, (below, above))
+
+
+def _decode_floats(reader: Reader) -> tuple[float, float, float, float]:
+    sizes = [half for byte in reader.take(2) for half in (byte >> 4, byte & 0xF)]
+    if max(sizes) > 8:
+        raise WireError("a number of more than 8 bytes")
+    low, high, total, squares = (struct.unpack(">d", reader.take(size).ljust(8, b"\0"))[0] for size in sizes)
+    if not all(map(math.isfinite, (low, high, total, squares))) or low > high or squares < 0:
+        raise WireError("min, max and sums of a summary are finite, min <= max, and squares are not negative")
+    return low, high, total, squares
+
+
+def _decode_cells(reader: Reader) -> tuple[tuple[int, int], ...]:
+    size = reader.varint()
+    if size > _CELLS_MAX:
+        raise WireError(f"a summary of {size} cells")
+    if not size:
+        return ()
+    k = reader.take(1)[0]
+    if k > _LOW_BITS_MAX:
+        raise WireError(f"{k} bits for a count; at most {_LOW_BITS_MAX}")
+    low_max = (1 << k) - 1
+    cells: list[tuple[int, int]] = []
+    index = -1
+    for _ in range(size):
+        word = reader.varint()
+        index += 1 + (word >> k)
+        low = word & low_max
+        cells.append((index, 1 + low + (reader.varint() if low == low_max else 0)))
+    if index >= _CELLS_MAX:
+        raise WireError(f"cell {index} of a grid that has fewer")
+    return tuple(cells)
+
+
+def _decode_categories(reader: Reader) -> CategorySummary:
+    count, missing, other, size = (reader.varint() for _ in range(4))
+    if size > CATEGORIES_MAX:
+        raise WireError(f"{size} categories; at most {CATEGORIES_MAX} travel")
+    counts = tuple((reader.string(), reader.varint()) for _ in range(size))
+    if any(left >= right for (left, _), (right, _) in itertools.pairwise(counts)):
+        raise WireError("categories are sorted, and none comes twice")
+    if any(n < 1 for _, n in counts) or sum(n for _, n in counts) + other != count - missing:
+        raise WireError("the categories of a summary do not add up to its values")
+    return CategorySummary(count, missing, counts, other)

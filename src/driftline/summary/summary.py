@@ -1,0 +1,240 @@
+"""What a device remembers of a field's values in one base window: counts and moments that merge.
+
+A summary is a monoid: `Summary.zero` changes nothing, `merge` is associative and commutative; counts, min and max
+merge exactly, sums to rounding. NaN and None are missing: they count in `count` and `missing` and nowhere else.
+An infinite value counts in an outer cell and in `infinite`, never in min, max or sums.
+"""
+
+import math
+import zlib
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from driftline.errors import InvalidInputError
+from driftline.summary.grid import Grid, to_float32
+
+# Beyond this a value counts as infinite: its square, summed over 2²⁰⁰ values, is still a float64.
+FINITE_MAX = 2.0**400
+# Sums of the same values in another order differ by less than this, relative to the sum of their sizes.
+SUM_TOLERANCE = 1e-9
+# A category field that names more than this is an identifier; the rest is counted together.
+CATEGORIES_MAX = 64
+CATEGORY_CHARACTERS_MAX = 64
+# Travels where a category has no grid.
+CATEGORY_GRID_ID = "0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One field's numbers over some time, on one grid.
+
+    `cells` are (index, count) pairs, ascending, without zeros; `sum` and `sum_squares` are Σ(x−c) and Σ(x−c)² over
+    the finite values about c, the grid's centre; `infinite` counts −inf and +inf.
+    """
+
+    grid_id: str
+    count: int
+    missing: int
+    cells: tuple[tuple[int, int], ...]
+    min: float | None
+    max: float | None
+    sum: float
+    sum_squares: float
+    infinite: tuple[int, int] = (0, 0)
+
+    @property
+    def n(self) -> int:
+        """How many values there are: all inferences but the missing."""
+        return self.count - self.missing
+
+    @property
+    def finite(self) -> int:
+        """How many values are neither missing nor infinite."""
+        return self.n - sum(self.infinite)
+
+    @staticmethod
+    def zero(grid: Grid) -> "Summary":
+        """Return the summary of nothing."""
+        return Summary(grid.id, 0, 0, (), None, None, 0.0, 0.0)
+
+    def merge(self, other: "Summary") -> "Summary":
+        """Return the summary of all values of both.
+
+        Raises:
+            InvalidInputError: they were counted on different grids.
+        """
+        if self.grid_id != other.grid_id:
+            raise InvalidInputError(
+                f"summaries on grids {self.grid_id} and {other.grid_id} do not merge; only counts on one grid do"
+            )
+        cells = Counter(dict(self.cells))
+        cells.update(dict(other.cells))
+        return Summary(
+            self.grid_id,
+            self.count + other.count,
+            self.missing + other.missing,
+            tuple(sorted(cells.items())),
+            min((x for x in (self.min, other.min) if x is not None), default=None),
+            max((x for x in (self.max, other.max) if x is not None), default=None),
+            self.sum + other.sum,
+            self.sum_squares + other.sum_squares,
+            (self.infinite[0] + other.infinite[0], self.infinite[1] + other.infinite[1]),
+        )
+
+    def fits(self, grid: Grid) -> bool:
+        """Say whether values on this grid can have given this summary: what a hub asks before it believes one."""
+        if self.grid_id != grid.id or (self.cells and self.cells[-1][0] >= grid.cells):
+            return False
+        counts = dict(self.cells)
+        below, above = self.infinite
+        if counts.get(0, 0) < below or counts.get(grid.cells - 1, 0) < above:
+            return False
+        if self.min is None or self.max is None:
+            return True
+        finite = [i for i, n in self.cells if n > below * (i == 0) + above * (i == grid.cells - 1)]
+        reach = max(abs(self.min - grid.centre), abs(self.max - grid.centre)) * (1 + SUM_TOLERANCE)
+        return (
+            [finite[0], finite[-1]] == [grid.cell(self.min), grid.cell(self.max)]
+            and abs(self.sum) <= self.finite * reach
+            and self.sum_squares <= self.finite * reach * reach
+        )
+
+
+class Tally:
+    """Counts single values as they come, with the standard library alone.
+
+    >>> tally = Tally(Grid((0.0, 1.0)))
+    >>> for value in (0.5, 0.5, 7.0, None):
+    ...     tally.add(value)
+    >>> tally.summary().cells, tally.summary().missing
+    (((1, 2), (2, 1)), 1)
+    """
+
+    __slots__ = ("_above", "_below", "_cells", "_centre", "_edges", "_float32", "_max", "_min", "_missing", "_squares",
+                 "_sum", "grid")  # fmt: skip
+
+    def __init__(self, grid: Grid, *, float32: bool = False) -> None:
+        self.grid = grid
+        self._edges = grid.edges
+        self._centre = grid.centre
+        self._float32 = float32
+        self._cells: dict[int, int] = {}
+        self._missing = self._below = self._above = 0
+        self._min, self._max = math.inf, -math.inf
+        self._sum = self._squares = 0.0
+
+    def add(self, value: float | None) -> None:
+        """Count one value; None and NaN are missing."""
+        if value is None or value != value:  # noqa: PLR0124  only NaN differs from itself, and this is fast
+            self._missing += 1
+            return
+        # float() also takes a numpy scalar: adding those up as they are would sum float32 in float32.
+        x = to_float32(value) if self._float32 else float(value)
+        cell = bisect_left(self._edges, x)
+        cells = self._cells
+        cells[cell] = cells.get(cell, 0) + 1
+        if not -FINITE_MAX < x < FINITE_MAX:
+            self._add_infinite(x)
+            return
+        if x < self._min:  # noqa: PLR1730  a call to min() would take half as long as all the rest
+            self._min = x
+        if x > self._max:  # noqa: PLR1730
+            self._max = x
+        distance = x - self._centre
+        self._sum += distance
+        self._squares += distance * distance
+
+    def _add_infinite(self, x: float) -> None:
+        if x < 0:
+            self._below += 1
+        else:
+            self._above += 1
+
+    def summary(self) -> Summary:
+        """Return what was counted so far."""
+        n = sum(self._cells.values())
+        finite = n > self._below + self._above
+        return Summary(
+            self.grid.id,
+            n + self._missing,
+            self._missing,
+            tuple(sorted(self._cells.items())),
+            self._min if finite else None,
+            self._max if finite else None,
+            self._sum,
+            self._squares,
+            (self._below, self._above),
+        )
+
+
+# ── categories ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySummary:
+    """One category field over some time: how often each name came, sorted by name.
+
+    Beyond `CATEGORIES_MAX` names those that come first in the order of a checksum are kept, the rest is `other`.
+    That order is the same everywhere and for ever, so that merging stays associative and windows stay comparable;
+    keeping the most frequent would be neither.
+    """
+
+    count: int = 0
+    missing: int = 0
+    counts: tuple[tuple[str, int], ...] = ()
+    other: int = 0
+
+    @property
+    def grid_id(self) -> str:
+        """Categories have no grid; this id travels in its place."""
+        return CATEGORY_GRID_ID
+
+    @property
+    def n(self) -> int:
+        """How many names came: all inferences but the missing."""
+        return self.count - self.missing
+
+    def merge(self, other: "CategorySummary") -> "CategorySummary":
+        """Return the summary of all values of both."""
+        counts = Counter(dict(self.counts))
+        counts.update(dict(other.counts))
+        kept = sorted(counts, key=_order)[:CATEGORIES_MAX]
+        rest = sum(counts.values()) - sum(counts[name] for name in kept)
+        return replace(
+            self,
+            count=self.count + other.count,
+            missing=self.missing + other.missing,
+            counts=tuple(sorted((name, counts[name]) for name in kept)),
+            other=self.other + other.other + rest,
+        )
+
+
+@dataclass(slots=True)
+class CategoryTally:
+    """Counts names as they come; a name longer than `CATEGORY_CHARACTERS_MAX` is cut there."""
+
+    _counts: dict[str, int] = field(default_factory=dict[str, int])
+    _missing: int = 0
+    _other: int = 0
+
+    def add(self, value: str | None) -> None:
+        """Count one name; None is missing."""
+        if value is None:
+            self._missing += 1
+            return
+        # A lone surrogate cannot travel as UTF-8.
+        name = value[:CATEGORY_CHARACTERS_MAX].encode(errors="replace").decode()
+        self._counts[name] = self._counts.get(name, 0) + 1
+        if len(self._counts) > CATEGORIES_MAX:
+            # Every name dropped so far comes after all that are kept, so its later values end up in `other` too.
+            self._other += self._counts.pop(max(self._counts, key=_order))
+
+    def summary(self) -> CategorySummary:
+        """Return what was counted so far."""
+        n = sum(self._counts.values()) + self._other
+        return CategorySummary(n + self._missing, self._missing, tuple(sorted(self._counts.items())), self._other)
+
+
+def _order(name: str) -> tuple[int, str]:
+    return zlib.crc32(name.encode()), name

@@ -1,0 +1,75 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+from driftline.assay.analysis import Part, analyse
+from driftline.assay.baseline import BaselineData
+from driftline.summary.arrays import of_values
+from driftline.summary.grid import Grid
+from driftline.wire import api
+
+S = 1_000_000_000
+
+
+@pytest.fixture
+def spec() -> Callable[..., api.AssaySpec]:
+    """Makes an assay on `out.x`; summarizer options by name."""
+
+    def make(
+        *,
+        compat: str | None = "v1",
+        alert: float = 0.25,
+        warning: float | None = None,
+        min_count: int | None = None,
+        **summarizer: Any,
+    ) -> api.AssaySpec:
+        return api.AssaySpec(
+            name="focus",
+            pipeline="p",
+            field="out.x",
+            iopath="output x 0",
+            baseline=api.Baseline(values=[1.0]),
+            summarizer=api.Summarizer(compat=compat, **summarizer),
+            alert_threshold=alert,
+            warning_threshold=warning,
+            min_count=min_count,
+        )
+
+    return make
+
+
+@pytest.fixture
+def ask() -> Callable[..., api.Analysis]:
+    """Asks an assay about some parts of one window."""
+
+    def make(
+        spec: api.AssaySpec, baseline: BaselineData, *parts: Part, heard: bool = True, field_type: str = "float64"
+    ) -> api.Analysis:
+        return analyse(
+            spec, baseline, parts, device="camera-1", start_ns=0, end_ns=180 * S, heard=heard, field_type=field_type
+        )
+
+    return make
+
+
+def rows(values: ArrayLike) -> Part:
+    """Return values as a part."""
+    return Part(values=np.asarray(values, dtype=np.float64))
+
+
+def counts(values: ArrayLike, grid: Grid, *, float32: bool = False) -> Part:
+    """Return values as they are counted on a grid."""
+    return Part(summary=of_values(np.asarray(values, dtype=np.float64), grid, float32=float32), grid=grid)
+
+
+@pytest.fixture
+def as_rows() -> Callable[..., Part]:
+    return rows
+
+
+@pytest.fixture
+def as_counts() -> Callable[..., Part]:
+    return counts
