@@ -191,7 +191,10 @@ class Edge(Struct):
 
 
 class Device(Struct):
-    """A device as the hub knows it; `states` are healthy, drifting, silent, behind, camera lost, feed frozen, new."""
+    """A device as the hub knows it; `states` are healthy, drifting, silent, behind, camera lost, feed frozen, new.
+
+    `complete_until_ns`: up to there every window of every pipeline it runs has been heard; None before the first.
+    """
 
     id: str
     name: str
@@ -199,6 +202,7 @@ class Device(Struct):
     created_ns: int
     heard_ns: int | None
     joined: bool
+    complete_until_ns: int | None = None
     backlog: int = 0
     software: str = ""
     pipelines: dict[str, str] = {}
