@@ -31,14 +31,14 @@ def pack_arrays(arrays: Mapping[str, Array]) -> bytes:
             rows = [np.ascontiguousarray(row) for row in array]
             dtype = next((row.dtype for row in rows if row.size), np.dtype("<f8"))
             head.append([name, _dtype(dtype), [list(row.shape) for row in rows]])
-            parts += [row.astype(dtype).tobytes() for row in rows]
+            parts += [row.astype(dtype.newbyteorder("<")).tobytes() for row in rows]
         elif array.dtype.kind in "US":
             data = json.dumps(array.tolist()).encode()
             head.append([name, "str", len(data)])
             parts.append(data)
         else:
             head.append([name, _dtype(array.dtype), list(array.shape)])
-            parts.append(np.ascontiguousarray(array).tobytes())
+            parts.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     encoded = json.dumps(head).encode()
     return b"".join([struct.pack("<I", len(encoded)), encoded, *parts])
 

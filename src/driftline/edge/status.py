@@ -1,0 +1,78 @@
+"""`driftline edge status`: says how this device is, asking its agent where one runs."""
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from driftline.clock import NS_PER_S, iso
+from driftline.edge.home import Home
+from driftline.edge.link import Link
+from driftline.errors import TemporaryError
+
+
+def run(options: Namespace) -> int:
+    """Print how the device in `options.home` is; return 0 where its agent runs, 1 where not.
+
+    Raises:
+        EntityNotFoundError: nobody joined a hub there.
+    """
+    home = Home(options.home)
+    identity = home.identity()
+    running, state = ask(home)
+    print(f"device    {identity.name}, of the hub at {identity.url}")
+    for line in lines(state, running=running):
+        print(line)
+    return 0 if running else 1
+
+
+def ask(home: Home) -> tuple[bool, Mapping[str, Any]]:
+    """Return whether an agent runs, and how it is, or how it was when it last said so."""
+    if not home.running:
+        return False, home.state()
+    try:
+        link = Link(home.socket, timeout_s=3)
+    except TemporaryError:
+        return True, home.state()  # it is just starting
+    try:
+        return True, link.status()
+    except TemporaryError:
+        return True, home.state()
+    finally:
+        link.close()
+
+
+def lines(state: Mapping[str, Any], *, running: bool) -> Iterator[str]:
+    """Yield what there is to say, a line a fact."""
+    if running:
+        yield f"agent     running{_since(state)}"
+    else:
+        yield "agent     not running; start it with: driftline edge run"
+    if state.get("clock"):
+        yield f"clock     {state['clock']}"
+    yield f"hub       {_hub(state)}"
+    yield f"waiting   {state.get('backlog', 0)} records, {state.get('backlog_bytes', 0)} bytes"
+    if state.get("refused"):
+        yield f"refused   {state['refused']} records by the hub; the agent's log says why"
+    names: Mapping[str, str] = state.get("names") or {}
+    pipelines: Mapping[str, str] = state.get("pipelines") or {}
+    if not pipelines:
+        yield "pipelines none; deploy or publish one to this device"
+    limits: Mapping[str, str] = state.get("limits") or {}
+    for pv, how in pipelines.items():
+        limit = f" ({limits[pv]})" if pv in limits else ""
+        yield f"pipeline  {names.get(pv, pv)}: {how if running else 'stopped'}{limit}"
+    for source, how in (state.get("sources") or {}).items():
+        yield f"camera    {source}: {how if running else 'stopped'}"
+    if running and state.get("serving"):
+        yield f"serving   {state['serving']}"
+
+
+def _since(state: Mapping[str, Any]) -> str:
+    started = state.get("started_ns")
+    return "" if started is None else f" since {iso(started // NS_PER_S * NS_PER_S)}"
+
+
+def _hub(state: Mapping[str, Any]) -> str:
+    synced = state.get("synced_ns")
+    last = "never synced" if synced is None else f"last sync {iso(synced // NS_PER_S * NS_PER_S)}"
+    return f"{last}; {state['sync_error']}" if state.get("sync_error") else last

@@ -1,0 +1,165 @@
+"""The way to the hub: signed, pinned, kept open, and every failure is either temporary or explained."""
+
+import datetime as dt
+import hashlib
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftline.edge.home import Home, Identity
+from driftline.edge.transport import Address, Connection, Transport, refusal
+from driftline.errors import (
+    EntityNotFoundError,
+    InvalidInputError,
+    NotAllowedError,
+    PermanentError,
+    TemporaryError,
+    UnreachableError,
+)
+from driftline.wire.device import BatchHead, BundleFile, Record, encode_batch
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.number = 0
+
+    def next(self) -> int:
+        self.number += 1
+        return self.number
+
+
+@pytest.fixture
+def transport(joined_home: Home) -> Transport:
+    return Transport(joined_home.identity(), Counting())
+
+
+def body(*sequences: int) -> bytes:
+    return encode_batch(BatchHead("camera-1", "e"), [Record(n, "event", b"{}") for n in sequences])
+
+
+def test_a_batch_is_acknowledged(transport: Transport, standin_hub: Any):
+    assert transport.sync(body(1, 2)).acknowledged == 2
+    assert transport.sync(body(3)).acknowledged == 3
+    assert standin_hub.numbers == [1, 2]
+
+
+def test_a_kept_connection_that_ended_is_replaced_without_a_word(transport: Transport, standin_hub: Any):
+    transport.sync(body(1))
+    standin_hub.down()
+    standin_hub.up()
+    assert transport.sync(body(2)).acknowledged == 2
+    assert standin_hub.numbers[-1] > 1
+
+
+def test_nobody_there_is_temporary(transport: Transport, standin_hub: Any):
+    standin_hub.down()
+    with pytest.raises(UnreachableError, match="does not answer"):
+        transport.sync(body(1))
+
+
+def test_another_key_is_refused_in_the_hubs_words(joined_home: Home, standin_hub: Any):
+    stranger = Identity("id-1", "camera-1", standin_hub.url, None, b"another key")
+    with pytest.raises(NotAllowedError, match="signature"):
+        Transport(stranger, Counting()).sync(body(1))
+
+
+def test_a_download_is_whole_and_verified_or_nothing(transport: Transport, standin_hub: Any, tmp_path: Path):
+    content = bytes(range(256)) * 5000
+    digest = standin_hub.file(content)
+    transport.download(BundleFile(digest, len(content)), tmp_path / digest)
+    assert (tmp_path / digest).read_bytes() == content
+    for wrong in (content[:-1], content + b"x", b"y" * len(content)):
+        standin_hub.files[digest] = wrong
+        with pytest.raises(TemporaryError):
+            transport.download(BundleFile(digest, len(content)), tmp_path / "other")
+    with pytest.raises(PermanentError):
+        transport.download(BundleFile("ab" * 32, 1), tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [digest]
+    assert transport.sync(body(1)).acknowledged == 1  # the connection is still good for the next
+
+
+def test_a_refusal_is_the_error_the_hub_names():
+    named = refusal(404, b'{"error": {"code": "not_found", "message": "no file"}}')
+    assert isinstance(named, EntityNotFoundError)
+    assert str(named) == "no file"
+    assert isinstance(refusal(502, b"<html>"), TemporaryError)
+    assert isinstance(refusal(429, b""), TemporaryError)
+    assert isinstance(refusal(403, b""), NotAllowedError)
+    assert isinstance(refusal(400, b"[]"), PermanentError)
+
+
+def test_plain_http_is_for_this_machine_alone():
+    assert Address.parse("https://hub.example") == Address(secure=True, host="hub.example", port=443)
+    assert Address.parse("http://127.0.0.1:8710").port == 8710
+    for wrong in ("http://hub.example:8710", "ftp://hub", "hub:8710", "http://[::1", "https://hub:port"):
+        with pytest.raises(InvalidInputError):
+            Address.parse(wrong)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate that has expired: a pinned one is known by its hash, whatever its dates say."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "driftline hub")])
+    began = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(began).not_valid_after(began + dt.timedelta(days=1))
+    made = builder.sign(key, hashes.SHA256())
+    path = tmp_path_factory.mktemp("tls") / "hub.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def tls_hub(certificate: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """A TLS server; its address, its certificate's hash, and the requests that reached it."""
+    reached: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class calls it so
+            pass
+
+        def do_GET(self) -> None:
+            reached.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text()[certificate.read_text().index("-----BEGIN CERT") :])
+    yield f"https://127.0.0.1:{server.server_address[1]}", hashlib.sha256(der).hexdigest(), reached
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_hub_is_known_by_its_certificate_and_by_nothing_else(tls_hub: tuple[str, str, list[str]]):
+    url, fingerprint, reached = tls_hub
+    connection = Connection(url, fingerprint)
+    assert connection.ask("GET", "/hello", None, dict).status == 200
+    connection.close()
+    assert reached == ["/hello"]
+
+
+def test_another_certificate_gets_not_one_byte_of_a_request(tls_hub: tuple[str, str, list[str]]):
+    url, _, reached = tls_hub
+    with pytest.raises(UnreachableError, match="not the hub this device joined"):
+        Connection(url, "ab" * 32).ask("GET", "/secret", None, dict)
+    with pytest.raises(UnreachableError):
+        Connection(url, None).ask("GET", "/secret", None, dict)  # no authority knows it
+    assert reached == []
