@@ -1,0 +1,321 @@
+"""`Client`, where a notebook or script begins: it finds the hub, keeps the current workspace, hands out the rest."""
+
+import os
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from driftline.clock import iso
+from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, PermanentError
+from driftline.pipeline.detector import DetectorConfig
+from driftline.sdk import assay as assays
+from driftline.sdk import login, pipeline, upload
+from driftline.sdk.analysis import AssayAnalysisList
+from driftline.sdk.assay import Assay, AssayBuilder
+from driftline.sdk.edge import Publish
+from driftline.sdk.html import card
+from driftline.sdk.http import Connection
+from driftline.sdk.listing import Listing
+from driftline.sdk.model import Model
+from driftline.sdk.pipeline import Pipeline
+from driftline.sdk.times import Moment
+from driftline.sdk.workspace import Workspace
+from driftline.wire import api
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+API_VERSION = 1
+# Where models go as long as nobody has said where.
+_WORKSPACE = "default"
+
+
+class Client:
+    """Talks to one hub.
+
+    The address is the argument, `DRIFTLINE_URL`, what `driftline login` remembered, or http://127.0.0.1:8710;
+    `fingerprint` is the SHA-256 of the certificate that an https hub shows.
+
+    Raises:
+        UnreachableError: no hub answers there; the message says how to start one.
+        PermanentError: it speaks another version of the API.
+    """
+
+    def __init__(self, url: str | None = None, *, fingerprint: str | None = None) -> None:
+        address = login.find(url, fingerprint)
+        self._connection = Connection(address.url, address.fingerprint)
+        self.version = self._connection.get("/version", api.Version)
+        if self.version.api != API_VERSION:
+            raise PermanentError(
+                f"the hub at {address.url} is driftline {self.version.driftline} and speaks API {self.version.api}, "
+                f"this client {API_VERSION}; install the same here: pip install driftline=={self.version.driftline}"
+            )
+        self._current: Workspace | None = None
+
+    @property
+    def url(self) -> str:
+        """The hub's address; the dashboard is there."""
+        return self._connection.url
+
+    # ── workspaces ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def list_workspaces(self) -> list[Workspace]:
+        """List the workspaces, oldest first."""
+        found = self._connection.items("/workspaces", api.Workspace)
+        return Listing(
+            [Workspace(self._connection, facts) for facts in found],
+            ("Name", "Created"),
+            lambda one: (one.name, one.created.isoformat(timespec="seconds")),
+        )
+
+    def get_workspace(self, name: str, create_if_not_exist: bool = False) -> Workspace:
+        """Return the workspace of this name.
+
+        Raises:
+            EntityNotFoundError: there is none, and `create_if_not_exist` is false.
+        """
+        if create_if_not_exist:
+            return self.get_or_create_workspace(name)
+        return _named(self.list_workspaces(), name, "workspace", "create it with create_workspace(name)")
+
+    def create_workspace(self, name: str) -> Workspace:
+        """Make a workspace.
+
+        Raises:
+            ConflictError: the name is taken.
+        """
+        return Workspace(
+            self._connection, self._connection.post("/workspaces", api.NewWorkspace(name=name), api.Workspace)
+        )
+
+    def get_or_create_workspace(self, name: str) -> Workspace:
+        """Return the workspace of this name, made if need be."""
+        for workspace in self.list_workspaces():
+            if workspace.name == name:
+                return workspace
+        try:
+            return self.create_workspace(name)
+        except ConflictError:  # somebody else was quicker
+            return self.get_workspace(name)
+
+    def set_current_workspace(self, workspace: Workspace) -> Workspace:
+        """Let everything that follows be about this workspace; returns it."""
+        if not isinstance(workspace, Workspace):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
+            raise InvalidInputError(
+                f"set_current_workspace() takes a workspace, not {workspace!r:.60}; "
+                "get_or_create_workspace(name) gives one"
+            )
+        self._current = workspace
+        return workspace
+
+    def get_current_workspace(self) -> Workspace:
+        """Return the workspace that calls are about: the one set, else one named default."""
+        if self._current is None:
+            self._current = self.get_or_create_workspace(_WORKSPACE)
+        return self._current
+
+    # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def upload_model(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        framework: object = None,
+        input_schema: object = None,
+        output_schema: object = None,
+        *,
+        detector: DetectorConfig | dict[str, Any] | None = None,
+        timeout_s: float = 600.0,
+    ) -> Model:
+        """Upload a model version and wait, printing progress, until the hub has loaded and dry-run it.
+
+        `framework` is `Framework.ONNX` (a file) or `Framework.CUSTOM` (a folder or zip with a model.py); schemas are
+        Arrow schemas of one inference. `detector` says how an object detector wants its picture.
+
+        Raises:
+            InvalidInputError: a path, framework or schema that cannot be used, or a model that cannot run.
+        """
+        workspace = str(self.get_current_workspace().id)
+        model = upload.upload(self._connection, workspace, name, path, framework, input_schema, output_schema, detector)
+        return model.wait_until_ready(timeout_s)
+
+    def list_models(self) -> list[Model]:
+        """List the model versions of the current workspace, newest first."""
+        return Listing(
+            self.get_current_workspace().models(),
+            ("Name", "Version", "Framework", "Status", "Created"),
+            lambda one: (one.name, one.version, one.framework, one.status, one.created.isoformat(timespec="seconds")),
+        )
+
+    def get_model(self, name: str) -> Model:
+        """Return the newest version of a model of the current workspace.
+
+        Raises:
+            EntityNotFoundError: there is no model of this name.
+        """
+        return _named(self.list_models(), name, "model", "upload it with upload_model(…)")
+
+    # ── pipelines and devices ────────────────────────────────────────────────────────────────────────────────────
+
+    def build_pipeline(self, name: str) -> Pipeline:
+        """Begin a pipeline, or a new version of the one of this name, in the current workspace.
+
+        Nothing is sent before it is deployed, published, or looked at.
+        """
+        workspace = self.get_current_workspace()
+        found = next((one for one in workspace.pipelines() if one.name == name), None)
+        return found or Pipeline(self._connection, str(workspace.id), name)
+
+    def list_pipelines(self) -> list[Pipeline]:
+        """List the pipelines of the current workspace, newest created first."""
+        return pipeline.listing(self.get_current_workspace().pipelines())
+
+    def get_pipeline(self, name: str) -> Pipeline:
+        """Return a pipeline of the current workspace.
+
+        Raises:
+            EntityNotFoundError: there is none of this name.
+        """
+        return _named(self.list_pipelines(), name, "pipeline", "begin it with build_pipeline(name)")
+
+    def list_publishes(self) -> list[Publish]:
+        """List what was published in the current workspace, newest first."""
+        found = [publish for one in self.get_current_workspace().pipelines() for publish in one.publishes()]
+        return Listing(
+            sorted(found, key=lambda one: one.created, reverse=True),
+            ("Pipeline", "Version", "Created"),
+            lambda one: (one.pipeline_name, one.version, one.created.isoformat(timespec="seconds")),
+        )
+
+    def list_devices(self) -> list[api.Device]:
+        """List the devices of the hub by name: their states, what they run, and up to when they were heard."""
+        return Listing(
+            self._connection.items("/devices", api.Device),
+            ("Device", "States", "Heard", "Pipelines"),
+            lambda one: (
+                one.name,
+                ", ".join(one.states),
+                _time(one.heard_ns),
+                ", ".join(f"{name}: {state}" for name, state in one.pipelines.items()),
+            ),
+        )
+
+    def get_device(self, name: str) -> api.Device:
+        """Return one device.
+
+        Raises:
+            EntityNotFoundError: there is none of this name.
+        """
+        return self._connection.get(f"/devices/{quote(name, safe='')}", api.Device)
+
+    def remove_device(self, name: str) -> None:
+        """Remove a device: its key is worth nothing from now on; what it sent stays."""
+        self._connection.send("DELETE", f"/devices/{quote(name, safe='')}")
+
+    # ── assays and incidents ─────────────────────────────────────────────────────────────────────────────────────
+
+    def build_assay(
+        self,
+        assay_name: str,
+        pipeline: Pipeline | str,
+        step_name: object = None,
+        iopath: str | None = None,
+        baseline_data: object = None,
+        *,
+        model_name: object = None,
+        baseline_start: Moment | None = None,
+        baseline_end: Moment | None = None,
+    ) -> AssayBuilder:
+        """Begin an assay: is the field at `iopath` still as it was in the baseline?
+
+        `step_name` and `model_name` mean the same. The baseline is `baseline_data`, the path of a CSV or Parquet file,
+        an array, list, Series, DataFrame or Arrow table; or what each device saw from `baseline_start` to
+        `baseline_end`.
+
+        Raises:
+            InvalidInputError: no such field or step, or not exactly one baseline.
+            EntityNotFoundError: no such pipeline.
+        """
+        step = step_name if step_name is not None else model_name
+        return AssayBuilder(
+            self._connection,
+            str(self.get_current_workspace().id),
+            assay_name,
+            self.get_pipeline(pipeline) if isinstance(pipeline, str) else pipeline,
+            # A model stands for its own step.
+            None if step is None else str(getattr(step, "name", step)),
+            iopath,
+            baseline_data,
+            baseline_start,
+            baseline_end,
+        )
+
+    def list_assays(self) -> list[Assay]:
+        """List the standing assays of the current workspace, newest first."""
+        path = f"/workspaces/{quote(str(self.get_current_workspace().id))}/assays"
+        return assays.listing(Assay(self._connection, facts) for facts in self._connection.items(path, api.Assay))
+
+    def get_assay(self, assay_id: str) -> Assay:
+        """Return one standing assay.
+
+        Raises:
+            EntityNotFoundError: there is none of this id.
+        """
+        return Assay(self._connection, self._connection.get(f"/assays/{quote(str(assay_id), safe='')}", api.Assay))
+
+    def get_assay_results(
+        self,
+        assay_id: "str | Assay",
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        device: str | None = None,
+    ) -> AssayAnalysisList:
+        """Return what a standing assay's scheduled runs found, for windows that begin in [start, end).
+
+        Raises:
+            EntityNotFoundError: there is no such assay.
+        """
+        found = assay_id if isinstance(assay_id, Assay) else self.get_assay(assay_id)
+        return found.results(start, end, device)
+
+    def set_assay_active(self, assay_id: str, active: bool) -> Assay:
+        """Start or stop an assay's scheduled runs."""
+        return self.get_assay(assay_id).set_active(active=active)
+
+    def list_incidents(self, *, is_open: bool | None = None, device: str | None = None) -> list[api.Incident]:
+        """List incidents, open ones first, then newest first; all of them, or only open or resolved ones."""
+        wanted = None if is_open is None else str(is_open).lower()
+        return Listing(
+            self._connection.items("/incidents", api.Incident, open=wanted, device=device),
+            ("Device", "What", "Opened", "Resolved"),
+            lambda one: (one.device, one.text, _time(one.opened_ns), _time(one.resolved_ns)),
+        )
+
+    def resolve_incident(self, incident: api.Incident | str) -> api.Incident:
+        """Close an incident by hand; the next Alert opens another."""
+        identity = incident if isinstance(incident, str) else incident.id
+        return self._connection.post(f"/incidents/{quote(identity, safe='')}/resolve", {}, api.Incident)
+
+    def __repr__(self) -> str:
+        return f"<driftline client of {self.url}>"
+
+    def _repr_html_(self) -> str:
+        return card({"Hub": self.url, "Version": self.version.driftline, "Time": self.version.banner or "real"})
+
+
+def _named(found: Iterable[T], name: str, what: str, way_out: str) -> T:
+    listed = list(found)
+    for one in listed:
+        if one.name == name:
+            return one
+    there = ", ".join(sorted({one.name for one in listed})) or "none"
+    raise EntityNotFoundError(f"there is no {what} {name!r} (there are: {there}); {way_out}")
+
+
+def _time(time_ns: int | None) -> str | None:
+    return None if time_ns is None else iso(time_ns)

@@ -1,0 +1,159 @@
+"""One connection to a hub: requests out, typed answers or driftline's own errors back."""
+
+import hashlib
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from driftline.errors import InvalidInputError, UnreachableError
+from driftline.wire import api
+
+T = TypeVar("T")
+Content = bytes | Iterator[bytes]
+JSON = "application/json"
+
+
+class PinnedContext(ssl.SSLContext):
+    """TLS that trusts exactly one certificate, by its SHA-256.
+
+    The certificate is compared inside the handshake, before the first byte of a request: names and authorities do
+    not matter, because a hub on a private network has neither.
+    """
+
+    fingerprint: str
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
+        """Shake hands and refuse a certificate that is not the pinned one."""
+        wrapped = super().wrap_socket(sock, *args, **options)
+        seen = hashlib.sha256(wrapped.getpeercert(binary_form=True) or b"").hexdigest()
+        if seen != self.fingerprint:
+            wrapped.close()
+            raise ssl.SSLError(f"the certificate's SHA-256 is {seen}, not the expected {self.fingerprint}")
+        return wrapped
+
+
+def pinned(fingerprint: str) -> PinnedContext:
+    """Make the context for one certificate; colons and case of the fingerprint do not matter.
+
+    Raises:
+        InvalidInputError: not 64 hexadecimal digits.
+    """
+    digits = fingerprint.lower().removeprefix("sha256:").replace(":", "").strip()
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise InvalidInputError(f"{fingerprint!r} is not a SHA-256 fingerprint: 64 hexadecimal digits")
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.fingerprint = digits
+    return context
+
+
+def is_loopback(url: str) -> bool:
+    """Say whether this address is on this machine.
+
+    >>> is_loopback("http://127.0.0.1:8710"), is_loopback("http://shop.example")
+    (True, False)
+    """
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Connection:
+    """Talks to the hub at `url`; paths are those of `driftline.wire.api`, without the prefix."""
+
+    def __init__(self, url: str, fingerprint: str | None = None, *, timeout_s: float = 60.0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise InvalidInputError(f"{url!r} is not a hub's address, such as http://127.0.0.1:8710")
+        self.url = url.rstrip("/")
+        self.fingerprint = fingerprint
+        self._client = httpx2.Client(
+            base_url=self.url + api.PREFIX,
+            # A slow upload or a long assay run is not a failure; a hub that does not accept a connection is.
+            timeout=httpx2.Timeout(timeout_s, connect=5.0),
+            verify=pinned(fingerprint) if fingerprint and parts.scheme == "https" else True,
+            # A proxy named in the environment cannot reach a hub on this machine.
+            trust_env=not is_loopback(url),
+        )
+
+    def get(self, path: str, kind: type[T], **query: object) -> T:
+        """Ask for one thing."""
+        return msgspec.json.decode(self.send("GET", path, query=query).content, type=kind)
+
+    def items(self, path: str, kind: type[T], **query: object) -> list[T]:
+        """Ask for a list."""
+        body = self.send("GET", path, query=query).content
+        return self._items(body, kind)
+
+    def post(self, path: str, body: object, kind: type[T], *, timeout_s: float | None = None) -> T:
+        """Send a message and read its answer."""
+        reply = self.send("POST", path, content=api.encode(body), timeout_s=timeout_s)
+        return msgspec.json.decode(reply.content, type=kind)
+
+    def post_items(self, path: str, body: object, kind: type[T]) -> list[T]:
+        """Send a message that a list answers."""
+        return self._items(self.send("POST", path, content=api.encode(body)).content, kind)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: Content | None = None,
+        content_type: str = JSON,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, object] | None = None,
+        timeout_s: float | None = None,
+    ) -> httpx2.Response:
+        """Send one request.
+
+        Raises:
+            UnreachableError: nobody answers at this address.
+            DriftlineError: the hub refused; the class and the message are the hub's.
+        """
+        more = {"Content-Type": content_type} if content is not None else {}
+        parameters = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        limit = httpx2.Timeout(timeout_s, connect=5.0) if timeout_s else httpx2.USE_CLIENT_DEFAULT
+        try:
+            reply = self._client.request(
+                method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
+            )
+        except httpx2.ConnectError as error:
+            raise UnreachableError(self._nobody(error)) from error
+        except httpx2.ConnectTimeout as error:
+            raise UnreachableError(self._nobody(error)) from error
+        except httpx2.TransportError as error:
+            raise UnreachableError(
+                f"the hub at {self.url} stopped answering during {method} {path} ({error}); "
+                "see its terminal, and try again"
+            ) from error
+        if reply.status_code >= 400:
+            api.raise_failure(reply.status_code, reply.content)
+        return reply
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _items(self, body: bytes, kind: type[T]) -> list[T]:
+        return msgspec.convert(msgspec.json.decode(body, type=dict[str, Any])["items"], list[kind])
+
+    def _nobody(self, error: Exception) -> str:
+        if "certificate" in str(error).lower():
+            return (
+                f"the hub at {self.url} shows another certificate than expected ({error}); if its certificate was "
+                "renewed, run: driftline login URL --fingerprint SHA256"
+            )
+        return (
+            f"no hub answers at {self.url}; start one with: driftline up, or say where yours is with "
+            "Client(url), DRIFTLINE_URL, or: driftline login URL"
+        )

@@ -1,0 +1,68 @@
+"""The builders of the reference platform: each call changes the assay's own windows and bins."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from driftline.errors import InvalidInputError
+from driftline.sdk.assay_config import Aggregation, BinMode, Metric, SummarizerBuilder, WindowBuilder
+from driftline.wire import api
+
+
+def test_without_a_word_a_window_is_a_day_and_the_bins_are_those_of_the_reference():
+    assert WindowBuilder().windows == api.Windows(width_s=86_400, interval_s=None, start_ns=None)
+    assert SummarizerBuilder().summarizer == api.Summarizer(
+        bin_mode="quantile", num_bins=5, metric="psi", aggregation="density", compat="v1"
+    )
+
+
+def test_durations_add_up_and_calls_chain():
+    builder = WindowBuilder()
+    assert builder.add_width(hours=1, minutes=3).add_interval(minutes=3) is builder
+    assert (builder.windows.width_s, builder.windows.interval_s) == (3780, 180)
+
+
+def test_a_naive_start_is_utc():
+    naive = WindowBuilder().add_start(datetime(2026, 1, 1, 10))  # noqa: DTZ001  what this test is about
+    aware = WindowBuilder().add_start(datetime(2026, 1, 1, 10, tzinfo=UTC))
+    assert naive.windows.start_ns == aware.windows.start_ns == 1_767_261_600_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("duration", "message"),
+    [
+        ({}, "0 s; give whole seconds above 0"),
+        ({"minutes": -3}, "above 0"),
+        ({"seconds": 0.5}, "whole seconds"),
+        ({"months": 1}, r"add_width\(months=…\): give weeks, days, hours, minutes or seconds"),
+    ],
+)
+def test_a_duration_that_is_none_is_refused(duration: dict[str, float], message: str):
+    with pytest.raises(InvalidInputError, match=message):
+        WindowBuilder().add_width(**duration)
+
+
+def test_the_summarizer_is_an_attribute_and_a_call():
+    builder = SummarizerBuilder()
+    assert builder() is builder
+    builder.add_metric(Metric.SUMDIFF).add_aggregation("Cumulative").add_bin_mode("BinMode.EQUAL").add_num_bins(3)
+    assert builder.summarizer == api.Summarizer(
+        bin_mode="equal", num_bins=3, metric="sumdiff", aggregation="cumulative", compat="v1"
+    )
+
+
+def test_edges_make_the_mode_provided():
+    builder = SummarizerBuilder().add_bin_edges([0, 0.5, 1]).add_bin_weights([0, 1, 1, 0])
+    assert (builder.summarizer.bin_mode, builder.summarizer.bin_edges) == ("provided", [0.0, 0.5, 1.0])
+    assert builder.summarizer.bin_weights == [0, 1, 1, 0]
+    same = SummarizerBuilder().add_bin_mode(BinMode.PROVIDED, [0, 0.5, 1])
+    assert same.summarizer.bin_edges == [0.0, 0.5, 1.0]
+
+
+def test_what_never_had_a_meaning_is_refused_with_what_has():
+    with pytest.raises(InvalidInputError, match=r"BinMode\.NONE has no published meaning.*BinMode\.QUANTILE"):
+        SummarizerBuilder().add_bin_mode(BinMode.NONE)
+    with pytest.raises(InvalidInputError, match=r"Aggregation\.EDGES has no published meaning"):
+        SummarizerBuilder().add_aggregation(Aggregation.EDGES)
+    with pytest.raises(InvalidInputError, match=r"no Metric 'kl'; use one of Metric\.PSI"):
+        SummarizerBuilder().add_metric("kl")

@@ -1,0 +1,125 @@
+"""A baseline is read however it is kept, and refused with the way out where it cannot be one."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from driftline.errors import InvalidInputError
+from driftline.sdk.baseline import read
+
+IOPATH = "output avg_confidence 0"
+VALUES = [0.71, 0.84, 0.93]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.71,0.84,0.93\n",
+        "0.71, 0.84, 0.93,",
+        "[0.71, 0.84, 0.93]",
+        "0.71;0.84;0.93",
+        "0.71\n0.84\n0.93\n",
+        "\ufeff0.71\r\n0.84\r\n\r\n0.93\r\n",
+        "confidence\n0.71\n0.84\n0.93\n",
+        "time,avg_confidence\n2026-01-01,0.71\n2026-01-02,0.84\n2026-01-03,0.93\n",
+        "in.x,out.avg_confidence\n5,[0.71]\n6,[0.84]\n7,[0.93]\n",
+        "in.x,Output avg_confidence 0\n5,0.71\n6,0.84\n7,0.93\n",
+        ",0\n0,0.71\n1,0.84\n2,0.93\n",
+    ],
+    ids=[
+        "one line", "a comma at the end", "as Python prints it", "semicolons", "one a line", "as Excel saves it",
+        "a header", "named column", "lists of one", "named by iopath", "a Series of pandas with its index",
+    ],
+)  # fmt: skip
+def test_a_csv_may_be_written_in_many_ways(tmp_path: Path, text: str):
+    path = tmp_path / "baseline.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read(path, IOPATH) == VALUES
+    assert read(str(path), IOPATH) == VALUES
+
+
+def test_a_parquet_file_is_known_by_its_first_bytes(tmp_path: Path):
+    table = pa.table({"out.avg_confidence": [[0.71], [0.84], [0.93]], "in.x": [1, 2, 3]})
+    parquet.write_table(table, tmp_path / "baseline.data")
+    assert read(tmp_path / "baseline.data", IOPATH) == VALUES
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        VALUES,
+        tuple(VALUES),
+        [[0.71], [0.84], [0.93]],
+        np.array(VALUES),
+        np.array(VALUES).reshape(3, 1),
+        pd.Series(VALUES),
+        pd.Series([[0.71], [0.84], [0.93]]),
+        pd.DataFrame({"anything": VALUES}),
+        pd.DataFrame({"in.x": [1, 2, 3], "out.avg_confidence": [np.array([one]) for one in VALUES]}),
+        pa.array(VALUES),
+        pa.chunked_array([VALUES[:1], VALUES[1:]]),
+        pa.table({"out.avg_confidence": VALUES, "time": [1, 2, 3]}),
+        pa.record_batch({"avg_confidence": VALUES}),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_an_array_of_any_library_is_a_baseline(given: object):
+    assert read(given, IOPATH) == VALUES
+
+
+def test_the_iopath_says_which_element_of_a_list_is_meant():
+    frame = pd.DataFrame({"out.confidences": [[0.9, 0.1], [0.8, 0.2], [0.7]]})
+    assert read(frame, "output confidences 1") == [0.1, 0.2, None]
+
+
+def test_missing_values_stay_and_are_none(tmp_path: Path):
+    path = tmp_path / "baseline.csv"
+    path.write_text("value\n0.5\nnan\nNULL\n0.7\n")
+    assert read(path, IOPATH) == [0.5, None, None, 0.7]
+    assert read([0.5, None, float("nan"), pd.NA], IOPATH) == [0.5, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; a baseline is one line of comma-separated numbers"),
+        ("\n \n", "is empty"),
+        ("avg_confidence\n", "holds 'avg_confidence', which is not a number"),
+        ("a,b\n1,2\n", "has the columns a, b, and none is 'output avg_confidence 0'; keep one column, or name it"),
+        ("value\nhigh\n", "holds 'high', which is not a number"),
+        ("1,2\n3,4\n", "has 2 columns and no header"),
+        ("a,b\n1\n", "line 2: 1 cells, but the line before has 2"),
+        ("nan\nnan\n", "holds 2 missing values and no number"),
+        ("1\ninf\n", "holds an infinite value"),
+    ],
+)
+def test_a_file_that_is_no_baseline_is_refused_with_the_way_out(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "baseline.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidInputError) as refused:
+        read(path, IOPATH)
+    assert message in str(refused.value)
+    assert "baseline.csv" in str(refused.value)
+
+
+def test_what_is_no_file_is_told_apart(tmp_path: Path):
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    for name, message in [
+        ("absent.csv", "there is no baseline file"),
+        ("", "is a folder"),
+        ("picture.png", "neither CSV nor Parquet"),
+        ("torn.parquet", "cannot be read as Parquet"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            read(tmp_path / name, IOPATH)
+
+
+@pytest.mark.parametrize("given", [3.5, np.zeros((2, 2)), {"a": 1}, [], pd.DataFrame()])
+def test_what_is_no_array_of_numbers_is_refused(given: object):
+    with pytest.raises(InvalidInputError, match="baseline"):
+        read(given, IOPATH)

@@ -1,0 +1,296 @@
+"""The client against a real hub: it finds it, keeps a workspace, and says what to do where something is missing."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from driftline import Client, DeploymentConfigBuilder, Framework
+from driftline.errors import (
+    ConflictError,
+    EntityNotFoundError,
+    InvalidInputError,
+    NotYetError,
+    PermanentError,
+    UnreachableError,
+)
+from driftline.sdk.login import Address, login_file, write
+
+Summing = Callable[..., Any]
+
+
+def test_a_hub_is_found_by_argument_variable_and_login(hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DRIFTLINE_URL", raising=False)
+    assert Client(hub.url).url == hub.url
+    write(login_file(), Address(hub.url))
+    assert Client().url == hub.url
+    monkeypatch.setenv("DRIFTLINE_URL", "http://127.0.0.1:9")
+    with pytest.raises(
+        UnreachableError, match=r"no hub answers at http://127\.0\.0\.1:9; start one with: driftline up"
+    ):
+        Client()
+    assert Client(hub.url).url == hub.url
+
+
+def test_a_hub_of_another_api_is_refused(hub: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("driftline.sdk.client.API_VERSION", 2)
+    with pytest.raises(PermanentError, match=r"speaks API 1, this client 2; install the same here: pip install"):
+        Client(hub.url)
+
+
+def test_a_workspace_is_made_once_and_stays_current(client: Client):
+    workspace = client.get_or_create_workspace("retail")
+    assert client.get_or_create_workspace("retail") == workspace
+    assert client.set_current_workspace(workspace) == client.set_current_workspace(workspace) == workspace
+    assert client.get_current_workspace() == workspace
+    assert {one.name for one in client.list_workspaces()} == {"shop", "retail"}
+    with pytest.raises(ConflictError, match="retail"):
+        client.create_workspace("retail")
+    with pytest.raises(EntityNotFoundError, match=r"no workspace 'absent' \(there are: retail, shop\)"):
+        client.get_workspace("absent")
+    with pytest.raises(InvalidInputError, match=r"get_or_create_workspace\(name\) gives one"):
+        client.set_current_workspace("retail")
+
+
+def test_without_a_workspace_there_is_a_default_one(hub: Any):
+    assert Client(hub.url).get_current_workspace().name == "default"
+
+
+def test_a_model_is_uploaded_until_ready(client: Client, summing: Summing, capsys: pytest.CaptureFixture[str]):
+    model = summing(client)
+    assert (model.name, model.name(), model.status, model.framework) == ("summing", "summing", "ready", "custom")
+    printed = capsys.readouterr().out
+    assert printed.startswith("Waiting for model loading")
+    assert printed.endswith("Ready\n")
+    assert client.list_models() == [model]
+    assert client.get_model("summing") == model
+    with pytest.raises(EntityNotFoundError, match=r"no model 'absent'.*upload it"):
+        client.get_model("absent")
+
+
+def test_the_same_folder_is_the_same_file(client: Client, summing: Summing):
+    first, second = summing(client), summing(client)
+    assert first.sha == second.sha
+    assert first.id != second.id
+    assert client.get_model("summing") == second
+
+
+def test_a_model_that_does_not_run_says_why(client: Client, summing: Summing):
+    with pytest.raises(InvalidInputError, match=r"model 'broken' cannot run: .*no such class"):
+        summing(client, "broken", code="x = 1")
+    with pytest.raises(InvalidInputError, match="model 'other' cannot run"):
+        summing(client, "other", output_schema=pa.schema([("product", pa.float64())]))
+
+
+def test_what_is_no_model_never_leaves_this_machine(client: Client, tmp_path: Path):
+    schema = pa.schema([("x", pa.float32())])
+    for folder in ("empty", "whole"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "whole" / "model.py").write_text("class Model: ...")
+    (tmp_path / "model.txt").write_text("no zip")
+    for path, framework, message in [
+        ("absent.onnx", Framework.ONNX, "there is no model at"),
+        ("empty", Framework.CUSTOM, r"has no model\.py"),
+        ("empty", Framework.ONNX, "is a folder"),
+        ("model.txt", Framework.CUSTOM, "neither a folder nor a zip"),
+        ("model.txt", "tensorflow", "does not run on driftline devices"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            client.upload_model("model", tmp_path / path, framework, schema, schema)
+    with pytest.raises(InvalidInputError, match="input_schema is missing; describe one inference"):
+        client.upload_model("model", tmp_path / "whole", Framework.CUSTOM)
+    assert client.list_models() == []
+
+
+def test_a_zip_is_as_good_as_its_folder(client: Client, summing: Summing, tmp_path: Path):
+    model = summing(client)
+    archive = shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "summing")
+    schemas = (model.input_schema, model.output_schema)
+    assert client.upload_model("zipped", archive, Framework.CUSTOM, *schemas).status == "ready"
+
+
+def test_equal_steps_are_the_same_version(client: Client, summing: Summing):
+    model = summing(client)
+    pipeline = client.build_pipeline("sums").add_model_step(model)
+    assert client.list_pipelines() == [], "nothing is sent before it is needed"
+    version = pipeline.version
+    assert client.build_pipeline("sums").add_model_step(model).version == version
+    assert client.build_pipeline("sums").version == version
+    changed = client.build_pipeline("sums").add_model_step(summing(client))
+    assert changed.status()["status"] == "Created"
+    assert client.get_pipeline("sums").versions() == [version], "looking at a pipeline makes no version"
+    assert changed.versions()[1:] == [version]
+
+
+def test_the_newest_pipeline_comes_first(client: Client, summing: Summing):
+    model = summing(client)
+    for name in ("first", "second"):
+        assert client.build_pipeline(name).add_model_step(model).version
+    assert [one.name for one in client.list_pipelines()] == ["second", "first"]
+    assert client.get_pipeline("first").model_names == ["summing"]
+    with pytest.raises(EntityNotFoundError, match=r"no pipeline 'third' \(there are: first, second\)"):
+        client.get_pipeline("third")
+
+
+def test_what_a_pipeline_cannot_do_yet_says_what_to_do_instead(client: Client, summing: Summing):
+    model = summing(client)
+    pipeline = client.build_pipeline("sums")
+    with pytest.raises(InvalidInputError, match=r"has no model to run; add one with add_model_step\(model\)"):
+        pipeline.deploy()
+    with pytest.raises(InvalidInputError, match=r"takes what upload_model\(\) returned, not 'summing'"):
+        pipeline.add_model_step("summing")
+    for call in (
+        lambda: pipeline.add_shadow_deploy(model, [model]),
+        lambda: pipeline.add_random_split([(2, model), (1, model)], "session"),
+        pipeline.export_logs,
+    ):
+        with pytest.raises(NotYetError, match=r"yet|later"):
+            call()
+    assert client.list_pipelines() == []
+
+
+def test_rows_for_a_pipeline_that_nobody_runs_are_refused(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    with pytest.raises(InvalidInputError, match=r"call deploy\(\) first"):
+        pipeline.infer(pd.DataFrame({"tensor": [[1, 2, 3, 4]]}))
+    assert pipeline.logs().empty
+    assert list(pipeline.logs().columns) == [
+        "time", "in.tensor", "out.sum", "out.parts", "anomaly.count", "device",
+    ]  # fmt: skip
+
+
+def test_a_publish_gives_each_device_its_token(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    publish = pipeline.publish()
+    edge = publish.add_edge("till-1")
+    assert edge.token
+    assert edge.command == f"driftline edge join {edge.token}"
+    assert [one.name for one in publish.list_edges()] == ["till-1"]
+    assert [one.version for one in client.list_publishes()] == [pipeline.version]
+    assert [device.name for device in client.list_devices()] == ["till-1"]
+    assert client.get_device("till-1").joined is False
+    assert pipeline.status()["devices"][0]["state"] == "not joined"
+    client.remove_device("till-1")
+    with pytest.raises(EntityNotFoundError, match="no device 'till-1'"):
+        client.get_device("till-1")
+
+
+def test_an_observe_only_pipeline_has_no_model(client: Client):
+    publish = client.build_pipeline("own-program").publish()
+    assert publish.add_edge("till-2").token
+    assert client.get_pipeline("own-program").model_names == []
+
+
+def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summing, tmp_path: Path):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    (tmp_path / "baseline.csv").write_text("1,2,3\n")
+    builder = client.build_assay("sum", pipeline, "summing", "output sum 0", str(tmp_path / "baseline.csv"))
+    builder.window_builder().add_width(minutes=3)
+    builder.summarizer_builder.add_num_bins(3)
+    builder.add_alert_threshold(0.5).add_warning_threshold(0.1)
+    run = builder.build().interactive_run()
+    assert len(run) == 0
+    assert run.notes
+    assert client.list_assays() == [], "a preview is not stored"
+
+    assay_id = builder.upload()
+    (assay,) = client.list_assays()
+    assert (assay.id, assay.name, assay.active, assay.spec.field) == (assay_id, "sum", True, "out.sum")
+    assert (assay.spec.windows.width_s, assay.spec.summarizer.num_bins) == (180, 3)
+    assert (assay.spec.alert_threshold, assay.spec.warning_threshold) == (0.5, 0.1)
+    assert len(client.get_assay_results(assay_id)) == 0
+    assert client.set_assay_active(assay_id, active=False).active is False
+    with pytest.raises(ConflictError, match="'sum'"):
+        builder.upload()
+    with pytest.raises(EntityNotFoundError):
+        client.get_assay_results("absent")
+
+
+def test_the_arguments_of_an_assay_go_by_place_or_by_name(client: Client, summing: Summing):
+    model = summing(client)
+    pipeline = client.build_pipeline("sums").add_model_step(model)
+    by_place = client.build_assay("sum", pipeline, "summing", "output parts 1", [1.0, 2.0]).build().spec
+    assert by_place.field == "out.parts.1"
+    for named in (
+        {"pipeline": pipeline, "step_name": "summing"},
+        {"pipeline": "sums", "model_name": model.name},
+        {"pipeline": pipeline, "model_name": model},
+    ):
+        builder = client.build_assay(
+            assay_name="sum", iopath="output parts 1", baseline_data=pd.Series([1.0, 2.0]), **named
+        )
+        assert builder.build().spec == by_place
+
+
+def test_an_assay_that_asks_nothing_definite_is_refused(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    start, end = "2026-01-01T10:00:00", "2026-01-01T11:00:00"
+    for arguments, message in [
+        ({"iopath": "output total 0", "baseline_data": [1]}, "has no field 'out.total.0'.*it has: out.sum float64"),
+        ({"iopath": "output sum 0"}, "needs a baseline to compare with: baseline_data"),
+        ({"iopath": "output sum 0", "baseline_start": start}, "needs a baseline"),
+        ({"iopath": "output sum 0", "baseline_start": end, "baseline_end": start}, "exchange the two"),
+        ({"iopath": "output sum 0", "baseline_data": [1], "baseline_start": start}, "not both"),
+        ({"iopath": "output sum 0", "baseline_data": [1], "step_name": "other"}, "no step 'other'; its steps are"),
+        ({"iopath": 3, "baseline_data": [1]}, "iopath is 3; write which number is watched"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            client.build_assay("sum", pipeline, **arguments)
+    with pytest.raises(InvalidInputError, match="does not say what it watches"):
+        client.build_assay("sum", pipeline, baseline_data=[1]).build()
+    builder = client.build_assay("sum", pipeline, iopath="output sum 0", baseline_data=[1])
+    with pytest.raises(InvalidInputError, match="threshold is -1"):
+        builder.add_alert_threshold(-1)
+    with pytest.raises(InvalidInputError, match="would look at no device"):
+        builder.add_location_filter([])
+    with pytest.raises(EntityNotFoundError, match="'till-9'"):
+        builder.add_location_filter(["till-9"]).build().interactive_run()
+
+
+def test_a_baseline_is_looked_at_before_anything_runs(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    builder = client.build_assay("sum", pipeline, iopath="output sum 0", baseline_data=[1, 2, 2, None])
+    frame = builder.baseline_dataframe()
+    assert list(frame["output_sum_0"].dropna()) == [1, 2, 2]
+    assert len(frame) == 4
+    assert str(builder.baseline_histogram()).startswith("<svg")
+
+
+def test_a_deployment_config_is_the_dictionary_of_the_reference(client: Client, summing: Summing):
+    model = summing(client)
+    config = (
+        DeploymentConfigBuilder().replica_count(1).cpus(1).memory("2Gi")
+        .sidekick_cpus(model, 1).sidekick_memory(model, "6Gi").build()
+    )  # fmt: skip
+    limits = {"cpu": 1, "memory": "2Gi"}
+    own = {"cpu": 1, "memory": "6Gi"}
+    assert config == {
+        "engine": {"replicas": 1, "cpu": 1, "resources": {"limits": limits, "requests": limits}},
+        "enginelb": {},
+        "engineAux": {"images": {str(model.id): {"resources": {"limits": own, "requests": own}}}},
+        "node_selector": {},
+    }
+    assert json.loads(json.dumps(config)) == config
+
+
+def test_everything_a_notebook_shows_is_html(client: Client, summing: Summing):
+    model = summing(client)
+    pipeline = client.build_pipeline("sums").add_model_step(model)
+    publish = pipeline.publish()
+    edge = publish.add_edge("till-1")
+    builder = client.build_assay("sum", pipeline, iopath="output sum 0", baseline_data=[1, 2])
+    config = builder.build()
+    builder.upload()
+    for shown in (
+        client, client.get_current_workspace(), model, pipeline, publish, edge, config, client.list_workspaces(),
+        client.list_models(), client.list_pipelines(), client.list_publishes(), client.list_devices(),
+        client.list_assays(), client.list_assays()[0], client.list_incidents(), pipeline.publishes(),
+    ):  # fmt: skip
+        assert shown._repr_html_().startswith("<table>"), shown
+        assert "object at 0x" not in repr(shown)
