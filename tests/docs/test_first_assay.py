@@ -1,4 +1,4 @@
-"""docs/first-assay.md, run as it is written: its Python in order, its console in real processes, its waits on fast time."""
+"""docs/first-assay.md, run as written: its Python in order, its console in real processes, its waits on fast time."""
 
 import os
 import re
@@ -75,9 +75,7 @@ class Reader:
 
 
 @pytest.fixture
-def reader(
-    tmp_path: Path, driftline_up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reader]:
+def reader(tmp_path: Path, driftline_up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     start = datetime.now(UTC) - timedelta(days=1)
     clock = f"{start.isoformat()} x{FACTOR} @{time.time():.6f}"
     up = driftline_up(DRIFTLINE_CLOCK=clock)

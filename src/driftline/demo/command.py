@@ -25,6 +25,10 @@ def run(options: argparse.Namespace) -> int:
     # Before anything else imports onnxruntime: a device opens no socket but to its hub.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     fault = _fault(options)
+    if options.home and (Path(options.home).expanduser() / "hub").exists():
+        raise InvalidInputError(
+            f"there is a hub in {options.home} already; the demo wants a folder of its own: --home DIR"
+        )
     scene = scene_of(options.camera, options.model, _detector_config(options.detector_config))
     began = time.monotonic()
 

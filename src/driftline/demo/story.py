@@ -141,6 +141,8 @@ class Story:
         publish = pipeline.publish()
         for device in self.devices:
             edge = publish.add_edge(device)
+            if edge.token is None:
+                raise PermanentError(f"{device} has joined this hub before; run the demo in a folder of its own")
             self._processes.join(device, edge.token)
             self._say(f"{device} has joined")
         return pipeline
@@ -233,7 +235,7 @@ def scene_of(camera: Path | None, model: Path | None, detector_config: dict[str,
         return Scene(
             cameras.clip_of(camera) if camera else None,
             Path(__file__).with_name("detector.onnx"),
-            driftline.Detector(class_names=list(CLASSES)),
+            driftline.Detector(class_names=tuple(CLASSES)),
         )
     if not model.is_file():
         raise PermanentError(f"there is no model {model}")

@@ -1,0 +1,51 @@
+"""The hub's services in one place: every handler and every background thread gets the `Hub`."""
+
+import queue
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from driftline.clock import Clock
+from driftline.hub.store.database import Database
+from driftline.hub.store.telemetry import Telemetry
+from driftline.wire.device import Desired
+
+
+@dataclass
+class Hub:
+    """What the hub is made of.
+
+    `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where it speaks TLS. `wake` is set after
+    every ingest and wakes the scorer; `checks` holds the model versions that wait for their check, None ends it.
+    `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
+    with the generation it belongs to.
+    """
+
+    home: Path
+    clock: Clock
+    database: Database
+    telemetry: Telemetry
+    url: str = ""
+    fingerprint: str | None = None
+    wake: threading.Event = field(default_factory=threading.Event)
+    checks: "queue.Queue[str | None]" = field(default_factory=queue.Queue)
+    generation: int = 0
+    desired: dict[str, tuple[int, Desired]] = field(default_factory=dict[str, tuple[int, Desired]])
+
+    @property
+    def models(self) -> Path:
+        """The folder of model files, each named by its SHA-256."""
+        return self.home / "models"
+
+    @property
+    def temporary(self) -> Path:
+        """The folder of uploads under way; emptied at start."""
+        return self.home / "uploads"
+
+    def changed(self) -> None:
+        """Say that desired states must be worked out anew."""
+        self.generation += 1
+
+    def now_ns(self) -> int:
+        """Return the clock's time."""
+        return self.clock.now_ns()

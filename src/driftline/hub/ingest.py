@@ -1,0 +1,310 @@
+"""Taking in what devices recorded: one signed request up, one reply with what they should run down.
+
+A record is known by its place, (device, spool epoch, sequence), and by its content's hash. The whole batch is committed
+in one transaction together with those places, and acknowledged only then: a batch that comes twice, because the reply
+to it was lost, changes nothing. A record that can never be taken is named with its reason and counts as acknowledged,
+so that it does not hold up those behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, update
+from starlette.responses import Response
+
+from driftline.clock import NS_PER_S, iso
+from driftline.errors import DriftlineError, InvalidInputError
+from driftline.hub import fleet, grids, identity
+from driftline.hub.core import Hub
+from driftline.hub.http import JSON, Call, Routes
+from driftline.hub.store.fleet import devices
+from driftline.hub.store.telemetry import Incoming, content_hash
+from driftline.summary.codec import decode
+from driftline.summary.grid import Grid
+from driftline.summary.summary import CATEGORY_GRID_ID, Summary
+from driftline.wire import api, device
+
+routes = Routes()
+
+# Before this no driftline device existed: a clock that says so was never set.
+TIME_MIN_S = 1_577_836_800  # 2020-01-01
+# A device whose clock is set to local time, or whose battery is old, is still believed.
+AHEAD_MAX_S = 24 * 3600
+SEQUENCE_MAX = 2**63 - 1
+INFERENCES_MAX = 2**48
+FIELDS_MAX = 4096
+KEY_CHARACTERS_MAX = 400
+EVENT_BYTES_MAX = 64 * 1024
+EPOCH_CHARACTERS_MAX = 64
+TOLD_MAX = 1000
+
+Grants = Mapping[str, tuple[str, Mapping[str, Any]]]
+
+
+class RefusedError(InvalidInputError):
+    """A record that can never be taken; the message is the reason its device gets to read."""
+
+
+@routes.post(device.SYNC_PATH.removeprefix(api.PREFIX), bytes_max=device.BATCH_BYTES_MAX)
+def sync(call: Call[None]) -> Response:
+    """Take a batch and answer with what was committed and what the device should run.
+
+    Raises:
+        NotAllowedError: not signed by a device of this hub, or a request that was sent before.
+        WireError: not a batch, torn, or larger than a batch may be.
+    """
+    row, number = identity.authenticate(call)
+    head, records = _decoded(call.raw)
+    _check_head(row, head, records)
+    reply = take(call.hub, row, number, head, records)
+    return Response(device.encode_reply(reply), media_type=JSON)
+
+
+def take(
+    hub: Hub, row: Row[Any], number: int, head: device.BatchHead, records: Sequence[device.Record]
+) -> device.Reply:
+    """Commit a batch and work out the reply."""
+    now_ns = hub.now_ns()
+    with hub.database.reading() as connection:
+        checker = Checker(connection, fleet.granted(connection, row.id), now_ns)
+        checked = [checker.check(record) for record in records]
+    refused = {one.sequence: reason for one, reason in checked if reason}
+    interval_s = fleet.sync_interval_s(hub, row)
+    complete = checker.complete_until_ns(head.complete_until_ns)
+    hub.telemetry.intern(_names(row.name, head.epoch, [one for one, _ in checked], complete))
+    with hub.database.writing() as connection:
+        identity.claim(connection, row, number)
+        known = hub.telemetry.seen(connection, row.name, head.epoch, [one.sequence for one in records])
+        new = [one for one, _ in checked if one.sequence not in known]
+        again = {one.sequence for one, _ in checked if known.get(one.sequence) == content_hash(one.data)}
+        refused = {sequence: reason for sequence, reason in refused.items() if sequence not in again}
+        refused |= {
+            one.sequence: "another record came before under this number; was the spool restored from a copy?"
+            for one, _ in checked
+            if one.sequence in known and one.sequence not in again
+        }
+        hub.telemetry.write(connection, row.name, head.epoch, new, now_ns)
+        for sequence, reason in refused.items():
+            event = {"type": "refused", "at_ns": now_ns, "sequence": sequence, "reason": reason}
+            hub.telemetry.write_event(connection, row.name, event, now_ns)
+        hub.telemetry.write_complete(connection, row.name, complete)
+        _remember(connection, row, head, new, len(refused), now_ns=now_ns, interval_s=interval_s)
+    for pipeline in sorted({one.pipeline for one in new if one.rows is not None}):
+        grids.learn(hub, pipeline)
+    hub.wake.set()
+    desired = fleet.desired(hub, row)
+    return device.Reply(
+        epoch=head.epoch,
+        acknowledged=max((one.sequence for one in records), default=0),
+        now_ns=hub.now_ns(),
+        sync_interval_s=interval_s,
+        revision=desired.revision,
+        desired=None if head.revision == desired.revision else desired,
+        refused={str(sequence): reason for sequence, reason in sorted(refused.items())},
+    )
+
+
+def _decoded(body: bytes) -> tuple[device.BatchHead, list[device.Record]]:
+    try:
+        return device.decode_batch(body)
+    except (ArithmeticError, RecursionError) as error:
+        raise device.WireError(f"a batch that cannot be read: {error}") from error
+
+
+def _check_head(row: Row[Any], head: device.BatchHead, records: Sequence[device.Record]) -> None:
+    maps: list[object] = [head.complete_until_ns, head.pipelines, head.limits, head.sources]
+    if not all(isinstance(one, dict) for one in maps) or not isinstance(head.epoch, str):  # pyright: ignore[reportUnnecessaryIsInstance]  it is JSON from outside
+        raise device.WireError("the head of a batch has a text for its epoch and objects for what it tells by name")
+    if head.device not in {row.id, row.name}:
+        raise device.WireError(f"{row.name!r} signed a batch of {head.device!r}; a device sends its own")
+    if not 0 < len(head.epoch) <= EPOCH_CHARACTERS_MAX:
+        raise device.WireError("a batch names its spool's epoch")
+    sequences = [one.sequence for one in records]
+    if sequences != sorted(set(sequences)) or any(not 0 < one <= SEQUENCE_MAX for one in sequences):
+        raise device.WireError("the records of a batch are numbered from 1 on, and the numbers grow")
+
+
+def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping[tuple[str, str], int]) -> set[str]:
+    return {
+        name,
+        epoch,
+        *(text for one in records for text in one.names()),
+        *(text for pair in complete for text in pair),
+    }
+
+
+def _remember(
+    connection: Connection,
+    row: Row[Any],
+    head: device.BatchHead,
+    new: Sequence[Incoming],
+    refused: int,
+    *,
+    now_ns: int,
+    interval_s: float,
+) -> None:
+    dropped = dict(row.dropped)
+    for one in new:
+        if one.event is not None and one.event["type"] == "dropped":
+            for kind, count in _counts(one.event).items():
+                dropped[kind] = dropped.get(kind, 0) + count
+    if refused:
+        dropped["refused"] = dropped.get("refused", 0) + refused
+    connection.execute(
+        update(devices)
+        .where(devices.c.id == row.id)
+        .values(
+            heard_ns=now_ns,
+            interval_s=interval_s,
+            backlog=_whole(head.backlog),
+            software=str(head.software)[:200],
+            serving=None if head.serving is None else str(head.serving)[:200],
+            pipelines=_texts(head.pipelines),
+            limits=_texts(head.limits),
+            sources=_texts(head.sources),
+            complete_until_ns={
+                version: until
+                for version, until in list(head.complete_until_ns.items())[:TOLD_MAX]
+                if _is_whole(until) and 0 <= until <= now_ns + AHEAD_MAX_S * NS_PER_S
+            },
+            dropped=dropped,
+        )
+    )
+
+
+# ── checking ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Checker:
+    """Says of each record whether it can be what a device of this fleet recorded, and if not why."""
+
+    def __init__(self, connection: Connection, granted: Grants, now_ns: int) -> None:
+        self._connection = connection
+        self._granted = granted
+        self._now_ns = now_ns
+        self._fields: dict[str, set[str] | None] = {}
+        self._grids: dict[str, Grid] = {}
+
+    def check(self, record: device.Record) -> tuple[Incoming, str]:
+        """Return a record ready to be stored with an empty reason, or an empty one with the reason against it."""
+        try:
+            if record.kind == "window":
+                return self._window(record), ""
+            return (self._rows(record) if record.kind == "rows" else self._event(record)), ""
+        except DriftlineError as error:
+            return Incoming(record.sequence, record.data), str(error)
+        except (ArithmeticError, RecursionError) as error:
+            # JSON can hold numbers beyond all bounds, and objects too deep to read.
+            return Incoming(record.sequence, record.data), f"a record that cannot be read: {error}"
+
+    def complete_until_ns(self, told: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+        """Return up to where each (pipeline, version) is complete, as far as the device may and can say so."""
+        latest_ns = self._now_ns + AHEAD_MAX_S * NS_PER_S
+        return {
+            (self._granted[version][0], version): until
+            for version, until in told.items()
+            if version in self._granted and _is_whole(until) and 0 <= until <= latest_ns
+        }
+
+    def _window(self, record: device.Record) -> Incoming:
+        window = device.decode_window(record.data)
+        pipeline, definition = self._version(window.pipeline)
+        self._check_time(window.start_s, window.width_s)
+        if window.inferences > INFERENCES_MAX or len(window.fields) > FIELDS_MAX:
+            raise RefusedError(f"{window.inferences} inferences and {len(window.fields)} fields cannot be one window's")
+        keys = [field.key for field in window.fields]
+        if len(set(keys)) != len(keys):
+            raise RefusedError("a field comes twice in one window")
+        for field in window.fields:
+            self._check_key(pipeline, window.pipeline, definition, field.key)
+            self._check_summary(field, window.inferences)
+        return Incoming(record.sequence, record.data, pipeline, window=window)
+
+    def _rows(self, record: device.Record) -> Incoming:
+        rows = device.decode_rows(record.data)
+        pipeline, _ = self._version(rows.pipeline)
+        self._check_time(rows.start_s, rows.width_s)
+        start_ns, end_ns = rows.start_s * NS_PER_S, (rows.start_s + rows.width_s) * NS_PER_S
+        if any(not start_ns <= time_ns < end_ns for time_ns in rows.times_ns):
+            raise RefusedError("a row lies outside the window it travels in")
+        if len(rows.columns) > FIELDS_MAX:
+            raise RefusedError(f"{len(rows.columns)} columns; at most {FIELDS_MAX} are taken")
+        for key in rows.columns:
+            _check_spelling(key)
+        return Incoming(record.sequence, record.data, pipeline, rows=rows)
+
+    def _event(self, record: device.Record) -> Incoming:
+        if len(record.data) > EVENT_BYTES_MAX:
+            raise RefusedError(f"an event of {len(record.data)} bytes; at most {EVENT_BYTES_MAX} are taken")
+        event = device.decode_event(record.data)
+        if not -(2**63) <= event["at_ns"] < 2**63 or len(event["type"]) > 64:
+            raise RefusedError("an event has a short type and a time in nanoseconds since 1970")
+        if any(count < 0 for count in _counts(event).values()):
+            raise RefusedError("an event that counts less than nothing")
+        return Incoming(record.sequence, record.data, event=event)
+
+    def _version(self, version: str) -> tuple[str, Mapping[str, Any]]:
+        if version not in self._granted:
+            raise RefusedError(f"pipeline version {version[:64]!r} was never given to this device")
+        return self._granted[version]
+
+    def _check_time(self, start_s: int, width_s: int) -> None:
+        if width_s != device.BASE_WINDOW_S or start_s % width_s:
+            raise RefusedError(
+                f"a window of {width_s} s from {start_s} on; windows are {device.BASE_WINDOW_S} s, aligned to the epoch"
+            )
+        if start_s < TIME_MIN_S:
+            raise RefusedError(
+                f"a window from {iso(start_s * NS_PER_S)}, before there were such devices; was the clock never set?"
+            )
+        if start_s > self._now_ns // NS_PER_S + AHEAD_MAX_S:
+            raise RefusedError("a window from more than a day ahead of the hub's time; the device's clock is wrong")
+
+    def _check_key(self, pipeline: str, version: str, definition: Mapping[str, Any], key: str) -> None:
+        _check_spelling(key)
+        if version not in self._fields:
+            self._fields[version] = self._recorded(pipeline, definition)
+        recorded = self._fields[version]
+        if recorded is not None and key not in recorded:
+            raise RefusedError(f"{key!r} is not recorded of this pipeline version")
+
+    def _recorded(self, pipeline: str, definition: Mapping[str, Any]) -> set[str] | None:
+        """Return the keys that may be recorded; None where nothing is declared and any may."""
+        if not definition["steps"]:
+            return None
+        return {*(str(one["key"]) for one in definition["fields"]), *grids.extra_of(self._connection, pipeline)}
+
+    def _check_summary(self, field: device.FieldSummary, inferences: int) -> None:
+        summary = decode(field.summary, field.grid_id)
+        if summary.count > inferences:
+            raise RefusedError(f"{field.key}: {summary.count} values of {inferences} inferences")
+        if field.grid_id == CATEGORY_GRID_ID:
+            return
+        if field.grid_id not in self._grids:
+            self._grids[field.grid_id] = grids.need_grid(self._connection, field.grid_id)
+        grid = self._grids[field.grid_id]
+        if isinstance(summary, Summary) and not summary.fits(grid):
+            raise RefusedError(f"{field.key}: counts that no values on grid {grid.id} can have given")
+
+
+def _check_spelling(key: str) -> None:
+    if not key.startswith(("in.", "out.")) or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
+        raise RefusedError(f"{key[:64]!r} names no field; keys begin with 'in.' or 'out.'")
+
+
+def _counts(event: Mapping[str, Any]) -> dict[str, int]:
+    """Return what an event counts: its whole numbers but for its time."""
+    return {name: value for name, value in event.items() if name != "at_ns" and _is_whole(value)}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**63 else 0
+
+
+def _texts(told: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a device says of itself, as far as it is a few short texts."""
+    return {str(key)[:200]: str(value)[:1000] for key, value in list(told.items())[:TOLD_MAX]}

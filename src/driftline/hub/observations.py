@@ -1,0 +1,102 @@
+"""What a device saw of one field in a span of time: rows where the log holds every one, else counts on grids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from driftline.assay.analysis import Part
+from driftline.assay.baseline import BaselineData
+from driftline.clock import NS_PER_S
+from driftline.hub import grids
+from driftline.hub.core import Hub
+from driftline.hub.store.assays import Material
+from driftline.hub.store.telemetry import RowValues, StoredWindow
+from driftline.summary.codec import decode
+from driftline.summary.summary import Summary
+
+# Above this the rows of a span are not read in one piece: 64 MB of times and values.
+ROWS_MAX = 4_000_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """The field of a pipeline that an assay asks about."""
+
+    pipeline: str
+    pipeline_name: str
+    field: str
+    field_type: str
+
+
+class Span:
+    """A stretch of time on one device, read from the store once and cut into windows any number of times."""
+
+    def __init__(self, hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> None:
+        self.hub, self.target, self.device = hub, target, device
+        self.complete_until_ns = hub.telemetry.complete_until_ns(target.pipeline, device) or 0
+        self._windows = _windows(hub, target, device, start_ns, end_ns)
+        self._starts_s = [window.start_s for window in self._windows]
+        first_s, end_s = start_ns // NS_PER_S, -(-end_ns // NS_PER_S)
+        few = hub.telemetry.inferences(target.pipeline, device, first_s, end_s) <= ROWS_MAX
+        rows = _rows(hub, target, device, start_ns, end_ns) if few else None
+        self._rows = rows if rows is not None and rows.complete and rows.values is not None else None
+
+    @property
+    def holds_every_row(self) -> bool:
+        """Whether every inference of the span is there as a row."""
+        return self._rows is not None
+
+    def heard(self, end_ns: int) -> bool:
+        """Whether the device has told everything up to this moment."""
+        return self.complete_until_ns >= end_ns
+
+    def parts(self, start_ns: int, end_ns: int) -> list[Part]:
+        """Return what came in [start_ns, end_ns): one part of values, or one a summary."""
+        if self._rows is not None and self._rows.values is not None:
+            first, end = np.searchsorted(self._rows.times_ns, [start_ns, end_ns])
+            return [Part(values=self._rows.values[first:end])]
+        rows = _rows(self.hub, self.target, self.device, start_ns, end_ns)
+        if rows.complete and rows.values is not None:
+            return [Part(values=rows.values)]
+        first, end = np.searchsorted(self._starts_s, [-(-start_ns // NS_PER_S), -(-end_ns // NS_PER_S)])
+        return counted(self.hub, [(one.grid_id, one.summary) for one in self._windows[first:end]])
+
+
+def seen(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> Material:
+    """Return what a device saw in [start_ns, end_ns), in the form in which a baseline is kept."""
+    rows = _rows(hub, target, device, start_ns, end_ns)
+    if rows.complete and rows.values is not None:
+        return Material(values=rows.values)
+    windows = _windows(hub, target, device, start_ns, end_ns)
+    return Material(counts=tuple((one.grid_id, one.summary) for one in windows))
+
+
+def parts_of(hub: Hub, material: Material) -> list[Part]:
+    """Return kept material as parts."""
+    return [Part(values=material.values)] if material.values is not None else counted(hub, material.counts)
+
+
+def counted(hub: Hub, counts: Sequence[tuple[str, bytes]]) -> list[Part]:
+    """Return summaries as parts; those on one grid merge, so that a long span is no more parts than grids."""
+    merged: dict[str, Summary] = {}
+    for grid_id, data in counts:
+        summary = decode(data, grid_id)
+        # Text fields are counted by value and have no grid; assays on them are refused when they are made.
+        if isinstance(summary, Summary):
+            merged[grid_id] = merged[grid_id].merge(summary) if grid_id in merged else summary
+    return [Part(summary=summary, grid=grids.edges(hub, grid_id)) for grid_id, summary in merged.items()]
+
+
+def baseline_of(hub: Hub, material: Material, field_type: str) -> BaselineData:
+    """Return kept material as a baseline to compare with."""
+    return BaselineData.of_parts(parts_of(hub, material), field_type)
+
+
+def _rows(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> RowValues:
+    return hub.telemetry.rows(target.pipeline, device, target.field, start_ns, end_ns)
+
+
+def _windows(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> list[StoredWindow]:
+    start_s, end_s = -(-start_ns // NS_PER_S), -(-end_ns // NS_PER_S)
+    return hub.telemetry.windows(target.pipeline, device, target.field, start_s, end_s)

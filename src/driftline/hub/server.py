@@ -1,0 +1,225 @@
+"""The hub as a web application, and the thread that answers for it on a socket.
+
+Who may ask what: a hub on loopback answers programs on its own machine; a hub that others can reach speaks TLS, where
+devices authenticate themselves by signature and token, and everything else is still for its own machine alone. A page
+of another site, opened in a browser there, may not ask anything: requests name the hub's own host, and what changes
+something comes from the hub's own pages or from a program.
+"""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy.exc import DatabaseError, OperationalError
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import driftline
+from driftline.clock import Clock
+from driftline.errors import NotAllowedError, PermanentError, TemporaryError
+from driftline.hub import assays, deployment, fleet, identity, infer, ingest, logs, registry
+from driftline.hub.core import Hub
+from driftline.hub.http import Call, Routes, failure, not_here
+from driftline.hub.store.database import Database
+from driftline.hub.store.telemetry import Telemetry
+from driftline.hub.web import pages
+from driftline.wire import api, device
+
+routes = Routes()
+
+# What devices ask; each of these says by itself who it believes.
+DEVICE_PATHS = (device.SYNC_PATH, device.JOIN_PATH, device.BUNDLE_PATH)
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 5
+
+
+def open_hub(home: Path, clock: Clock, url: str = "", fingerprint: str | None = None) -> Hub:
+    """Open the hub whose folder this is, making its folders and its database where they are not there yet.
+
+    Raises:
+        NotAllowedError: the folder cannot be written.
+        PermanentError: the database is none, or of a newer driftline.
+    """
+    path = home / "hub.db"
+    try:
+        database = Database(path)
+        database.create_tables()
+    except OperationalError as error:
+        raise NotAllowedError(
+            f"{path} cannot be opened ({error.orig}); correct its owner, or name another --home"
+        ) from error
+    except DatabaseError as error:
+        raise PermanentError(
+            f"{path} is not a database driftline can read ({error.orig}); "
+            "restore it from a copy, or name another --home"
+        ) from error
+    hub = Hub(home, clock, database, Telemetry(database), url, fingerprint)
+    registry.prepare_folders(hub)
+    return hub
+
+
+@routes.get("/version")
+def version(call: Call[None]) -> api.Version:
+    """Say who answers, and what time it is for this hub."""
+    clock = call.hub.clock
+    return api.Version(driftline=driftline.__version__, now_ns=clock.now_ns(), banner=clock.banner)
+
+
+def application(hub: Hub) -> Starlette:
+    """Return the whole application: the API under /api/v1, the dashboard at /."""
+    modules = (registry, deployment, fleet, identity, ingest, infer, logs, assays)
+    collected = [routes, *(module.routes for module in modules)]
+    made = Starlette(
+        routes=[*(route for one in collected for route in one.starlette(api.PREFIX)), *pages.routes],
+        middleware=[Middleware(Guard, local_only=hub.fingerprint is not None)],
+        exception_handlers={HTTPException: not_here},
+    )
+    made.state.hub = hub
+    return made
+
+
+# ── who may ask ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Guard:
+    """Refuses requests that a foreign page or machine makes, and sends every reply with headers browsers obey.
+
+    `local_only`: other machines can reach this hub, so that what is not a device's is refused to them.
+    """
+
+    def __init__(self, app: ASGIApp, *, local_only: bool) -> None:
+        self.app = app
+        self.local_only = local_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                # Answers change and may be private; what never changes says so itself.
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        reason = self._reason_against(scope)
+        answer = self.app if reason is None else failure(NotAllowedError(reason))
+        await answer(scope, receive, send_guarded)
+
+    def _reason_against(self, scope: Scope) -> str | None:
+        if str(scope["path"]).startswith(DEVICE_PATHS):
+            return None
+        headers = Headers(scope=scope)
+        client = scope.get("client")
+        if self.local_only and (client is None or not is_loopback(client[0])):
+            return (
+                "from other machines only devices may ask this hub; use it on its own machine, or through an SSH "
+                "tunnel to its loopback address"
+            )
+        host = headers.get("host", "")
+        if not is_loopback(_hostname(host)):
+            return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
+        return _foreign(scope["method"], headers, host)
+
+
+def _foreign(method: str, headers: Mapping[str, str], host: str) -> str | None:
+    """Say why a request that changes something comes from somewhere else; None where it does not."""
+    if method in {"GET", "HEAD", "OPTIONS"}:
+        return None
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        return f"a page of {origin[:100]!r} may not change anything here"
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return "a page of another site may not change anything here"
+    return None
+
+
+def _hostname(host: str) -> str:
+    """Return the name or address in a Host header, without its port.
+
+    >>> _hostname("127.0.0.1:8710"), _hostname("[::1]:8710"), _hostname("localhost")
+    ('127.0.0.1', '::1', 'localhost')
+    """
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a name or an address is this machine's own.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("shop.example")
+    (True, True, False)
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+# ── listening ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Listener:
+    """Answers for a hub on a bound socket, in a thread of its own; `tls` are its certificate's and key's files."""
+
+    def __init__(self, hub: Hub, listening: socket.socket, tls: tuple[Path, Path] | None = None) -> None:
+        config = uvicorn.Config(
+            application(hub),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            timeout_keep_alive=30,
+            ssl_certfile=None if tls is None else str(tls[0]),
+            ssl_keyfile=None if tls is None else str(tls[1]),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="hub-http", daemon=True)
+
+    def start(self) -> None:
+        """Begin, and return once it answers.
+
+        Raises:
+            TemporaryError: it does not, within a time in which even a busy machine would.
+        """
+        self._thread.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise TemporaryError("the hub did not begin to answer; its log above says why")
+            time.sleep(0.005)
+
+    @property
+    def running(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Finish the requests under way and end."""
+        self._server.should_exit = True
+        self._thread.join(STOP_TIMEOUT_S + 5)

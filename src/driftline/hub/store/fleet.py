@@ -1,0 +1,68 @@
+"""Tables of devices, join tokens and what each device is to run."""
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
+
+from driftline.hub.store.database import metadata
+
+# A name belongs to one device for ever; a removed one keeps its row, and its history, and may join again.
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("key", LargeBinary),
+    Column("created_ns", Integer, nullable=False),
+    Column("joined_ns", Integer),
+    Column("removed_ns", Integer),
+    Column("heard_ns", Integer),
+    Column("last_request", Integer, nullable=False, default=0),
+    # What the device said of itself with its last sync: see `wire.device.BatchHead`.
+    Column("interval_s", Float, nullable=False, default=60.0),
+    Column("backlog", Integer, nullable=False, default=0),
+    Column("software", String, nullable=False, default=""),
+    Column("serving", String),
+    Column("pipelines", JSON, nullable=False, default=dict),
+    Column("limits", JSON, nullable=False, default=dict),
+    Column("sources", JSON, nullable=False, default=dict),
+    Column("complete_until_ns", JSON, nullable=False, default=dict),
+    # How many records of each kind it had to drop, by its own account, and how many the hub refused.
+    Column("dropped", JSON, nullable=False, default=dict),
+)
+
+# Tokens follow real time, never the clock of a demo; only the secret's SHA-256 is kept.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("hash", String, primary_key=True),
+    Column("device", ForeignKey("devices.id"), nullable=False, index=True),
+    Column("expires_real_ns", Integer, nullable=False),
+    Column("used_real_ns", Integer),
+)
+
+# The version of each pipeline that a device is to run now.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("pipeline", ForeignKey("pipelines.id"), primary_key=True),
+    Column("version", ForeignKey("pipeline_versions.id"), nullable=False),
+    Column("publish", String),
+    Column("limits", JSON, nullable=False, default=dict),
+)
+
+# Every version a device was ever given: late records of an old version are still its own.
+grants = Table(
+    "grants",
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("version", ForeignKey("pipeline_versions.id"), primary_key=True),
+)
+
+publishes = Table(
+    "publishes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("pipeline", ForeignKey("pipelines.id"), nullable=False, index=True),
+    Column("version", ForeignKey("pipeline_versions.id"), nullable=False),
+    Column("created_ns", Integer, nullable=False),
+)

@@ -1,0 +1,442 @@
+"""What devices counted and logged: windows, one row a summary, the inference log, events.
+
+Names (pipelines, versions, devices, fields, grids) are stored once and stand in the tables as small integers: a
+summary's row is then mostly the summary. Everything of one record is written in the transaction that remembers the
+record's place in the device's spool, so that nothing is lost or counted twice.
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+from driftline.clock import NS_PER_S
+from driftline.hub.store.columns import Columns, pack
+from driftline.hub.store.database import Database, metadata
+from driftline.wire.device import BASE_WINDOW_S, RowsRecord, WindowRecord
+
+names = Table("names", metadata, Column("id", Integer, primary_key=True), Column("text", String, unique=True))
+
+# The spool positions seen, with half the record's SHA-256: a spool restored from a backup says something else again.
+records = Table(
+    "records",
+    metadata,
+    Column("device", Integer),
+    Column("epoch", Integer),
+    Column("sequence", Integer),
+    Column("hash", LargeBinary),
+    PrimaryKeyConstraint("device", "epoch", "sequence"),
+    sqlite_with_rowid=False,
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("pipeline", Integer),
+    Column("device", Integer),
+    Column("start_s", Integer),
+    Column("width_s", Integer),
+    Column("version", Integer),
+    Column("inferences", Integer),
+    Index("windows_by_time", "pipeline", "device", "start_s"),
+)
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("pipeline", Integer),
+    Column("device", Integer),
+    Column("field", Integer),
+    Column("start_s", Integer),
+    Column("window", Integer),
+    Column("grid", Integer),
+    Column("data", LargeBinary),
+    PrimaryKeyConstraint("pipeline", "device", "field", "start_s", "window"),
+    sqlite_with_rowid=False,
+)
+
+rows = Table(
+    "rows",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("pipeline", Integer),
+    Column("device", Integer),
+    Column("start_s", Integer),
+    Column("version", Integer),
+    Column("complete", Boolean),
+    Column("count", Integer),
+    Column("first_ns", Integer),
+    Column("payload", LargeBinary),
+    Index("rows_by_time", "pipeline", "device", "start_s"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", Integer, index=True),
+    Column("at_ns", Integer),
+    Column("received_ns", Integer),
+    Column("type", String),
+    Column("document", String),
+)
+
+complete = Table(
+    "complete",
+    metadata,
+    Column("pipeline", Integer),
+    Column("device", Integer),
+    Column("version", Integer),
+    Column("until_ns", Integer),
+    PrimaryKeyConstraint("pipeline", "device", "version"),
+    sqlite_with_rowid=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWindow:
+    """One field's summary of one base window record; late parts of a window are entries of their own."""
+
+    pv: str
+    start_s: int
+    width_s: int
+    inferences: int
+    grid_id: str
+    summary: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RowValues:
+    """A field's values row by row, in time order, shape (rows,) each; NaN is missing.
+
+    `values` is None where the rows do not hold the field. `complete`: every base window touched that holds
+    inferences has all of them here.
+    """
+
+    times_ns: NDArray[np.int64]
+    values: NDArray[np.float64] | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """A stored rows record with where it came from."""
+
+    device: str
+    version: str
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One checked record about to be stored; `pipeline` is the pipeline that `window`'s or `rows`' version is of."""
+
+    sequence: int
+    data: bytes
+    pipeline: str = ""
+    window: WindowRecord | None = None
+    rows: RowsRecord | None = None
+    event: Mapping[str, Any] | None = None
+
+    def names(self) -> Iterator[str]:
+        """Yield every name this record will refer to."""
+        if self.window is not None:
+            yield from (self.pipeline, self.window.pipeline)
+            for field in self.window.fields:
+                yield from (field.key, field.grid_id)
+        if self.rows is not None:
+            yield from (self.pipeline, self.rows.pipeline)
+
+
+def content_hash(data: bytes) -> bytes:
+    """Name a record's content: half its SHA-256."""
+    return hashlib.sha256(data).digest()[:16]
+
+
+class Telemetry:
+    """Writes what ingest has checked, and reads it back for scoring, logs and pages. Devices go by name."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._ids: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._interning = threading.Lock()
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def intern(self, texts: Iterable[str]) -> None:
+        """Give every text its number, in a transaction of its own, before a batch that refers to them is written."""
+        missing = sorted({text for text in texts if text not in self._ids})
+        if not missing:
+            return
+        with self._interning:
+            with self.database.writing() as connection:
+                connection.exec_driver_sql(
+                    "INSERT OR IGNORE INTO names (text) VALUES (?)", [(text,) for text in missing]
+                )
+            for text in missing:
+                self._known(text)
+
+    def seen(self, connection: Connection, device: str, epoch: str, sequences: Sequence[int]) -> dict[int, bytes]:
+        """Return the content hashes of those records that came before, by sequence."""
+        if not sequences:
+            return {}
+        found = connection.exec_driver_sql(
+            "SELECT sequence, hash FROM records WHERE device=? AND epoch=? AND sequence BETWEEN ? AND ?",
+            (self._ids[device], self._ids[epoch], min(sequences), max(sequences)),
+        )
+        return {int(sequence): bytes(found_hash) for sequence, found_hash in found}
+
+    def write(self, connection: Connection, device: str, epoch: str, incoming: Sequence[Incoming], now_ns: int) -> None:
+        """Write new records and their places; names must have been interned."""
+        ids = self._ids
+        at_device = ids[device]
+        _many(
+            connection,
+            "INSERT INTO records VALUES (?,?,?,?)",
+            [(at_device, ids[epoch], one.sequence, content_hash(one.data)) for one in incoming],
+        )
+        next_id = 1 + int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM windows").scalar_one())
+        made: list[tuple[Any, ...]] = []
+        counted: list[tuple[Any, ...]] = []
+        for window, pipeline in ((one.window, one.pipeline) for one in incoming if one.window is not None):
+            number = next_id + len(made)
+            where = (ids[pipeline], at_device)
+            version = ids[window.pipeline]
+            made.append((number, *where, window.start_s, window.width_s, version, window.inferences))
+            counted += [
+                (*where, ids[field.key], window.start_s, number, ids[field.grid_id], field.summary)
+                for field in window.fields
+            ]
+        _many(connection, "INSERT INTO windows VALUES (?,?,?,?,?,?,?)", made)
+        _many(connection, "INSERT INTO summaries VALUES (?,?,?,?,?,?,?)", counted)
+        _many(
+            connection,
+            "INSERT INTO rows (pipeline, device, start_s, version, complete, count, first_ns, payload) "
+            "VALUES (?,?,?,?,?,?,?,?)",
+            [
+                (
+                    ids[one.pipeline],
+                    at_device,
+                    one.rows.start_s,
+                    ids[one.rows.pipeline],
+                    one.rows.complete,
+                    len(one.rows.times_ns),
+                    min(one.rows.times_ns, default=None),
+                    pack(one.data),
+                )
+                for one in incoming
+                if one.rows is not None
+            ],
+        )
+        for one in incoming:
+            if one.event is not None:
+                self.write_event(connection, device, one.event, now_ns)
+
+    def write_event(self, connection: Connection, device: str, event: Mapping[str, Any], now_ns: int) -> None:
+        """Write something that happened to a device; the device's name must have been interned."""
+        connection.exec_driver_sql(
+            "INSERT INTO events (device, at_ns, received_ns, type, document) VALUES (?,?,?,?,?)",
+            (self._ids[device], event["at_ns"], now_ns, event["type"], json.dumps(dict(event))),
+        )
+
+    def write_complete(self, connection: Connection, device: str, until_ns: Mapping[tuple[str, str], int]) -> None:
+        """Write up to where (pipeline, version) is complete; it never moves back. Names must have been interned."""
+        _many(
+            connection,
+            "INSERT INTO complete VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET until_ns=max(until_ns, excluded.until_ns)",
+            [
+                (self._ids[pipeline], self._ids[device], self._ids[version], until)
+                for (pipeline, version), until in until_ns.items()
+            ],
+        )
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def windows(self, pipeline: str, device: str, field: str, start_s: int, end_s: int) -> list[StoredWindow]:
+        """Return a field's summaries of the base windows that start in [start_s, end_s), in time order.
+
+        Over all versions of the pipeline; several records of one window come as several entries.
+        """
+        found = self._all(
+            "SELECT w.version, w.start_s, w.width_s, w.inferences, s.grid, s.data FROM summaries s "
+            "JOIN windows w ON w.id = s.window WHERE s.pipeline=? AND s.device=? AND s.field=? "
+            "AND s.start_s >= ? AND s.start_s < ? ORDER BY s.start_s, s.window",
+            (self._known(pipeline), self._known(device), self._known(field), start_s, end_s),
+        )
+        return [
+            StoredWindow(self._name(version), start, width, inferences, self._name(grid), bytes(data))
+            for version, start, width, inferences, grid, data in found
+        ]
+
+    def inferences(self, pipeline: str, device: str, start_s: int, end_s: int) -> int:
+        """Return how many inferences the base windows that start in [start_s, end_s) hold."""
+        ((total,),) = self._all(
+            "SELECT coalesce(sum(inferences), 0) FROM windows "
+            "WHERE pipeline=? AND device=? AND start_s >= ? AND start_s < ?",
+            (self._known(pipeline), self._known(device), start_s, end_s),
+        )
+        return int(total)
+
+    def rows(self, pipeline: str, device: str, field: str, start_ns: int, end_ns: int) -> RowValues:
+        """Return a field's values of the rows in [start_ns, end_ns), over all versions of the pipeline."""
+        first_s = start_ns // NS_PER_S // BASE_WINDOW_S * BASE_WINDOW_S
+        span = (self._known(pipeline), self._known(device), first_s, -(-end_ns // NS_PER_S))
+        where = "WHERE pipeline=? AND device=? AND start_s >= ? AND start_s < ?"
+        expected = self._all(f"SELECT start_s, sum(inferences) FROM windows {where} GROUP BY start_s", span)  # noqa: S608  constant text
+        found = self._all(f"SELECT start_s, payload FROM rows {where} ORDER BY start_s, id", span)  # noqa: S608  constant text
+        have: dict[int, int] = {}
+        times: list[NDArray[np.int64]] = []
+        values: list[NDArray[np.float64]] = []
+        for start_s, payload in found:
+            columns = Columns(payload)
+            numbers = columns.numbers(field)
+            if numbers is not None:
+                have[start_s] = have.get(start_s, 0) + columns.rows
+                times.append(columns.times_ns)
+                values.append(numbers)
+        whole = all(have.get(start_s, 0) >= inferences for start_s, inferences in expected)
+        all_times = np.concatenate(times) if times else np.empty(0, np.int64)
+        all_values = np.concatenate(values) if values else np.empty(0, np.float64)
+        order = np.argsort(all_times, kind="stable")
+        inside = order[(all_times[order] >= start_ns) & (all_times[order] < end_ns)]
+        return RowValues(all_times[inside], all_values[inside] if values or not found else None, whole)
+
+    def complete_until_ns(self, pipeline: str, device: str) -> int | None:
+        """Return up to where the device has told everything about the pipeline; None before it told anything."""
+        ((until,),) = self._all(
+            "SELECT max(until_ns) FROM complete WHERE pipeline=? AND device=?",
+            (self._known(pipeline), self._known(device)),
+        )
+        return until
+
+    def first_inference_ns(self, pipeline: str, device: str | None = None) -> int | None:
+        """Return when the first inference was made, by any device where none is named.
+
+        To the nanosecond where its window travelled as rows, else the start of its base window.
+        """
+        where, span = "pipeline=?", [self._known(pipeline)]
+        if device is not None:
+            where, span = "pipeline=? AND device=?", [*span, self._known(device)]
+        ((first_s,),) = self._all(f"SELECT min(start_s) FROM windows WHERE {where} AND inferences > 0", span)  # noqa: S608  constant text
+        ((first_ns,),) = self._all(f"SELECT min(first_ns) FROM rows WHERE {where} AND count > 0", span)  # noqa: S608  constant text
+        if first_s is None or (first_ns is not None and first_ns < (first_s + BASE_WINDOW_S) * NS_PER_S):
+            return first_ns
+        return int(first_s) * NS_PER_S
+
+    def devices(self, pipeline: str) -> list[str]:
+        """Return the names of the devices that run the pipeline or ever sent anything of it, sorted.
+
+        Devices that were removed from the fleet are left out.
+        """
+        with self.database.reading() as connection:
+            sent = connection.exec_driver_sql(
+                "SELECT DISTINCT device FROM complete WHERE pipeline=? "
+                "UNION SELECT DISTINCT device FROM windows WHERE pipeline=?",
+                (self._known(pipeline),) * 2,
+            ).scalars()
+            wanted = connection.exec_driver_sql(
+                "SELECT d.name FROM assignments a JOIN devices d ON d.id = a.device WHERE a.pipeline=?", (pipeline,)
+            ).scalars()
+            removed = connection.exec_driver_sql("SELECT name FROM devices WHERE removed_ns IS NOT NULL").scalars()
+            return sorted({*(self._name(number) for number in sent), *wanted} - set(removed))
+
+    def first_rows(self, pipeline: str, inferences_max: int) -> list[Columns]:
+        """Return the oldest rows records, over all devices, until they hold so many inferences."""
+        records: list[Columns] = []
+        inferences = 0
+        # Payloads are read one by one, so that a long log costs no more than its beginning.
+        with self.database.reading() as connection:
+            found = connection.exec_driver_sql(
+                "SELECT count, payload FROM rows WHERE pipeline=? AND count > 0 ORDER BY start_s, id",
+                (self._known(pipeline),),
+            )
+            for count, payload in found:
+                records.append(Columns(payload))
+                inferences += count
+                if inferences >= inferences_max:
+                    break
+        return records
+
+    def rows_count(self, pipeline: str, device: str | None = None, version: str | None = None) -> int:
+        """Return how many inferences of a pipeline came as rows."""
+        where, values = "pipeline=?", [self._known(pipeline)]
+        for column, text in (("device", device), ("version", version)):
+            if text is not None:
+                where += f" AND {column}=?"
+                values.append(self._known(text))
+        ((count,),) = self._all(f"SELECT coalesce(sum(count), 0) FROM rows WHERE {where}", values)  # noqa: S608  constant text
+        return int(count)
+
+    def log(self, pipeline: str, device: str | None, start_ns: int, end_ns: int) -> Iterator[LogRecord]:
+        """Yield the rows records that touch [start_ns, end_ns), newest base window first."""
+        where, values = (
+            "pipeline=? AND start_s > ? AND start_s < ?",
+            [
+                self._known(pipeline),
+                start_ns // NS_PER_S - BASE_WINDOW_S,
+                -(-end_ns // NS_PER_S),
+            ],
+        )
+        if device is not None:
+            where += " AND device=?"
+            values.append(self._known(device))
+        with self.database.reading() as connection:
+            found = connection.exec_driver_sql(
+                f"SELECT device, version, payload FROM rows WHERE {where} ORDER BY start_s DESC, id DESC",  # noqa: S608  constant text
+                tuple(values),
+            )
+            for number, version, payload in found:
+                yield LogRecord(self._name(number), self._name(version), Columns(payload))
+
+    def events(self, device: str, kind: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Return what happened to a device, newest first."""
+        found = self._all(
+            "SELECT document FROM events WHERE device=? AND (? IS NULL OR type=?) ORDER BY id DESC LIMIT ?",
+            (self._known(device), kind, kind, limit),
+        )
+        return [json.loads(document) for (document,) in found]
+
+    # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _known(self, text: str) -> int:
+        """Return a name's number; 0, which no row has, for a name that was never used."""
+        if text not in self._ids:
+            found = self._all("SELECT id FROM names WHERE text=?", (text,))
+            if not found:
+                return 0
+            self._names[int(found[0][0])] = text
+            self._ids[text] = int(found[0][0])
+        return self._ids[text]
+
+    def _name(self, number: int) -> str:
+        if number not in self._names:
+            ((text,),) = self._all("SELECT text FROM names WHERE id=?", (number,))
+            self._names[number] = text
+        return self._names[number]
+
+    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        with self.database.reading() as connection:
+            return list(connection.exec_driver_sql(sql, tuple(values)))
+
+
+def _many(connection: Connection, sql: str, values: list[tuple[Any, ...]]) -> None:
+    if values:
+        connection.exec_driver_sql(sql, values)

@@ -1,0 +1,505 @@
+"""The dashboard: pages made on the hub, each with a `.json` twin; they read well without scripts.
+
+A page is a view (`views.py`: what is so) and a function here that renders it (how it looks). What a person may do in a
+page is a form that posts and leads back to a page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
+
+from driftline.charts.bins import bins_chart
+from driftline.charts.histogram import histogram
+from driftline.charts.scores import score_chart
+from driftline.charts.svg import STYLE
+from driftline.errors import DriftlineError
+from driftline.hub import assays
+from driftline.hub.core import Hub
+from driftline.hub.http import JSON, STATUS, failure
+from driftline.hub.web import views
+from driftline.hub.web.html import Content, Html, el, path
+from driftline.hub.web.parts import (
+    action,
+    chart,
+    chip,
+    counted,
+    duration,
+    empty,
+    facts,
+    incident_list,
+    moment,
+    number,
+    page,
+    prose,
+    section,
+    state_chips,
+    status_chip,
+    strip,
+    table,
+)
+from driftline.hub.web.views import View
+from driftline.wire import api
+
+V = TypeVar("V", bound=View)
+
+STATIC = Path(__file__).with_name("static")
+FILES = {
+    "pages.css": "text/css; charset=utf-8",
+    "refresh.js": "text/javascript; charset=utf-8",
+    "mark.svg": "image/svg+xml",
+}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # With no-referrer a browser posts a page's own form as if it came from nowhere, and the hub would refuse it.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+# ── overview ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def overview(view: views.Overview) -> str:
+    """Render the first page: what is wrong, then everything else."""
+    now_ns = view.now_ns
+    problems = incident_list(view.incidents, now_ns) if view.incidents else empty("Nothing is open.")
+    return page(
+        view,
+        "Overview",
+        "/",
+        "/index.json",
+        el("h1", verdict(view)),
+        section("Open incidents", problems, note=el("a", "all incidents", href="/incidents")),
+        section("Devices", _device_cards(view.devices, now_ns), note=el("a", "as a table", href="/devices")),
+        section("Assays", _assay_blocks(view.assays, now_ns), note=el("a", "all assays", href="/assays")),
+    )
+
+
+def verdict(view: views.Overview) -> str:
+    """Say in one sentence how the fleet is."""
+    if not view.devices:
+        return "No device has joined yet"
+    troubled = sorted({line.incident.device for line in view.incidents})
+    if troubled:
+        named = troubled[0] if len(troubled) == 1 else f"{', '.join(troubled[:-1])} and {troubled[-1]}"
+        who = named if len(troubled) <= 3 else counted(len(troubled), "device")
+        return f"{who} {'needs' if len(troubled) == 1 else 'need'} a look"
+    waiting = [device.name for device in view.devices if device.states == ["new"]]
+    if waiting:
+        return f"{counted(len(waiting), 'device')} of {len(view.devices)} not heard yet; nothing is wrong"
+    return "The device is fine" if len(view.devices) == 1 else f"All {len(view.devices)} devices are fine"
+
+
+def _device_cards(devices: Sequence[api.Device], now_ns: int) -> Html:
+    if not devices:
+        return empty("Publish a pipeline and add an edge: ", el("code", "pipeline.publish().add_edge('camera-1')"))
+    cards = [
+        el(
+            "li",
+            el("a", device.name, href=path("devices", device.name), class_="name"),
+            state_chips(device.states),
+            el("p", "heard ", moment(device.heard_ns, now_ns), class_="soft"),
+        )
+        for device in devices
+    ]
+    return el("ul", *cards, class_="cards")
+
+
+def _assay_blocks(lines: Sequence[views.AssayLines], now_ns: int) -> Html:
+    if not lines:
+        return empty(
+            "An assay asks a standing question about one field: ", el("code", "client.build_assay(…).upload()")
+        )
+    return el("div", *(_assay_block(one, now_ns) for one in lines), class_="assays")
+
+
+def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
+    rows = [
+        el(
+            "tr",
+            el("th", el("a", line.device, href=path("devices", line.device)), scope="row"),
+            el("td", status_chip(line.status)),
+            el("td", number(line.score), class_="n"),
+            el("td", strip(line.marks, one.alert_threshold)),
+            el("td", moment(line.end_ns, now_ns) if line.end_ns else None, class_="soft until"),
+        )
+        for line in one.lines
+    ]
+    heads = (("device", None), ("status", None), ("score", "n"), ("last windows", None), ("up to", "until"))
+    head = el("tr", *(el("th", name, scope="col", class_=class_) for name, class_ in heads))
+    more = el("p", el("a", f"and {counted(one.more, 'more device')}", href=path("assays", one.id)), class_="soft")
+    return el(
+        "article",
+        el(
+            "h3",
+            el("a", one.name, href=path("assays", one.id)),
+            " ",
+            el("span", f"{one.field} of {one.pipeline}", class_="soft"),
+            None if one.active else [" ", chip("off", "Off")],
+        ),
+        _failed(one.failure),
+        el("div", el("table", el("thead", head), el("tbody", *rows)), class_="wide", tabindex="0")
+        if rows
+        else empty("No window has been answered yet."),
+        more if one.more else None,
+    )
+
+
+def _failed(failure: str | None) -> Content:
+    if failure is None:
+        return None
+    return el(
+        "p", chip("error", "Not answered"), " the scorer failed and tries again: ", prose(failure), class_="failed"
+    )
+
+
+# ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def all_devices(view: views.Devices) -> str:
+    """Render the table of devices."""
+    rows = [
+        [
+            el("a", device.name, href=path("devices", device.name)),
+            state_chips(device.states),
+            moment(device.heard_ns, view.now_ns),
+            _until(device),
+            counted(view.open_incidents[device.name], "open incident") if device.name in view.open_incidents else "–",
+            _running(device),
+            device.software or "–",
+        ]
+        for device in view.devices
+    ]
+    heads = ("device", "state", "heard", "complete until", "incidents", "pipelines", "software")
+    content = table(heads, rows) if rows else _device_cards([], view.now_ns)
+    return page(view, "Devices", "/devices", "/devices.json", el("h1", "Devices"), content)
+
+
+def one_device(view: views.Device) -> str:
+    """Render one device."""
+    one, now_ns = view.device, view.now_ns
+    known: list[tuple[str, Content]] = [
+        ("heard", moment(one.heard_ns, now_ns)),
+        ("complete until", _until(one)),
+        ("waiting on the device", counted(one.backlog, "record")),
+        ("software", one.software or "–"),
+        ("in the fleet since", moment(one.created_ns)),
+    ]
+    known += [(f"pipeline {name}", _state(state)) for name, state in one.pipelines.items()]
+    known += [(f"camera {name}", chip(state)) for name, state in one.sources.items()]
+    known += [(f"dropped {kind}", str(count)) for kind, count in one.dropped.items()]
+    events = [[moment(_time_of(event)), str(event.get("type", "")), _details(event)] for event in view.events]
+    about = [line for line in view.incidents if line.incident.resolved_ns is None]
+    past = [line for line in view.incidents if line.incident.resolved_ns is not None]
+    return page(
+        view,
+        one.name,
+        "/devices",
+        path("devices", one.name) + ".json",
+        el("h1", one.name, " ", state_chips(one.states)),
+        incident_list(about, now_ns) if about else None,
+        facts(known),
+        section("Assays", _assay_blocks(view.assays, now_ns)) if view.assays else None,
+        section("Resolved incidents", incident_list(past, now_ns)) if past else None,
+        section("What it told", table(("time", "event", "details"), events)) if events else None,
+    )
+
+
+def _until(device: api.Device) -> Html:
+    return el("span", "–", class_="soft") if device.complete_until_ns is None else moment(device.complete_until_ns)
+
+
+def _running(device: api.Device) -> Content:
+    return [el("span", name, " ", _state(state), class_="pair") for name, state in device.pipelines.items()] or "–"
+
+
+def _state(state: str) -> Html:
+    """Return a pipeline's state; an error keeps its reason."""
+    return chip("error", state) if state.startswith("error") else chip(state)
+
+
+def _time_of(event: Mapping[str, object]) -> int | None:
+    at_ns = event.get("at_ns")
+    return at_ns if isinstance(at_ns, int) else None
+
+
+def _details(event: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in event.items() if key not in {"type", "at_ns"})
+
+
+# ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def all_assays(view: views.Assays) -> str:
+    """Render every assay with its devices."""
+    return page(view, "Assays", "/assays", "/assays.json", el("h1", "Assays"), _assay_blocks(view.assays, view.now_ns))
+
+
+def one_assay(view: views.Assay) -> str:
+    """Render one assay: its scores, its newest answers, what the newest alert looks like, what it is compared with."""
+    assay, spec, now_ns = view.assay, view.assay.spec, view.now_ns
+    is_open = [line for line in view.incidents if line.incident.resolved_ns is None]
+    newest = list(reversed(view.analyses))[: views.ANALYSES_IN_TABLE_MAX]
+    return page(
+        view,
+        spec.name,
+        "/assays",
+        path("assays", assay.id) + ".json",
+        el(
+            "div",
+            el("h1", spec.name, " ", chip("running", "On") if assay.active else chip("off", "Off")),
+            action(
+                path("assays", assay.id, "off" if assay.active else "on"), "Switch off" if assay.active else "Switch on"
+            ),
+            class_="head",
+        ),
+        _failed(view.summary.failure),
+        el("p", _question(view), class_="lead"),
+        incident_list(is_open, now_ns) if is_open else None,
+        chart(score_chart(view.analyses)),
+        el("p", f"{counted(more, 'calmer device')} not drawn", class_="soft") if (more := view.summary.more) else None,
+        section("Newest alert", chart(bins_chart(view.alert)), _notes(view.alert.notes)) if view.alert else None,
+        section("Newest answers", _answers(newest)) if newest else None,
+        section("Baseline", *_baseline(_drawn_first(view), spec.field), _notes(assay.notes)),
+    )
+
+
+def _question(view: views.Assay) -> Content:
+    spec = view.assay.spec
+    windows, how = spec.windows, spec.summarizer
+    every = "" if windows.interval_s in {None, windows.width_s} else f", one every {duration(windows.interval_s or 0)}"
+    warning = "" if spec.warning_threshold is None else f", warns from {spec.warning_threshold:g} on"
+    until = [" It runs until ", moment(spec.run_until_ns), "."] if spec.run_until_ns is not None else None
+    rule = (
+        f" of {view.pipeline} moved from its baseline? {duration(windows.width_s)} windows{every}; "
+        f"{how.metric.upper()} over {counted(how.num_bins, how.bin_mode + ' bin')}; "
+        f"alerts from {spec.alert_threshold:g} on{warning}."
+    )
+    return ["Has ", el("code", spec.field), rule, until]
+
+
+def _answers(newest: Sequence[api.Analysis]) -> Html:
+    rows = [
+        [
+            moment(one.start_ns),
+            el("a", one.device, href=path("devices", one.device)),
+            status_chip(one.status),
+            number(one.score),
+            str(one.count),
+            str(one.missing) if one.missing else "–",
+            number(one.mean),
+            number(one.median),
+            number(one.std),
+            one.source if one.count else "–",
+            str(one.revision) if one.revision > 1 else "–",
+        ]
+        for one in newest
+    ]
+    heads = ("window", "device", "status", "score", "count", "missing", "mean", "median", "std", "from", "revision")
+    return table(heads, rows, numbers=(3, 4, 5, 6, 7, 8))
+
+
+def _drawn_first(view: views.Assay) -> list[api.BaselineStats]:
+    """Return the baselines, the one of the newest alert's device, else of the most urgent device, first."""
+    whose = view.alert.device if view.alert else next((line.device for line in view.summary.lines), None)
+    return sorted(view.baselines, key=lambda one: one.device != whose)
+
+
+def _baseline(baselines: Sequence[api.BaselineStats], field: str) -> list[Content]:
+    if not baselines:
+        return [empty("There is no baseline, hence no score.")]
+    rows = [
+        [
+            el("a", one.device, href=path("devices", one.device)) if one.device else "all devices",
+            str(one.count),
+            *(number(value) for value in (one.min, one.median, one.mean, one.max, one.std)),
+            moment(one.start_ns) if one.start_ns is not None else "values given",
+            moment(one.end_ns) if one.end_ns is not None else "–",
+        ]
+        for one in baselines
+    ]
+    heads = ("device", "count", "min", "median", "mean", "max", "std", "from", "to")
+    drawn = [chart(histogram(one, field=field)) for one in baselines[:1] if one.shares]
+    said = {note for one in baselines for note in one.notes}
+    return [table(heads, rows, numbers=range(1, 7)), *drawn, _notes(sorted(said))]
+
+
+def _notes(notes: Sequence[str]) -> Content:
+    return el("ul", *(el("li", prose(note)) for note in notes), class_="notes") if notes else None
+
+
+# ── incidents and pipelines ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def all_incidents(view: views.Incidents) -> str:
+    """Render open incidents, then resolved ones."""
+    is_open = [line for line in view.incidents if line.incident.resolved_ns is None]
+    over = [line for line in view.incidents if line.incident.resolved_ns is not None]
+    nothing = empty("Nothing is open.")
+    return page(
+        view,
+        "Incidents",
+        "/incidents",
+        "/incidents.json",
+        el("h1", counted(len(is_open), "open incident") if is_open else "No open incident"),
+        incident_list(is_open, view.now_ns) if is_open else nothing,
+        section("Resolved", incident_list(over, view.now_ns)) if over else None,
+    )
+
+
+def all_pipelines(view: views.Pipelines) -> str:
+    """Render every pipeline with where it runs."""
+    blocks = [_pipeline(line, view.now_ns) for line in view.pipelines]
+    content = (
+        el("div", *blocks, class_="assays")
+        if blocks
+        else empty(
+            "A pipeline runs a model: ", el("code", "client.build_pipeline('shelf-watch').add_model_step(model)")
+        )
+    )
+    return page(view, "Pipelines", "/pipelines", "/pipelines.json", el("h1", "Pipelines"), content)
+
+
+def _pipeline(line: views.PipelineLine, now_ns: int) -> Html:
+    one = line.pipeline
+    steps = " → ".join(str(step["name"]) for step in one.versions[0].definition["steps"]) or "observed in a program"
+    rows = [
+        [
+            el("a", place.device, href=path("devices", place.device)),
+            _state(place.state),
+            _version(one, place.version),
+            "; ".join(place.limits.values()) or "–",
+        ]
+        for place in line.status.devices
+    ]
+    known: list[tuple[str, Content]] = [
+        ("steps", steps),
+        ("versions", f"{len(one.versions)}"),
+        ("made", moment(one.versions[0].created_ns, now_ns)),
+        ("workspace", line.workspace),
+    ]
+    fields = el("p", *(el("code", key) for key in line.fields), class_="fields")
+    return el(
+        "article",
+        el("h3", one.name, " ", _state(line.status.status)),
+        facts(known),
+        table(("device", "state", "version", "limits"), rows) if rows else empty("It runs nowhere yet."),
+        el("details", el("summary", counted(len(line.fields), "recorded field")), fields) if line.fields else None,
+        _notes(one.notes),
+    )
+
+
+def _version(pipeline: api.Pipeline, version: str) -> str:
+    ordered = [one.id for one in reversed(pipeline.versions)]
+    if version not in ordered:
+        return version
+    number_of = ordered.index(version) + 1
+    return f"{number_of} (newest)" if number_of == len(ordered) else f"{number_of} of {len(ordered)}"
+
+
+# ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def not_found(request: Request, reason: str) -> Response:
+    """Answer with a page that says what is not there."""
+    return _apology(_hub(request), 404, "Not here", reason)
+
+
+def _apology(hub: Hub, status: int, title: str, reason: str) -> Response:
+    view = View(now_ns=hub.now_ns(), banner=hub.clock.banner)
+    content = [el("h1", title), el("p", reason, class_="lead"), el("p", el("a", "Back to the overview", href="/"))]
+    return _html(page(view, title, "", "/index.json", *content), status)
+
+
+def _html(text: str, status: int = 200) -> Response:
+    return Response(text, status, HEADERS, "text/html")
+
+
+def _hub(request: Request) -> Hub:
+    return cast("Hub", request.app.state.hub)
+
+
+def _pair(
+    address: str, twin: str, read: Callable[..., V], render: Callable[[V], str], *, named: str | None = None
+) -> list[Route]:
+    """Return the routes of a page and of its twin; `named` is the part of the address that says which one."""
+
+    def view_of(request: Request) -> V:
+        return read(_hub(request), *([request.path_params[named]] if named else []))
+
+    def html(request: Request) -> Response:
+        try:
+            return _html(render(view_of(request)))
+        except DriftlineError as error:
+            return _apology(_hub(request), STATUS.get(error.code, 500), "Not here", str(error))
+
+    def json(request: Request) -> Response:
+        try:
+            return Response(api.encode(view_of(request)), media_type=JSON)
+        except DriftlineError as error:
+            return failure(error)
+
+    # The twin first: to the page's route `.json` would be the end of a name.
+    return [Route(twin, json), Route(address, html)]
+
+
+def _acts(address: str, act: Callable[[Hub, str], object], leads_to: Callable[[str], str]) -> Route:
+    """Return the route of a form, which leads to a page when it has acted."""
+
+    def post(request: Request) -> Response:
+        identity = str(request.path_params["id"])
+        try:
+            act(_hub(request), identity)
+        except DriftlineError as error:
+            return _apology(_hub(request), STATUS.get(error.code, 500), "Not done", str(error))
+        return RedirectResponse(leads_to(identity), 303, HEADERS)
+
+    return Route(address, post, methods=["POST"])
+
+
+def _static(request: Request) -> Response:
+    name = str(request.path_params["name"])
+    headers = HEADERS | {"Cache-Control": "no-cache"}
+    if name == "charts.css":
+        return Response(STYLE, 200, headers, "text/css; charset=utf-8")
+    if name not in FILES:
+        return not_found(request, f"There is no file {name}.")
+    return Response((STATIC / name).read_bytes(), 200, headers, FILES[name])
+
+
+class _Elsewhere(Route):
+    """Every address that is not the API's: those have an answer of their own."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Any]:
+        """Leave the API's addresses alone."""
+        if str(scope.get("path", "")).startswith("/api/"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def _nowhere(request: Request) -> Response:
+    return not_found(request, f"There is no page {request.url.path}.")
+
+
+routes: list[BaseRoute] = [
+    *_pair("/", "/index.json", views.overview, overview),
+    *_pair("/devices", "/devices.json", views.devices, all_devices),
+    *_pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, named="name"),
+    *_pair("/assays", "/assays.json", views.all_assays, all_assays),
+    *_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
+    *_pair("/incidents", "/incidents.json", views.incidents, all_incidents),
+    *_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
+    _acts("/incidents/{id}/resolve", assays.close, lambda _: "/incidents"),
+    _acts("/assays/{id}/on", lambda hub, one: assays.switch(hub, one, active=True), lambda one: path("assays", one)),
+    _acts("/assays/{id}/off", lambda hub, one: assays.switch(hub, one, active=False), lambda one: path("assays", one)),
+    Route("/static/{name}", _static),
+    _Elsewhere("/{path:path}", _nowhere),
+]

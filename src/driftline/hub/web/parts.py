@@ -1,0 +1,339 @@
+"""What pages are made of: the frame around them, statuses, times, tables, charts, and the strip of last windows.
+
+A status is always a shape and a word; its colour says nothing that they do not.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from driftline.clock import NS_PER_S, iso, parse_iso
+from driftline.hub.store.assays import Mark
+from driftline.hub.web.html import Content, Html, el, path, text
+from driftline.hub.web.views import IncidentLine, View
+from driftline.wire import api
+
+PAGES = (
+    ("/", "Overview"),
+    ("/devices", "Devices"),
+    ("/assays", "Assays"),
+    ("/incidents", "Incidents"),
+    ("/pipelines", "Pipelines"),
+)
+
+# Which look a word has; what is not here is plain.
+LOOKS = {
+    "Ok": "good",
+    "Warning": "warn",
+    "Alert": "bad",
+    "NoData": "none",
+    "TooFew": "none",
+    "Late": "wait",
+    "healthy": "good",
+    "drifting": "bad",
+    "silent": "bad",
+    "camera lost": "bad",
+    "feed frozen": "bad",
+    "behind": "warn",
+    "new": "wait",
+    "running": "good",
+    "starting": "wait",
+    "deploying": "wait",
+    "not joined": "wait",
+    "error": "bad",
+    "ok": "good",
+    "open": "bad",
+    "resolved": "good",
+    "off": "none",
+}
+STATUS_WORDS: dict[api.Status, str] = {"NoData": "No data", "TooFew": "Too few"}
+
+# On a 12 × 12 field: a tick, a triangle, a diamond, an empty square, a clock, a dot.
+_SHAPES = {
+    "good": "M2 6.6 4.8 9.4 10 3.2",
+    "bad": "M6 1 11.4 10.8H.6Z",
+    "warn": "M6 .6 11.4 6 6 11.4.6 6Z",
+    "none": "M2 2H10V10H2Z",
+    "wait": "M6 1.2A4.8 4.8 0 1 1 5.9 1.2M6 3.2V6.2L8 7.6",
+    "plain": "M6 4.2A1.8 1.8 0 1 1 5.9 4.2Z",
+}
+
+
+def page(view: View, title: str, here: str, twin: str, *content: Content) -> str:
+    """Return a whole page; `here` is the entry of the navigation it belongs to, `twin` its JSON address."""
+    entries = [el("a", name, href=address, aria_current="page" if address == here else None) for address, name in PAGES]
+    document = el(
+        "html",
+        el(
+            "head",
+            el("meta", charset="utf-8"),
+            el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            el("meta", name="color-scheme", content="light dark"),
+            el("title", f"{title} · driftline"),
+            el("link", rel="icon", href="/static/mark.svg", type="image/svg+xml"),
+            el("link", rel="stylesheet", href="/static/charts.css"),
+            el("link", rel="stylesheet", href="/static/pages.css"),
+            el("link", rel="alternate", type="application/json", href=twin),
+            el("script", type="module", src="/static/refresh.js"),
+        ),
+        el(
+            "body",
+            el("a", "Skip to content", class_="skip", href="#content"),
+            el(
+                "header",
+                el("a", _MARK, "driftline", class_="brand", href="/"),
+                el("nav", *entries, aria_label="Pages"),
+            ),
+            el("p", icon("wait"), prose(view.banner), class_="banner", role="status", id="banner")
+            if view.banner
+            else None,
+            el("main", *content, id="content"),
+            el(
+                "footer",
+                el("span", "As of ", moment(view.now_ns), id="as-of"),
+                el("a", "this page as JSON", href=twin),
+            ),
+        ),
+        lang="en",
+    )
+    return f"<!doctype html>{document}"
+
+
+_MARK = el(
+    "svg",
+    el("path", d="M1 12C5 12 6 4 9 4S12 9 17 9", class_="mark-line"),
+    el("path", d="M1 6H17", class_="mark-limit"),
+    viewBox="0 0 18 16",
+    width=18,
+    height=16,
+    aria_hidden="true",
+)
+
+
+# ── words with a shape ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def chip(word: str, shown: str | None = None) -> Html:
+    """Return a state or status: shape, word, colour."""
+    look = LOOKS.get(word, "plain")
+    return el("span", icon(look), shown or word, class_=f"chip {look}")
+
+
+def icon(look: str) -> Html:
+    """Return the shape of a look."""
+    shape = el("path", d=_SHAPES[look])
+    return el("svg", shape, class_=f"icon {look}", viewBox="0 0 12 12", width=12, height=12, aria_hidden="true")
+
+
+def status_chip(status: api.Status | None) -> Html:
+    """Return an analysis's status."""
+    return chip("Late", "Waiting") if status is None else chip(status, STATUS_WORDS.get(status))
+
+
+def state_chips(states: Iterable[str]) -> Html:
+    """Return a device's states."""
+    return el("span", *(chip(state) for state in states), class_="chips")
+
+
+# ── times and numbers ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def moment(time_ns: int | None, now_ns: int | None = None) -> Html:
+    """Return a time to the minute, and how long ago that is where `now_ns` is given."""
+    if time_ns is None:
+        return el("span", "never", class_="soft")
+    stamp = el("time", f"{iso(time_ns)[:16].replace('T', ' ')} UTC", datetime=iso(time_ns))
+    return stamp if now_ns is None else Html(stamp + " " + el("span", ago(time_ns, now_ns), class_="soft ago"))
+
+
+def prose(sentence: str) -> Html:
+    """Return a sentence with the ISO times in it written as on every page.
+
+    >>> prose("silent since 2026-01-01T09:36:00+00:00")
+    'silent since <time datetime="2026-01-01T09:36:00+00:00">2026-01-01 09:36 UTC</time>'
+    """
+    parts = _ISO.split(sentence)
+    return text(moment(parse_iso(part)) if i % 2 else part for i, part in enumerate(parts))
+
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)")
+
+
+def ago(time_ns: int, now_ns: int) -> str:
+    """Say how long ago something was, in its largest unit.
+
+    >>> ago(0, 90 * NS_PER_S), ago(0, 0), ago(0, 3 * 86_400 * NS_PER_S)
+    ('1 min ago', 'just now', '3 d ago')
+    """
+    seconds = (now_ns - time_ns) // NS_PER_S
+    for unit_s, name in ((86_400, "d"), (3600, "h"), (60, "min"), (5, "s")):
+        if seconds >= unit_s:
+            return f"{seconds if name == 's' else seconds // unit_s} {name} ago"
+    return "just now" if seconds >= 0 else "to come"
+
+
+def number(value: float | None) -> str:
+    """Write a number with four significant digits; none is a dash.
+
+    >>> number(0.123456), number(1234567.0), number(None)
+    ('0.1235', '1.235e+06', '–')
+    """
+    return "–" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: int) -> str:
+    """Write a duration in the largest unit that is a whole number of it.
+
+    >>> duration(180), duration(86_400)
+    ('3 min', '1 d')
+    """
+    unit_s, name = next(unit for unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")) if seconds % unit[0] == 0)
+    return f"{seconds // unit_s} {name}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> counted(1, "device"), counted(3, "device")
+    ('1 device', '3 devices')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+# ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Content]], *, numbers: Iterable[int] = ()) -> Html:
+    """Return a table; `numbers` are the columns that are read by their digits. It scrolls where it is too wide."""
+    right = set(numbers)
+    head = el("tr", *(el("th", name, scope="col", class_="n" if i in right else None) for i, name in enumerate(heads)))
+    body = [el("tr", *(el("td", one, class_="n" if i in right else None) for i, one in enumerate(row))) for row in rows]
+    return el("div", el("table", el("thead", head), el("tbody", *body)), class_="wide", tabindex="0")
+
+
+def facts(pairs: Iterable[tuple[str, Content]]) -> Html:
+    """Return a list of what is known, as term and value."""
+    return el("dl", *(el("div", el("dt", term), el("dd", value)) for term, value in pairs), class_="facts")
+
+
+def section(title: str, *content: Content, note: Content = None) -> Html:
+    """Return a part of a page under its title."""
+    return el("section", el("div", el("h2", title), note, class_="head"), *content)
+
+
+def empty(*content: Content) -> Html:
+    """Return what stands where there is nothing yet, with what to do about it."""
+    return el("p", *content, class_="empty")
+
+
+def chart(svg: str) -> Html:
+    """Return a chart for a page: its style comes from `/static/charts.css`, because pages allow none inside them."""
+    bare = re.sub(r"<style>.*?</style>", "", svg, count=1, flags=re.DOTALL)
+    bare = re.sub(r'^(<svg\b[^>]*?) style="[^"]*"', r"\1", bare, count=1)
+    return el("div", Html(bare), class_="chart", tabindex="0")
+
+
+def action(address: str, name: str) -> Html:
+    """Return a button that posts."""
+    return el("form", el("button", name, type="submit"), method="post", action=address)
+
+
+def incident_card(line: IncidentLine, now_ns: int) -> Html:
+    """Return an incident as a sentence with where it leads."""
+    one = line.incident
+    links: list[Content] = [el("a", one.device, href=path("devices", one.device))]
+    if one.assay_id is not None:
+        links.append(el("a", f"assay {line.assay or one.assay_id}", href=path("assays", one.assay_id)))
+    is_open = one.resolved_ns is None
+    return el(
+        "li",
+        icon("bad" if is_open else "good"),
+        el(
+            "div",
+            el("p", prose(one.text), class_="sentence"),
+            el(
+                "p",
+                one.kind,
+                " · opened ",
+                el("span", ago(one.opened_ns, now_ns), class_="ago"),
+                None if is_open else [" · resolved ", moment(one.resolved_ns, now_ns)],
+                *([" · ", link] for link in links),
+                class_="soft",
+            ),
+        ),
+        action(path("incidents", one.id, "resolve"), "Resolve") if is_open else None,
+        class_="incident" if is_open else "incident over",
+    )
+
+
+def incident_list(lines: Sequence[IncidentLine], now_ns: int) -> Html:
+    """Return incidents as cards."""
+    return el("ul", *(incident_card(line, now_ns) for line in lines), class_="incidents")
+
+
+# ── the strip of last windows ────────────────────────────────────────────────────────────────────────────────────
+
+STRIP_HEIGHT, STRIP_STEP = 30, 6
+# The threshold is drawn at this height, and a score of three thresholds or more fills the strip.
+_LIMIT_HEIGHT, _TOP_THRESHOLDS = 12.0, 3.0
+
+
+def strip(marks: Sequence[Mark], threshold: float) -> Html:
+    """Return a small picture of the last windows.
+
+    A bar is a score, with a roof where it alerts; a ring is no data, a dash what was not heard yet. Bars grow
+    to the threshold line in proportion, above it more slowly.
+    """
+    if not marks:
+        return el("span", "no window yet", class_="soft")
+    width = len(marks) * STRIP_STEP
+    limit_y = STRIP_HEIGHT - _LIMIT_HEIGHT
+    return el(
+        "svg",
+        el("title", strip_text(marks)),
+        *(_bar(mark, i * STRIP_STEP, threshold) for i, mark in enumerate(marks)),
+        el("line", x1=0, y1=limit_y, x2=width, y2=limit_y, class_="limit"),
+        class_="strip",
+        viewBox=f"0 0 {width} {STRIP_HEIGHT}",
+        width=width,
+        height=STRIP_HEIGHT,
+        role="img",
+        # Where a phone has no room for all the newest are shown.
+        preserveAspectRatio="xMaxYMid slice",
+    )
+
+
+def strip_text(marks: Sequence[Mark]) -> str:
+    """Say in words what the strip shows.
+
+    >>> strip_text([Mark(0, 1, "Ok", 0.1), Mark(1, 2, "Alert", 0.4), Mark(2, 3, "NoData", None)])
+    'the last 3 windows: 1 Alert, 1 Ok, 1 No data; highest score 0.4'
+    """
+    statuses = [mark.status for mark in marks]
+    order: Sequence[api.Status] = ("Alert", "Warning", "Ok", "TooFew", "NoData", "Late")
+    counts = [f"{statuses.count(one)} {STATUS_WORDS.get(one, one)}" for one in order if one in statuses]
+    scores = [mark.score for mark in marks if mark.score is not None]
+    highest = f"; highest score {number(max(scores))}" if scores else ""
+    return f"the last {counted(len(marks), 'window')}: {', '.join(counts)}{highest}"
+
+
+def _bar(mark: Mark, x: float, threshold: float) -> Html:
+    look = LOOKS[mark.status]
+    if mark.status == "Late":
+        return el("rect", x=x + 1, y=STRIP_HEIGHT - 3, width=3, height=1.4, class_="gap wait")
+    if mark.score is None:
+        return el("circle", cx=x + 2.5, cy=STRIP_HEIGHT - 3, r=1.6, class_=f"gap {look}")
+    height = _height(mark.score, threshold)
+    y = STRIP_HEIGHT - height
+    bar = el("rect", x=x + 0.5, y=round(y, 2), width=4, height=round(height, 2), class_=f"bar {look}")
+    if mark.status != "Alert":
+        return bar
+    roof = el("path", d=f"M{x} {y:.2f}L{x + 2.5} {y - 4:.2f}L{x + 5} {y:.2f}Z", class_="bar bad")
+    return Html(bar + roof)
+
+
+def _height(score: float, threshold: float) -> float:
+    share = score / threshold if threshold > 0 else _TOP_THRESHOLDS
+    if share <= 1:
+        return max(1.0, _LIMIT_HEIGHT * share)
+    room = STRIP_HEIGHT - 5 - _LIMIT_HEIGHT
+    return _LIMIT_HEIGHT + room * (min(share, _TOP_THRESHOLDS) - 1) / (_TOP_THRESHOLDS - 1)

@@ -1,0 +1,299 @@
+"""What each page shows, read from the store: the page renders it, its `.json` twin sends it as it is.
+
+Pages read stored answers, never what devices counted: a page costs the same however much data there is.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from driftline.hub import assays, fleet, registry
+from driftline.hub.core import Hub
+from driftline.hub.store import assays as store
+from driftline.hub.store.assays import Kept, Mark
+from driftline.hub.store.registry import pipelines, workspaces
+from driftline.wire import api
+from driftline.wire.api import Struct
+
+# What one page shows of things that never stop growing.
+MARKS_MAX = 40
+DEVICES_ON_OVERVIEW_MAX = 6
+DEVICES_IN_CHART_MAX = 12
+WINDOWS_IN_CHART_MAX = 160
+ANALYSES_IN_TABLE_MAX = 30
+INCIDENTS_MAX = 200
+EVENTS_MAX = 20
+
+# Which of several answers an owner wants to see first.
+URGENCY: Sequence[api.Status | None] = ("Alert", "Warning", "Late", "NoData", "TooFew", "Ok", None)
+
+
+class View(Struct):
+    """What every page knows: the hub's time, and whether it runs fast."""
+
+    now_ns: int
+    banner: str | None
+
+
+class IncidentLine(Struct):
+    """An incident and the name of the assay it came from."""
+
+    incident: api.Incident
+    assay: str | None
+
+
+class Line(Struct):
+    """An assay's newest answer for one device, and its last windows."""
+
+    device: str
+    status: api.Status | None
+    score: float | None
+    end_ns: int | None
+    marks: list[Mark]
+
+
+class AssayLines(Struct):
+    """An assay with its devices, the most urgent first; `more` counts those left out."""
+
+    id: str
+    name: str
+    field: str
+    pipeline: str
+    workspace: str
+    active: bool
+    alert_threshold: float
+    warning_threshold: float | None
+    failure: str | None
+    lines: list[Line]
+    more: int = 0
+
+
+class Overview(View):
+    """The first page."""
+
+    incidents: list[IncidentLine]
+    devices: list[api.Device]
+    assays: list[AssayLines]
+
+
+class Devices(View):
+    """All devices."""
+
+    devices: list[api.Device]
+    open_incidents: dict[str, int]
+
+
+class Device(View):
+    """One device."""
+
+    device: api.Device
+    incidents: list[IncidentLine]
+    assays: list[AssayLines]
+    events: list[dict[str, object]]
+
+
+class Assays(View):
+    """All assays."""
+
+    assays: list[AssayLines]
+
+
+class Assay(View):
+    """One assay: its newest answers (`analyses`, by window start, then device), and the newest one that alerts."""
+
+    assay: api.Assay
+    pipeline: str
+    summary: AssayLines
+    analyses: list[api.Analysis]
+    alert: api.Analysis | None
+    baselines: list[api.BaselineStats]
+    incidents: list[IncidentLine]
+
+
+class Incidents(View):
+    """All incidents, open ones first."""
+
+    incidents: list[IncidentLine]
+
+
+class PipelineLine(Struct):
+    """A pipeline, where it runs, and how that goes."""
+
+    pipeline: api.Pipeline
+    workspace: str
+    status: api.PipelineStatus
+    fields: list[str]
+
+
+class Pipelines(View):
+    """All pipelines."""
+
+    pipelines: list[PipelineLine]
+
+
+def overview(hub: Hub) -> Overview:
+    """Return the first page's content."""
+    with hub.database.reading() as connection:
+        incidents = _incidents(connection, store.incidents(connection, is_open=True, newest=INCIDENTS_MAX))
+        lines = _assay_lines(connection, store.every(connection), devices_max=DEVICES_ON_OVERVIEW_MAX)
+    return Overview(
+        now_ns=hub.now_ns(), banner=hub.clock.banner, incidents=incidents, devices=fleet.list_devices(hub), assays=lines
+    )
+
+
+def devices(hub: Hub) -> Devices:
+    """Return every device."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    with hub.database.reading() as connection:
+        for incident in store.incidents(connection, is_open=True):
+            counts[incident.device] += 1
+    return Devices(
+        now_ns=hub.now_ns(), banner=hub.clock.banner, devices=fleet.list_devices(hub), open_incidents=dict(counts)
+    )
+
+
+def device(hub: Hub, name: str) -> Device:
+    """Return one device.
+
+    Raises:
+        EntityNotFoundError: there is none of this name.
+    """
+    found = fleet.device(hub, name)
+    with hub.database.reading() as connection:
+        incidents = store.incidents(connection, device=name, newest=EVENTS_MAX)
+        asked = {one.assay for one in store.progress(connection, device=name)}
+        kept = [one for one in store.every(connection) if one.assay.id in asked]
+        lines = _assay_lines(connection, kept, device=name)
+        told = _incidents(connection, incidents)
+    events = hub.telemetry.events(name, limit=EVENTS_MAX)
+    return Device(
+        now_ns=hub.now_ns(), banner=hub.clock.banner, device=found, incidents=told, assays=lines, events=events
+    )
+
+
+def all_assays(hub: Hub) -> Assays:
+    """Return every assay."""
+    with hub.database.reading() as connection:
+        return Assays(
+            now_ns=hub.now_ns(),
+            banner=hub.clock.banner,
+            assays=_assay_lines(connection, store.every(connection), devices_max=DEVICES_IN_CHART_MAX),
+        )
+
+
+def assay(hub: Hub, identity: str) -> Assay:
+    """Return one assay.
+
+    Raises:
+        EntityNotFoundError: there is none of this id.
+    """
+    with hub.database.reading() as connection:
+        kept = store.one(connection, identity)
+        (summary,) = _assay_lines(connection, [kept], devices_max=DEVICES_IN_CHART_MAX)
+        analyses: list[api.Analysis] = []
+        for line in summary.lines:
+            analyses += store.analyses(connection, identity, device=line.device, newest=WINDOWS_IN_CHART_MAX)
+        alert = _newest_alert(connection, summary)
+        about = [one for one in store.incidents(connection, newest=INCIDENTS_MAX) if one.assay_id == identity]
+        incidents = _incidents(connection, about)
+    analyses.sort(key=lambda one: (one.start_ns, one.device))
+    # Statistics and bins; the raw values are the API's to send.
+    baselines = [msgspec.structs.replace(one, values=None) for one in assays.baselines_of(hub, kept)]
+    return Assay(
+        now_ns=hub.now_ns(),
+        banner=hub.clock.banner,
+        assay=kept.assay,
+        pipeline=summary.pipeline,
+        summary=summary,
+        analyses=analyses,
+        alert=alert,
+        baselines=baselines,
+        incidents=incidents,
+    )
+
+
+def incidents(hub: Hub) -> Incidents:
+    """Return the incidents."""
+    with hub.database.reading() as connection:
+        found = _incidents(connection, store.incidents(connection, newest=INCIDENTS_MAX))
+    return Incidents(now_ns=hub.now_ns(), banner=hub.clock.banner, incidents=found)
+
+
+def all_pipelines(hub: Hub) -> Pipelines:
+    """Return every pipeline, newest first."""
+    with hub.database.reading() as connection:
+        names = _workspaces(connection)
+        rows = connection.execute(select(pipelines.c.id).order_by(pipelines.c.created_ns.desc(), pipelines.c.id))
+        found = [registry.need_pipeline(connection, identity) for identity in rows.scalars()]
+        lines = [
+            PipelineLine(
+                pipeline=one,
+                workspace=names.get(one.workspace, one.workspace),
+                status=fleet.pipeline_status(connection, one.id),
+                fields=[str(field["key"]) for field in one.versions[0].definition.get("fields", [])],
+            )
+            for one in found
+        ]
+    return Pipelines(now_ns=hub.now_ns(), banner=hub.clock.banner, pipelines=lines)
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _incidents(connection: Connection, found: Sequence[api.Incident]) -> list[IncidentLine]:
+    if not found:
+        return []
+    names = {kept.assay.id: kept.assay.spec.name for kept in store.every(connection)}
+    return [IncidentLine(incident=one, assay=names.get(one.assay_id or "")) for one in found]
+
+
+def _assay_lines(
+    connection: Connection, kept: Iterable[Kept], *, device: str | None = None, devices_max: int | None = None
+) -> list[AssayLines]:
+    """Return assays with the newest answers of their devices, urgent ones first."""
+    progress: defaultdict[str, list[store.Progress]] = defaultdict(list)
+    for one in store.progress(connection, device=device):
+        progress[one.assay].append(one)
+    names = {row.id: row.name for row in connection.execute(select(pipelines.c.id, pipelines.c.name))}
+    places = _workspaces(connection)
+    made: list[AssayLines] = []
+    for one in kept:
+        assay, spec = one.assay, one.assay.spec
+        newest = sorted(progress[assay.id], key=lambda place: (URGENCY.index(place.status), place.device))
+        shown = newest[:devices_max]
+        made.append(
+            AssayLines(
+                id=assay.id,
+                name=spec.name,
+                field=spec.field,
+                pipeline=names.get(spec.pipeline, spec.pipeline),
+                workspace=places.get(assay.workspace, assay.workspace),
+                active=assay.active,
+                alert_threshold=spec.alert_threshold,
+                warning_threshold=spec.warning_threshold,
+                failure=one.failure,
+                lines=[
+                    Line(
+                        device=place.device,
+                        status=place.status,
+                        score=place.score,
+                        end_ns=place.end_ns,
+                        marks=store.marks(connection, assay.id, place.device, newest=MARKS_MAX),
+                    )
+                    for place in shown
+                ],
+                more=len(newest) - len(shown),
+            )
+        )
+    return made
+
+
+def _newest_alert(connection: Connection, summary: AssayLines) -> api.Analysis | None:
+    found = [store.latest_alert(connection, summary.id, line.device) for line in summary.lines]
+    return max((one for one in found if one is not None), key=lambda one: one.start_ns, default=None)
+
+
+def _workspaces(connection: Connection) -> dict[str, str]:
+    return {row.id: row.name for row in connection.execute(select(workspaces.c.id, workspaces.c.name))}

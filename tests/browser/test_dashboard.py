@@ -1,0 +1,121 @@
+"""The dashboard in a real Chromium, over a hub that answers on a socket."""
+
+import runpy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftline.clock import ManualClock
+from driftline.hub.scorer import Round
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}"),
+]
+
+_shop = runpy.run_path(str(Path(__file__).parents[1] / "hub" / "shop.py"))
+Shop, ns = _shop["Shop"], _shop["ns"]
+
+
+@pytest.fixture
+def shop(serve_hub: Callable[..., Any]) -> Any:
+    """A served hub with two cameras, the second of which is out of focus since 09:36."""
+    clock = ManualClock(ns(0))
+    made = Shop(serve_hub(clock), clock)
+    for name in ("camera-1", "camera-2"):
+        made.device(name, pipelines={made.pipeline.versions[0].id: "running"})
+    made.at(30)
+    made.days(range(30), ("camera-1", "camera-2"))
+    made.assay = made.save()
+    made.at(48)
+    made.days(range(30, 36), ("camera-1", "camera-2"))
+    made.days(range(36, 48), ("camera-1", "camera-2"), blurred="camera-2")
+    Round(made.hub).run()
+    return made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, shop: Any) -> Iterator[Callable[..., Any]]:
+    """A function that opens a page; whatever the browser complains of fails the test."""
+    contexts: list[Any] = []
+    complaints: list[str] = []
+
+    def opened(address: str, **context: Any) -> Any:
+        contexts.append(chromium.new_context(**context))
+        page = contexts[-1].new_page()
+        page.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(shop.hub.url + address)
+        return page
+
+    yield opened
+    for one in contexts:
+        one.close()
+    assert complaints == []
+
+
+def test_an_owner_finds_the_drifted_camera_from_the_first_page(open_page: Callable[..., Any], shop: Any) -> None:
+    page = open_page("/")
+    assert page.inner_text("h1") == "camera-2 needs a look"
+    page.click("text=assay sharpness")
+    assert page.url.endswith(f"/assays/{shop.assay.id}")
+    assert page.locator("svg.dl-chart").count() == 3
+    box = page.locator("svg.dl-chart").first.bounding_box()
+    assert box["width"] > 600
+    assert box["height"] > 200
+    title = page.locator(".dl-title").first
+    assert title.text_content() == "out.sharpness: camera-2 over 0.25 since 09:36 UTC"
+    # The style sheet of charts has arrived, though the page allows no style inside it.
+    assert title.evaluate("one => getComputedStyle(one).fontWeight") == "600"
+
+
+def test_an_incident_is_resolved_in_the_page(open_page: Callable[..., Any]) -> None:
+    page = open_page("/incidents")
+    assert page.inner_text("h1") == "1 open incident"
+    page.click("button:has-text('Resolve')")
+    page.wait_for_url("**/incidents")
+    assert page.inner_text("h1") == "No open incident"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_a_phone(open_page: Callable[..., Any], shop: Any, scheme: str) -> None:
+    for address in ("/", "/devices", "/devices/camera-2", f"/assays/{shop.assay.id}", "/incidents", "/pipelines"):
+        page = open_page(address, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") == 360, address
+
+
+def test_dark_and_light_follow_the_readers_wish(open_page: Callable[..., Any]) -> None:
+    backs = [
+        open_page("/", color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
+        for scheme in ("light", "dark")
+    ]
+    assert backs[0] != backs[1]
+
+
+def test_pages_say_the_same_without_scripts(open_page: Callable[..., Any]) -> None:
+    with_scripts = open_page("/").inner_text("main")
+    assert open_page("/", java_script_enabled=False).inner_text("main") == with_scripts
+
+
+def test_a_page_left_open_keeps_itself_current(open_page: Callable[..., Any], shop: Any) -> None:
+    page = open_page("/")
+    page.evaluate("window.stayed = true")
+    shop.at(51)
+    shop.days(range(48, 51), ("camera-1", "camera-2"))
+    shop.says("camera-2", sources={"front": "camera lost"})
+    Round(shop.hub).run()
+    page.wait_for_selector("text=no picture from its camera", timeout=20_000)
+    assert page.evaluate("window.stayed") is True

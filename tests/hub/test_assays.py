@@ -1,0 +1,236 @@
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, NotYetError
+from driftline.hub import assays, grids
+from driftline.hub.store import assays as store
+from driftline.wire import api
+
+_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
+Shop, ns = _shop["Shop"], _shop["ns"]
+CAMERAS = ("camera-1", "camera-2")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Any]:
+    """Two cameras that were seen for 42 minutes, the first 30 of them with every row."""
+    made = Shop.open(tmp_path)
+    for name in CAMERAS:
+        made.device(name)
+    made.at(30)
+    made.days(range(30), CAMERAS, rows=True)
+    made.at(42)
+    made.days(range(30, 42), CAMERAS)
+    yield made
+    made.hub.database.close()
+
+
+def run(shop: Any, **changes: Any) -> api.AssayRun:
+    return assays.run(shop.hub, shop.workspace, shop.spec(**changes))
+
+
+# ── preview ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_preview_answers_every_device_and_window_in_order_and_stores_nothing(shop: Any) -> None:
+    found = run(shop)
+    assert [(one.start_ns, one.device) for one in found.analyses] == [
+        (ns(30 + 3 * window), device) for window in range(4) for device in CAMERAS
+    ]
+    assert {one.status for one in found.analyses} == {"Ok"}
+    assert {one.count for one in found.analyses} == {120}
+    with shop.hub.database.reading() as connection:
+        assert store.every(connection) == []
+
+
+def test_windows_whose_rows_are_all_there_are_scored_from_rows_and_others_from_counts(shop: Any) -> None:
+    found = run(shop, windows=api.Windows(width_s=180, start_ns=ns(24)))
+    assert [one.source for one in found.analyses if one.device == "camera-1"] == ["rows", "rows"] + ["counts"] * 4
+
+
+def test_each_device_is_compared_with_its_own_baseline(shop: Any) -> None:
+    found = run(shop)
+    assert [one.device for one in found.baselines] == list(CAMERAS)
+    first, second = (one.mean or 0.0 for one in found.baselines)
+    assert second - first > 30  # the scene of camera-2 is 60 units sharper
+    crossed = run(shop, baseline=api.Baseline(start_ns=ns(0), end_ns=ns(30), device="camera-1"))
+    assert [one.device for one in crossed.baselines] == [None]
+    assert {one.status for one in crossed.analyses if one.device == "camera-2"} == {"Alert"}
+
+
+def test_windows_not_heard_yet_are_late_and_those_to_come_are_not_asked(shop: Any) -> None:
+    shop.at(49)
+    found = [one for one in run(shop).analyses if one.device == "camera-1"]
+    assert [one.status for one in found] == ["Ok"] * 4 + ["Late"] * 2
+
+
+def test_run_until_ends_the_run(shop: Any) -> None:
+    assert len(run(shop, run_until_ns=ns(36)).analyses) == 4
+
+
+def test_without_a_start_a_baseline_of_values_begins_with_the_first_inference(shop: Any) -> None:
+    values = [float(one) for one in range(300, 500)]
+    found = run(shop, baseline=api.Baseline(values=values))
+    assert found.analyses[0].start_ns == ns(0)
+    assert len(found.analyses) == 2 * 14
+
+
+def test_only_where_every_row_is_there_may_windows_start_anywhere(shop: Any) -> None:
+    windows = api.Windows(width_s=180, start_ns=ns(3.5))
+    values = api.Baseline(values=[400.0, 500.0])
+    rows = run(shop, baseline=values, windows=windows, run_until_ns=ns(20))
+    counts = run(shop, baseline=values, windows=windows)
+    assert rows.analyses[0].start_ns == ns(3.5)
+    assert counts.analyses[0].start_ns == ns(3)
+
+
+def test_a_device_that_has_yet_to_join_gives_no_late_windows(shop: Any) -> None:
+    shop.device("camera-9", key=None, joined_ns=None, heard_ns=None)
+    assert {one.device for one in run(shop).analyses} == set(CAMERAS)
+
+
+def test_a_device_without_a_baseline_of_its_own_says_so(shop: Any) -> None:
+    shop.device("camera-3")
+    shop.days(range(36, 42), ("camera-3",))
+    found = run(shop)
+    answers = [one for one in found.analyses if one.device == "camera-3"]
+    assert all(one.score is None and "has no baseline" in one.notes[0] for one in answers)
+    assert answers[-1].count == 120
+    assert any("camera-3 gave no value" in note for note in found.notes)
+
+
+# ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"baseline": api.Baseline()}, InvalidInputError, "needs a baseline"),
+        ({"baseline": api.Baseline(values=[])}, InvalidInputError, "no number"),
+        ({"baseline": api.Baseline(values=[None])}, InvalidInputError, "no number"),
+        ({"baseline": api.Baseline(values=[1.0], start_ns=1)}, InvalidInputError, "either"),
+        ({"baseline": api.Baseline(start_ns=ns(5), end_ns=ns(5))}, InvalidInputError, "exchange"),
+        ({"baseline": api.Baseline(start_ns=ns(0), end_ns=ns(60))}, InvalidInputError, "still to come"),
+        ({"devices": ["camera-7"]}, EntityNotFoundError, "there are camera-1, camera-2"),
+        ({"iopath": "output focus"}, InvalidInputError, "no field 'out.focus'"),
+        ({"iopath": "output label"}, NotYetError, "text"),
+        ({"pipeline": "none"}, EntityNotFoundError, "no pipeline"),
+        ({"alert_threshold": -1.0}, InvalidInputError, "threshold"),
+        ({"windows": api.Windows(width_s=60, start_ns=0)}, InvalidInputError, "more than the 50000"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_the_way_out(
+    shop: Any, changes: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        run(shop, **changes)
+
+
+def test_a_baseline_range_without_data_is_refused_with_when_there_is_some(shop: Any) -> None:
+    shop.at(3000)
+    with pytest.raises(InvalidInputError, match=r"from 2026-01-01T09:00:00\+00:00 to 2026-01-01T09:42:00\+00:00"):
+        run(shop, baseline=api.Baseline(start_ns=ns(1000), end_ns=ns(1030)))
+
+
+def test_a_pipeline_of_another_workspace_is_not_found(shop: Any) -> None:
+    with pytest.raises(EntityNotFoundError, match="another workspace"):
+        assays.run(shop.hub, "elsewhere", shop.spec())
+
+
+def test_an_element_nobody_recorded_is_recorded_from_now_on(shop: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"out\.scores\.3 was not recorded so far; it is from now on"):
+        run(shop, iopath="output scores 3")
+    with shop.hub.database.reading() as connection:
+        assert grids.extra_of(connection, shop.pipeline.id) == ["out.scores.3"]
+
+
+# ── standing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_saving_freezes_each_devices_baseline(shop: Any) -> None:
+    assay = shop.save()
+    with shop.hub.database.reading() as connection:
+        frozen = store.baselines(connection, assay.id)
+        assert store.one(connection, assay.id).start_ns == ns(30)
+    assert sorted(frozen) == list(CAMERAS)
+    assert all(material.values is not None and material.values.size == 1200 for material in frozen.values())
+    shop.counts("camera-1", 10, {"out.sharpness": [0.0] * 500})
+    with shop.hub.database.reading() as connection:
+        again = store.baseline(connection, assay.id, "camera-1")
+    assert again is not None
+    assert again.values is not None
+    assert again.values.min() > 0
+
+
+def test_saving_lets_devices_count_where_every_standing_assay_cuts(shop: Any) -> None:
+    shop.save("focus")
+    shop.save("coarse", baseline=api.Baseline(values=[250.0, 350.0, 450.0]))
+    with shop.hub.database.reading() as connection:
+        grid = grids.need_grid(connection, grids.of_pipeline(connection, shop.pipeline.id)["out.sharpness"])
+        kept = [one for one in store.every(connection) if one.assay.spec.name == "focus"]
+    asked = {edge for stats in assays.baselines_of(shop.hub, kept[0]) for edge in stats.edges}
+    assert asked | {250.0, 350.0, 450.0} <= set(grid.edges)
+    assert grid.cells <= 256
+
+
+def test_a_name_is_taken_once_in_a_workspace_and_the_second_leaves_nothing_behind(shop: Any) -> None:
+    shop.save("focus")
+    with pytest.raises(ConflictError, match="give the new one another name"):
+        shop.save(" focus ", iopath="output scores 5")
+    with shop.hub.database.reading() as connection:
+        assert grids.extra_of(connection, shop.pipeline.id) == []
+        assert len(store.every(connection)) == 1
+
+
+def test_saving_a_baseline_that_is_not_there_keeps_nothing(shop: Any) -> None:
+    shop.at(3000)
+    with pytest.raises(InvalidInputError, match="there is data from"):
+        shop.save(baseline=api.Baseline(start_ns=ns(1000), end_ns=ns(1030)))
+    with shop.hub.database.reading() as connection:
+        assert store.every(connection) == []
+
+
+def test_a_saved_assay_is_listed_found_and_switched(shop: Any) -> None:
+    assay = shop.save()
+    assert shop.call(assays.list_assays) == [assay]
+    assert shop.call(assays.get_assay, assay=assay.id) == assay
+    assert shop.call(assays.switch_off, assay=assay.id).active is False
+    assert shop.call(assays.switch_on, assay=assay.id) == assay
+    with pytest.raises(EntityNotFoundError):
+        shop.call(assays.switch_on, assay="none")
+
+
+def test_saving_wakes_the_scorer(shop: Any) -> None:
+    shop.hub.wake.clear()
+    shop.save()
+    assert shop.hub.wake.is_set()
+
+
+def test_a_baseline_is_described_before_it_is_saved(shop: Any) -> None:
+    stats = shop.call(assays.describe_baseline, shop.spec())
+    assert [one.count for one in stats] == [1200, 1200]
+    assert stats[0].labels == ["left_outlier", "q_20", "q_40", "q_60", "q_80", "q_100", "right_outlier"]
+    assert msgspec.json.encode(stats)
+
+
+def test_incidents_are_listed_and_closed_by_hand(shop: Any) -> None:
+    incident = api.Incident(
+        id="one", kind="silent", device="camera-1", assay_id=None, field=None, opened_ns=1, resolved_ns=None, text="t"
+    )
+    with shop.hub.database.writing() as connection:
+        store.put_incident(connection, incident)
+    assert shop.call(assays.list_incidents, query={"open": "true"}) == [incident]
+    assert shop.call(assays.list_incidents, query={"device": "camera-2"}) == []
+    closed = shop.call(assays.resolve_incident, incident="one")
+    assert closed.resolved_ns == ns(42)
+    shop.at(50)
+    assert shop.call(assays.resolve_incident, incident="one") == closed
+    assert shop.call(assays.list_incidents, query={"open": "true"}) == []
+    assert shop.call(assays.list_incidents, query={"open": "false"}) == [closed]
+    with pytest.raises(InvalidInputError, match="true or false"):
+        shop.call(assays.list_incidents, query={"open": "perhaps"})

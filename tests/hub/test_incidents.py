@@ -1,0 +1,155 @@
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from driftline.hub import incidents
+from driftline.hub.store import assays as store
+from driftline.hub.store.assays import Mark
+from driftline.wire import api
+
+_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
+Shop, ns = _shop["Shop"], _shop["ns"]
+VALUES = api.Baseline(values=[300.0, 400.0, 500.0])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Any]:
+    """One camera with a standing assay and no answers yet."""
+    made = Shop.open(tmp_path)
+    made.device("camera-1")
+    made.assay = made.save(baseline=VALUES)
+    yield made
+    made.hub.database.close()
+
+
+def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incident | None:
+    """Store answers one after the other as the scorer does; return the newest incident."""
+    for window, status, score in answers:
+        analysis = api.Analysis(
+            assay_id=shop.assay.id,
+            name="sharpness",
+            iopath="out.sharpness",
+            field="out.sharpness",
+            device="camera-1",
+            start_ns=ns(3 * window),
+            end_ns=ns(3 * window + 3),
+            score=score,
+            status=status,
+            alert_threshold=0.25,
+            warning_threshold=0.1,
+            count=120,
+            missing=0,
+            min=None,
+            max=None,
+            mean=None,
+            median=None,
+            std=None,
+            source="counts",
+        )
+        with shop.hub.database.writing() as connection:
+            kept = store.put(connection, analysis)
+            if kept is not None:
+                incidents.follow(connection, kept)
+    with shop.hub.database.reading() as connection:
+        return next(iter(store.incidents(connection)), None)
+
+
+def test_nothing_but_an_alert_opens_an_incident(shop: Any) -> None:
+    quiet: list[tuple[int, api.Status, float | None]] = [
+        (0, "Ok", 0.0),
+        (1, "Warning", 0.2),
+        (2, "NoData", None),
+        (3, "TooFew", 9.0),
+        (4, "Late", None),
+    ]
+    assert tell(shop, *quiet) is None
+
+
+def test_the_sentence_follows_the_newest_alert(shop: Any) -> None:
+    found = tell(shop, (0, "Alert", 0.5), (1, "Alert", 7.06))
+    assert found is not None
+    assert found.text == (
+        "device camera-1: out.sharpness has drifted since 2026-01-01T09:00:00+00:00 "
+        "(score 7.06, threshold 0.25; 2 windows)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "resolved"),
+    [
+        (["Ok", "Ok"], None),
+        (["Ok", "Ok", "Ok"], 12),
+        (["Ok", "Ok", "Alert", "Ok", "Ok"], None),
+        (["Ok", "Warning", "Ok", "Ok"], None),
+        (["Ok", "NoData", "Ok", "Late", "TooFew", "Ok"], 21),
+    ],
+)
+def test_three_judged_ok_windows_in_a_row_resolve_it(shop: Any, after: list[api.Status], resolved: int | None) -> None:
+    tell(shop, (0, "Alert", 0.5))
+    found = tell(shop, *((i, status, 0.3) for i, status in enumerate(after, start=1)))
+    assert found is not None
+    assert found.resolved_ns == (None if resolved is None else ns(resolved))
+
+
+def test_an_alert_that_late_data_took_back_is_withdrawn(shop: Any) -> None:
+    found = tell(shop, (0, "Alert", 0.5), (0, "Ok", 0.1))
+    assert found is not None
+    assert found.text.endswith("withdrawn: late data changed the answer")
+    assert found.resolved_ns is not None
+
+
+def test_an_earlier_alert_that_late_data_brings_moves_the_beginning(shop: Any) -> None:
+    found = tell(shop, (1, "Ok", 0.1), (3, "Alert", 0.5), (1, "Alert", 0.4))
+    assert found is not None
+    assert (found.opened_ns, found.windows) == (ns(3), 2)
+
+
+def test_answers_told_twice_change_nothing(shop: Any) -> None:
+    once = tell(shop, (0, "Alert", 0.5), (1, "Alert", 0.6))
+    assert tell(shop, (0, "Alert", 0.5), (1, "Alert", 0.6)) == once
+
+
+def test_three_ok_marks_are_needed() -> None:
+    ok = [Mark(i, i + 1, "Ok", 0.0) for i in range(3)]
+    assert incidents.resolved_ns(ok) == 3
+    assert incidents.resolved_ns(ok[:2]) is None
+
+
+def device(**facts: Any) -> api.Device:
+    known = {"id": "1", "name": "camera-1", "states": ["healthy"], "created_ns": 0, "heard_ns": ns(5), "joined": True}
+    return api.Device(**(known | facts))
+
+
+def watch(shop: Any, *devices: api.Device, heard_of: tuple[str, ...] = ("camera-1",)) -> list[api.Incident]:
+    with shop.hub.database.writing() as connection:
+        incidents.watch(connection, devices, heard_of, ns(20))
+        return store.incidents(connection)
+
+
+def test_silence_opens_and_hearing_resolves(shop: Any) -> None:
+    (silent,) = watch(shop, device(states=["silent"]))
+    assert (silent.kind, silent.opened_ns) == ("silent", ns(5))
+    assert watch(shop, device(states=["silent"])) == [silent]
+    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20))]
+
+
+def test_a_device_that_had_no_chance_to_be_heard_is_not_blamed(shop: Any) -> None:
+    assert watch(shop, device(states=["silent"]), heard_of=()) == []
+
+
+def test_a_device_that_never_joined_has_no_troubles(shop: Any) -> None:
+    assert watch(shop, device(states=["silent"], joined=False), device(heard_ns=None, states=["new"])) == []
+
+
+def test_each_camera_has_its_own_incident(shop: Any) -> None:
+    found = watch(shop, device(sources={"front": "camera lost", "back": "camera lost", "side": "ok"}))
+    assert sorted(one.text.rpartition("(")[2] for one in found) == ["back)", "front)"]
+
+
+def test_what_is_known_of_a_removed_device_is_resolved(shop: Any) -> None:
+    watch(shop, device(states=["silent"]))
+    assert [one.resolved_ns for one in watch(shop)] == [ns(20)]

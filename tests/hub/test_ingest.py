@@ -1,0 +1,247 @@
+"""What the hub takes from a device, what it refuses, and that nothing is lost or counted twice."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from driftline.clock import NS_PER_S
+from driftline.summary.codec import decode, encode
+from driftline.summary.grid import UNIVERSAL, Grid
+from driftline.summary.summary import Tally
+from driftline.wire import device as wire
+
+START_S = 1_767_261_600  # 2026-01-01T10:00:00+00:00
+FIELD = "out.brightness"
+
+
+@pytest.fixture
+def till(ask: Any):
+    """An observed pipeline."""
+    return ask.observed_pipeline()
+
+
+@pytest.fixture
+def camera(ask: Any, till: Any):
+    """A device that runs it."""
+    return ask.joined("camera-1", till)
+
+
+@pytest.fixture
+def pv(till: Any):
+    return till["versions"][0]["id"]
+
+
+def stored(hub: Any, till: Any, device: Any = "camera-1"):
+    return hub.telemetry.windows(till["id"], device, FIELD, START_S - 3600, START_S + 3600)
+
+
+def test_a_window_that_was_sent_is_in_the_store_when_it_is_acknowledged(hub: Any, till: Any, camera: Any, pv: str):
+    reply = camera.send(camera.counted(pv, START_S, {FIELD: [0.5, 0.25, None]}))
+    assert (reply.acknowledged, reply.refused) == (1, {})
+    (window,) = stored(hub, till)
+    summary = decode(window.summary, window.grid_id)
+    assert (window.start_s, window.inferences, summary.count, summary.missing) == (START_S, 3, 3, 1)
+    assert (summary.min, summary.max) == (0.25, 0.5)
+
+
+def test_a_batch_that_comes_again_changes_nothing(hub: Any, till: Any, camera: Any, pv: str):
+    records = [
+        camera.counted(pv, START_S, {FIELD: [1.0]}),
+        camera.rows(pv, START_S, {FIELD: [1.0]}),
+        camera.record("event", wire.encode_event("dropped", START_S * NS_PER_S, rows=3)),
+        camera.counted("foreign", START_S, {FIELD: [1.0]}),
+    ]
+    camera.send(*records)
+    before = hub.database.path.read_bytes(), list(hub.telemetry.events("camera-1"))
+    again = camera.send(*records)
+    assert again.acknowledged == 4
+    assert len(stored(hub, till)) == 1
+    assert hub.telemetry.rows_count(till["id"]) == 1
+    assert list(hub.telemetry.events("camera-1")) == before[1]
+    (device,) = camera.api.get("/devices")["items"]
+    assert device["dropped"] == {"rows": 3, "refused": 1}
+
+
+def test_late_values_of_a_window_are_one_more_record_of_it(hub: Any, till: Any, camera: Any, pv: str):
+    camera.send(camera.counted(pv, START_S, {FIELD: [1.0]}))
+    camera.send(camera.counted(pv, START_S, {FIELD: [2.0]}))
+    assert [decode(one.summary, one.grid_id).max for one in stored(hub, till)] == [1.0, 2.0]
+
+
+def test_another_record_under_a_number_that_was_used_is_named(camera: Any, pv: str):
+    first = camera.counted(pv, START_S, {FIELD: [1.0]})
+    camera.send(first)
+    other = replace(camera.counted(pv, START_S, {FIELD: [2.0]}), sequence=first.sequence)
+    assert "restored from a copy" in camera.send(other).refused["1"]
+
+
+def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, pv: str):
+    record = camera.counted(pv, START_S, {FIELD: [1.0]})
+    camera.send(record)
+    camera.send(record, epoch="after-the-disk-was-replaced")
+    assert len(stored(hub, till)) == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda window: replace(window, pipeline="another"), "was never given to this device"),
+        (lambda window: replace(window, start_s=60), "before there were such devices"),
+        (lambda window: replace(window, start_s=START_S + 7), "aligned to the epoch"),
+        (lambda window: replace(window, width_s=30), "windows are 60 s"),
+        (lambda window: replace(window, start_s=60 * 10**9), "more than a day ahead"),
+        (lambda window: replace(window, start_s=60 * 10**16), "more than a day ahead"),
+        (lambda window: replace(window, inferences=0), "1 values of 0 inferences"),
+        (lambda window: replace(window, fields=window.fields * 2), "twice"),
+        (lambda window: replace(window, fields=(replace(window.fields[0], key="brightness"),)), "begin with"),
+        (lambda window: replace(window, fields=(replace(window.fields[0], grid_id="ab" * 8),)), "never made a grid"),
+    ],
+)
+def test_a_window_that_cannot_be_is_named_with_its_reason_and_the_rest_is_taken(
+    hub: Any, till: Any, camera: Any, pv: str, spoil: Any, reason: str
+):
+    good = camera.counted(pv, START_S, {FIELD: [1.0]})
+    window = wire.decode_window(good.data)
+    bad = camera.record("window", wire.encode_window(spoil(window)))
+    reply = camera.send(good, bad)
+    assert reply.acknowledged == bad.sequence
+    assert list(reply.refused) == [str(bad.sequence)]
+    assert reason in reply.refused[str(bad.sequence)]
+    assert len(stored(hub, till)) == 1
+    assert reason in hub.telemetry.events("camera-1", "refused")[0]["reason"]
+
+
+def spoiled_summary(**changes: Any):
+    tally = Tally(UNIVERSAL)
+    for value in (1.0, 2.0):
+        tally.add(value)
+    return encode(replace(tally.summary(), **changes))
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        spoiled_summary(sum=math.nan),
+        spoiled_summary(min=math.nan),
+        spoiled_summary(max=math.inf),
+        spoiled_summary(count=1),
+        spoiled_summary(min=5.0),
+        spoiled_summary(sum=1e9),
+        spoiled_summary()[:-1],
+        b"",
+        b"\x01\xff",
+    ],
+    ids=[
+        "nan sum",
+        "nan min",
+        "infinite max",
+        "counts do not add up",
+        "min above max",
+        "sum too large",
+        "torn",
+        "empty",
+        "short",
+    ],
+)
+def test_counts_that_no_values_can_have_given_are_refused(hub: Any, till: Any, camera: Any, pv: str, summary: Any):
+    field = wire.FieldSummary(FIELD, UNIVERSAL.id, summary)
+    record = camera.record("window", wire.encode_window(wire.WindowRecord(pv, START_S, 60, 2, (field,))))
+    assert list(camera.send(record).refused) == ["1"]
+    assert stored(hub, till) == []
+
+
+def test_cells_beyond_the_end_of_a_grid_are_refused(camera: Any, pv: str, hub: Any, till: Any):
+    from driftline.hub import grids
+
+    small = Grid((0.0, 1.0))
+    grids.set_baseline_grid(hub, till["id"], FIELD, small)
+    wide = Tally(Grid(tuple(float(edge) for edge in range(100))))
+    wide.add(90.0)
+    field = wire.FieldSummary(FIELD, small.id, encode(wide.summary()))
+    record = camera.record("window", wire.encode_window(wire.WindowRecord(pv, START_S, 60, 1, (field,))))
+    assert "no values on grid" in camera.send(record).refused["1"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type": "x"}',
+        b"[]",
+        b'{"type": "dropped", "at_ns": 1, "rows": -4}',
+        b'{"type": "x", "at_ns": 9223372036854775808}',
+        b'{"type": "x", "at_ns": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["no time", "a list", "less than nothing", "beyond 64 bits", "too deep"],
+)
+def test_an_event_that_cannot_be_read_is_refused(camera: Any, data: Any):
+    assert list(camera.send(camera.record("event", data)).refused) == ["1"]
+
+
+def test_rows_outside_their_window_are_refused(camera: Any, pv: str):
+    rows = wire.decode_rows(camera.rows(pv, START_S, {FIELD: [1.0]}).data)
+    late = replace(rows, times_ns=[(START_S + 60) * NS_PER_S])
+    reply = camera.send(camera.record("rows", wire.encode_rows(late)))
+    assert "outside the window" in reply.refused["2"]
+
+
+def test_a_head_with_a_number_beyond_all_bounds_is_refused_and_not_a_crash(camera: Any):
+    head = json.dumps({"device": camera.id, "epoch": "e", "protocol": 1, "records": [[1e400, "event", 2]]}).encode()
+    body = wire.BATCH_MAGIC + wire.varint(len(head)) + head + b"{}"
+    import gzip
+
+    reply = camera.post(gzip.compress(body))
+    assert reply.status_code == 400, reply.text
+
+
+@pytest.mark.parametrize("cut", [3, 40, -9])
+def test_a_torn_batch_is_refused_whole(hub: Any, till: Any, camera: Any, pv: str, cut: Any):
+    body = camera.batch([camera.counted(pv, START_S, {FIELD: [1.0]})])
+    reply = camera.post(body[:cut])
+    assert reply.status_code == 400
+    assert "torn" in reply.json()["error"]["message"] or "gzip" in reply.json()["error"]["message"]
+    assert stored(hub, till) == []
+
+
+def test_a_batch_that_inflates_beyond_bounds_is_refused(camera: Any):
+    import gzip
+
+    reply = camera.post(gzip.compress(bytes(wire.BATCH_BYTES_MAX + 1), 9))
+    assert reply.status_code == 400
+    assert "inflates" in reply.json()["error"]["message"]
+
+
+def test_records_out_of_order_are_refused_whole(camera: Any, pv: str):
+    first, second = (camera.counted(pv, START_S, {FIELD: [1.0]}) for _ in range(2))
+    assert camera.post(camera.batch([second, first])).status_code == 400
+
+
+def test_the_hub_knows_up_to_where_a_device_has_told_everything(hub: Any, ask: Any, till: Any, camera: Any, pv: str):
+    until_ns = (START_S + 60) * NS_PER_S
+    assert ask.get("/devices/camera-1")["complete_until_ns"] is None
+    camera.send(camera.counted(pv, START_S, {FIELD: []}), complete_until_ns={pv: until_ns, "foreign": until_ns})
+    assert hub.telemetry.complete_until_ns(till["id"], "camera-1") == until_ns
+    assert ask.get("/devices/camera-1")["complete_until_ns"] == until_ns
+
+
+def test_a_device_from_the_future_is_not_believed_to_have_told_everything(hub: Any, till: Any, camera: Any, pv: str):
+    camera.send(complete_until_ns={pv: hub.now_ns() + 2 * 86_400 * NS_PER_S})
+    assert hub.telemetry.complete_until_ns(till["id"], "camera-1") is None
+
+
+def test_every_ingest_wakes_the_scorer(hub: Any, camera: Any):
+    hub.wake.clear()
+    camera.send()
+    assert hub.wake.is_set()
+
+
+def test_late_records_of_an_old_version_are_still_the_devices_own(hub: Any, ask: Any, till: Any, camera: Any, pv: str):
+    ask.post(f"/workspaces/{till['workspace']}/pipelines", {"name": till["name"], "steps": []})
+    publish = ask.post(f"/pipelines/{till['id']}/publish")
+    assert ask.post(f"/publishes/{publish['id']}/edges", {"name": "camera-1"})["token"] is None
+    reply = camera.send(camera.counted(pv, START_S, {FIELD: [1.0]}))
+    assert reply.refused == {}
+    assert reply.desired is not None
+    assert reply.desired.pipelines[0].id == publish["version"] != pv

@@ -1,0 +1,243 @@
+import re
+import runpy
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from starlette.testclient import TestClient
+
+from driftline.hub.scorer import Round
+from driftline.hub.server import application
+from driftline.hub.store import assays as store
+from driftline.hub.store.assays import Mark
+from driftline.hub.web.html import Html, el, path, text
+from driftline.hub.web.parts import LOOKS, strip, strip_text
+
+_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
+Shop, ns = _shop["Shop"], _shop["ns"]
+NASTY = "<script>alert(1)</script>&'\"?#100%"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Three cameras, the third out of focus since 09:36, and a device and an assay with nasty names."""
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
+    for number in (1, 2, 3):
+        made.device(f"camera-{number}", pipelines={made.pipeline.versions[0].id: "running"}, sources={"front": "ok"})
+    made.device(NASTY.replace("/", ""), heard_ns=None, joined_ns=None, key=None)
+    made.at(30)
+    made.days(range(30))
+    made.assay = made.save(warning_threshold=0.2)
+    made.nasty = made.save(f"assay {NASTY}".replace("/", ""), "out.avg_confidence")
+    made.at(48)
+    made.days(range(30, 36))
+    made.days(range(36, 48), blurred="camera-3")
+    looks = Round(made.hub)
+    while looks.run():
+        pass
+    yield made
+    made.hub.database.close()
+
+
+@pytest.fixture(scope="module")
+def browser(shop: Any) -> TestClient:
+    return TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would act on, and that every element is closed."""
+
+    VOID = frozenset({"meta", "link", "br", "input", "img", "hr"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: list[str] = []
+        self.words = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+        self.links += [value or "" for name, value in attrs if name in {"href", "src", "action"}]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def pages(shop: Any) -> list[str]:
+    return [
+        "/",
+        "/devices",
+        "/devices/camera-3",
+        path("devices", NASTY.replace("/", "")),
+        "/assays",
+        f"/assays/{shop.assay.id}",
+        f"/assays/{shop.nasty.id}",
+        "/incidents",
+        "/pipelines",
+    ]
+
+
+def test_every_page_is_whole_and_leads_only_to_pages_that_exist(shop: Any, browser: TestClient) -> None:
+    seen: set[str] = set()
+    waiting = pages(shop)
+    while waiting:
+        address = waiting.pop()
+        if address in seen or address.startswith("#") or "/resolve" in address or address.endswith(("/on", "/off")):
+            continue
+        seen.add(address)
+        reply = browser.get(address)
+        assert reply.status_code == 200, address
+        if reply.headers["content-type"].startswith("text/html"):
+            found = Reader(reply.text)
+            assert found.open == []
+            waiting += found.links
+    assert {unquote(one) for one in pages(shop)} <= {unquote(one) for one in seen}
+
+
+def test_pages_allow_no_foreign_and_no_inline_code_and_carry_none(shop: Any, browser: TestClient) -> None:
+    for address in pages(shop):
+        reply = browser.get(address)
+        policy = reply.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        found = Reader(reply.text)
+        assert "style" not in found.tags
+        assert "style" not in found.attributes
+        assert not [name for name in found.attributes if name.startswith("on")]
+        assert [link for link in found.links if "//" in link] == []
+
+
+def test_names_are_text_wherever_they_stand(shop: Any, browser: TestClient) -> None:
+    for address in pages(shop):
+        found = Reader(browser.get(address).text)
+        assert found.tags.count("script") == 1
+    assert NASTY.replace("/", "") in Reader(browser.get("/devices").text).words
+
+
+def test_every_page_has_a_twin_in_json(shop: Any, browser: TestClient) -> None:
+    for address in pages(shop):
+        (twin,) = re.findall(r'rel="alternate" type="application/json" href="([^"]+)"', browser.get(address).text)
+        reply = browser.get(twin.replace("&amp;", "&"))
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.json()["now_ns"] == ns(48)
+
+
+def test_the_first_page_says_what_is_wrong_in_a_sentence(browser: TestClient) -> None:
+    reader = Reader(browser.get("/").text)
+    assert "camera-3 needs a look" in reader.words
+    assert "out.sharpness has drifted since 2026-01-01 09:36 UTC" in reader.words
+    incident = browser.get("/index.json").json()["incidents"][0]["incident"]
+    assert incident["device"] == "camera-3"
+
+
+def test_the_assay_page_shows_scores_the_newest_alert_and_the_baseline(shop: Any, browser: TestClient) -> None:
+    page = browser.get(f"/assays/{shop.assay.id}").text
+    assert page.count('class="dl-chart"') == 3
+    assert "camera-3 over 0.25 since 09:36" in page
+    twin = browser.get(f"/assays/{shop.assay.id}.json").json()
+    assert len(twin["analyses"]) == 3 * 6
+    assert twin["alert"]["device"] == "camera-3"
+    assert [one["count"] for one in twin["baselines"]] == [1200] * 3
+
+
+def test_pages_render_fast_enough_to_be_read_all_day(shop: Any, browser: TestClient) -> None:
+    with shop.hub.database.reading() as connection:
+        assert store.progress(connection)
+    for address in pages(shop):
+        browser.get(address)
+        assert browser.get(address).elapsed.total_seconds() < 1.0
+
+
+def test_what_is_not_there_is_said_on_a_page_with_the_way_back(browser: TestClient) -> None:
+    for address in ("/nowhere", "/devices/none", "/assays/none", "/static/secret"):
+        reply = browser.get(address)
+        assert reply.status_code == 404
+        assert "Back to the overview" in reply.text
+    assert browser.get("/devices/none.json").json()["error"]["code"] == "not_found"
+    api = browser.get("/api/v1/nowhere")
+    assert (api.status_code, api.json()["error"]["code"]) == (404, "not_found")
+    assert "<img" not in browser.get("/<img src=x>").text
+
+
+def test_an_incident_is_resolved_and_an_assay_switched_by_forms_that_lead_back(tmp_path: Path) -> None:
+    shop = Shop.open(tmp_path)
+    shop.device("camera-3")
+    shop.at(30)
+    shop.days(range(30), ("camera-3",))
+    assay = shop.save()
+    shop.at(36)
+    shop.days(range(30, 36), ("camera-3",), blurred="camera-3")
+    Round(shop.hub).run()
+    browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
+    (action,) = (one for one in Reader(browser.get("/").text).links if one.endswith("/resolve"))
+    foreign = browser.post(action, headers={"Origin": "https://elsewhere.example"})
+    assert foreign.status_code == 403
+    reply = browser.post(action, headers={"Origin": "http://127.0.0.1:8710"})
+    assert (reply.status_code, reply.headers["location"]) == (303, "/incidents")
+    assert "No open incident" in browser.get("/incidents").text
+    assert browser.post(f"/assays/{assay.id}/off").headers["location"] == f"/assays/{assay.id}"
+    assert "Switch on" in browser.get(f"/assays/{assay.id}").text
+    assert browser.post("/assays/none/off").status_code == 404
+    shop.hub.database.close()
+
+
+def test_a_hub_without_anything_says_what_to_do_first(tmp_path: Path) -> None:
+    shop = Shop.open(tmp_path)
+    browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710")
+    first = Reader(browser.get("/").text).words
+    assert "No device has joined yet" in first
+    assert "build_assay" in first
+    for address in ("/devices", "/assays", "/incidents"):
+        assert browser.get(address).status_code == 200
+    shop.hub.database.close()
+
+
+def test_fast_time_is_said_on_every_page(shop: Any, browser: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(shop.clock), "banner", "fast time: 2026-01-01T09:48:00+00:00, running 60×")
+    for address in [*pages(shop), "/nowhere"]:
+        assert "running 60×" in browser.get(address).text
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_markup_cannot_be_forgotten_to_escape() -> None:
+    assert el("p", "<b>", title='"&') == '<p title="&quot;&amp;">&lt;b&gt;</p>'
+    assert el("line", x1=0, hidden=None, open=True, off=False) == '<line x1="0" open></line>'
+    assert text([1, None, Html("<br>"), ["<"]]) == "1<br>&lt;"
+
+
+def test_every_status_has_a_look_and_a_mark_of_its_own_in_the_strip() -> None:
+    statuses: list[Any] = ["Ok", "Warning", "Alert", "NoData", "TooFew", "Late"]
+    assert all(status in LOOKS for status in statuses)
+    scores = {"NoData": None, "Late": None}
+    drawn = {status: strip([Mark(0, 1, status, scores.get(status, 0.5))], 0.25) for status in statuses}
+    assert "<circle" in drawn["NoData"]
+    assert "<path" in drawn["Alert"]
+    assert "<path" not in drawn["Ok"]
+    assert "gap wait" in drawn["Late"]
+
+
+def test_bars_stay_inside_the_strip_whatever_the_score() -> None:
+    marks = [Mark(i, i + 1, "Alert", score) for i, score in enumerate((0.0, 0.25, 1e9))]
+    heights = [float(one) for one in re.findall(r'class="bar|height="([\d.]+)"', strip(marks, 0.25)) if one]
+    assert max(heights) <= 30
+    assert strip(marks, 0.0)
+    assert strip_text(marks).endswith("highest score 1e+09")
