@@ -287,6 +287,10 @@ class Server:
                 return  # closed
             number += 1
             self._peers[number] = connection
+            if self._closing:
+                # Registered after `close` went through the peers.
+                shut(connection)
+                return
             threading.Thread(target=self._serve, args=(number, connection), name=f"link-{number}", daemon=True).start()
 
     def _serve(self, peer: int, connection: socket.socket) -> None:
