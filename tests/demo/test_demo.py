@@ -1,6 +1,7 @@
 """The demo, run as a user runs it: it names the blurred camera and no other, and nobody where there is no fault."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,29 @@ def test_without_a_fault_nobody_is_named(tmp_path: Path):
     assert document["incidents"] == []
     assert len(document["analyses"]) == len(CAMERAS) * len(FIELDS) * 18
     assert {one["status"] for one in document["analyses"]} == {"Ok"}
+
+
+@pytest.mark.samples
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif("DRIFTLINE_SAMPLES" not in os.environ, reason="DRIFTLINE_SAMPLES names no folder with the clip")
+def test_on_a_real_clip_and_a_real_detector_the_blurred_camera_is_named(tmp_path: Path):
+    samples = Path(os.environ["DRIFTLINE_SAMPLES"])
+    clip, model = samples / "video" / "bottle-detection.mp4", samples / "models" / "yolox_nano_e2e.onnx"
+    document = demo(tmp_path, "--camera", str(clip), "--model", str(model))
+
+    assert [one["device"] for one in document["finding"]] == ["camera-3"]
+    first_alert = {}
+    for camera in CAMERAS:
+        for field in FIELDS:
+            windows = of(document, device=camera, field=field)
+            # 1,189 frames, every tenth.
+            assert [one["count"] for one in windows] == [119] * 18
+            assert {one["status"] for one in windows[:12]} == {"Ok"}
+            if camera == "camera-3":
+                first_alert[field] = next((at for at, one in enumerate(windows) if one["status"] == "Alert"), None)
+    assert first_alert["out.sharpness"] == 12
+    assert first_alert["out.sharpness"] <= first_alert["out.avg_confidence"]
+    # Blur moves light and takes none.
+    intensity = of(document, device="camera-3", field="out.avg_px_intensity")
+    assert all(abs(one["mean"] - intensity[0]["mean"]) < 0.1 * intensity[0]["std"] for one in intensity[12:])

@@ -30,6 +30,16 @@ def run(options: argparse.Namespace) -> int:
             f"there is a hub in {options.home} already; the demo wants a folder of its own: --home DIR"
         )
     scene = scene_of(options.camera, options.model, _detector_config(options.detector_config))
+    report.claim(options.report)
+    try:
+        _tell(options, scene, fault)
+    except BaseException:
+        report.release(options.report)
+        raise
+    return 0
+
+
+def _tell(options: argparse.Namespace, scene: Scene, fault: int | None) -> None:
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -50,7 +60,6 @@ def run(options: argparse.Namespace) -> int:
             print(f"\nreport: {options.report / 'report.html'}   dashboard: {story.url}", flush=True)
             if not options.exit:
                 _stay(story)
-    return 0
 
 
 def _fault(options: argparse.Namespace) -> int | None:
@@ -78,7 +87,7 @@ def _clock(scene: Scene, home: Path, say: Any) -> FastClock:
     home.mkdir(parents=True, exist_ok=True)
     step = {
         "model": "probe",
-        "name": "probe",
+        "name": scene.model.name,
         "framework": "onnx",
         "digest": "",
         "input_schema": documents_of(INPUT),

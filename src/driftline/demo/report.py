@@ -1,7 +1,9 @@
 """The demo's report: a table, a sentence for each drifted device, results.json, charts and a page that holds them."""
 
+import contextlib
 import html
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -87,6 +89,26 @@ def table(analyses: Sequence[Analysis]) -> str:
     return "\n".join(lines)
 
 
+def claim(folder: Path) -> None:
+    """Make the report's folder and see that it can be written, before minutes of work rely on it.
+
+    Raises:
+        PermanentError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def release(folder: Path) -> None:
+    """Remove a claimed folder in which nothing was written."""
+    with contextlib.suppress(OSError):  # something is in it: it stays
+        folder.rmdir()
+
+
 def write(folder: Path, findings: Findings, dashboard: str) -> None:
     """Write report.html, results.json and one SVG a chart; other files in the folder are left alone.
 
@@ -96,15 +118,18 @@ def write(folder: Path, findings: Findings, dashboard: str) -> None:
     document = results(findings)
     charts = _charts(findings.analyses)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, svg in charts.items():
             _replace(folder / name, svg)
         _replace(folder / "results.json", json.dumps(document, indent=1, allow_nan=False) + "\n")
         _replace(folder / "report.html", _page(document["finding"], findings, charts, dashboard))
     except OSError as error:
-        raise PermanentError(
-            f"the report cannot be written to {folder}: {error.strerror}; name another folder with --report"
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> PermanentError:
+    return PermanentError(
+        f"the report cannot be written to {folder}: {error.strerror}; name another folder with --report"
+    )
 
 
 def _charts(analyses: Sequence[Analysis]) -> dict[str, str]:

@@ -4,6 +4,8 @@ Everything here is done through the SDK and the command line, as a user would do
 from analyses and nothing else.
 """
 
+import contextlib
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,14 +131,17 @@ class Story:
         self._processes.check()
 
     def _published(self) -> Any:
-        model = self._client.upload_model(
-            "shelf-detector",
-            str(self._scene.model),
-            framework=driftline.Framework.ONNX,
-            input_schema=INPUT,
-            output_schema=OUTPUT,
-            detector=self._scene.detector,
-        )
+        # What the call prints is for a person who waits at a notebook.
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = self._client.upload_model(
+                "shelf-detector",
+                str(self._scene.model),
+                framework=driftline.Framework.ONNX,
+                input_schema=INPUT,
+                output_schema=OUTPUT,
+                detector=self._scene.detector,
+            )
+        self._say(f"the hub has loaded {self._scene.model.name} and run it once: ready")
         pipeline = self._client.build_pipeline(PIPELINE).add_model_step(model)
         publish = pipeline.publish()
         for device in self.devices:
@@ -239,7 +244,7 @@ def scene_of(camera: Path | None, model: Path | None, detector_config: dict[str,
         )
     if not model.is_file():
         raise PermanentError(f"there is no model {model}")
-    detector = driftline.Detector(**(detector_config or {}))
+    detector = driftline.Detector.parse(detector_config or {})
     return Scene(cameras.clip_of(camera) if camera else None, model, detector)
 
 
