@@ -44,7 +44,9 @@ OUTPUT = pa.schema(
 )
 # Real seconds a device gets to start its worker before its first frame is due.
 READY_S = 12.0
-FINISH_TIMEOUT_S = 240.0
+SILENCE_TIMEOUT_S = 240.0
+# Progress is said every so many windows.
+SAY_EVERY = 3
 
 Say = Callable[[str], None]
 
@@ -187,30 +189,34 @@ class Story:
         return builder.build()
 
     def _wait_for_window(self, began_ns: int, windows: int, doing: str) -> None:
-        """Wait until so many windows have passed and every device has sent them."""
-        until_ns = began_ns + windows * WINDOW_S * NS_PER_S
-        said = -1
-        while self._clock.now_ns() < until_ns:
-            self.check()
-            passed = max(0, self._clock.now_ns() - began_ns) // (WINDOW_S * NS_PER_S)
-            if passed != said and passed % 3 == 0:
-                self._say(f"{iso(self._clock.now_ns())[:16]}  {doing}: window {passed} of {WINDOWS}")
-                said = passed
-            time.sleep(min(0.5, self._clock.wait_s(until_ns) + 0.01))
-        self._wait_until_heard(until_ns)
+        """Wait until every device has told of so many windows.
 
-    def _wait_until_heard(self, until_ns: int) -> None:
-        deadline = time.monotonic() + FINISH_TIMEOUT_S
-        while time.monotonic() < deadline:
+        Raises:
+            PermanentError: for minutes no device has told anything new.
+        """
+        told = said = -1
+        deadline = 0.0
+        while told < windows:
             self.check()
-            heard = {device.name: device.complete_until_ns or 0 for device in self._client.list_devices()}
-            if all(heard.get(device, 0) >= until_ns for device in self.devices):
-                return
-            time.sleep(0.2)
-        raise PermanentError(
-            f"not every camera was heard up to {iso(until_ns)} within {FINISH_TIMEOUT_S:g} s; "
-            f"their logs are in {self._processes.home}"
-        )
+            now_told = self._windows_told(began_ns)
+            if now_told != told:
+                told, deadline = now_told, time.monotonic() + SILENCE_TIMEOUT_S
+            if told // SAY_EVERY != said:
+                said = told // SAY_EVERY
+                time_ns = began_ns + told * WINDOW_S * NS_PER_S
+                self._say(f"{iso(time_ns)[:16].replace('T', ' ')} UTC  {doing}: {told} of {WINDOWS} windows")
+            if time.monotonic() > deadline:
+                raise PermanentError(
+                    f"the cameras have told of {told} windows and then nothing for {SILENCE_TIMEOUT_S:g} s; "
+                    f"their logs are in {self._processes.home}"
+                )
+            time.sleep(0.25)
+
+    def _windows_told(self, began_ns: int) -> int:
+        """Return how many windows every one of the cameras has told of."""
+        heard = {device.name: device.complete_until_ns or 0 for device in self._client.list_devices()}
+        until_ns = min(heard.get(device, 0) for device in self.devices)
+        return min(WINDOWS, max(0, until_ns - began_ns) // (WINDOW_S * NS_PER_S))
 
     def _finished(self, pipeline: Any, began_ns: int) -> Findings:
         analyses: list[Analysis] = []
