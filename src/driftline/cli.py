@@ -80,7 +80,7 @@ def _edge(command: argparse.ArgumentParser) -> None:
 
     join = actions.add_parser("join", parents=[home], help="make this machine a device of a hub")
     join.set_defaults(runs=("driftline.edge.join", ""))
-    join.add_argument("token", help="the join token, as pipeline.add_edge(…).token gives it")
+    join.add_argument("token", help="the join token, as pipeline.publish().add_edge(…).token gives it")
 
     run = actions.add_parser("run", parents=[home], help="run the pipelines the hub wants, until stopped")
     run.set_defaults(runs=("driftline.edge.agent", ""))

@@ -1,5 +1,6 @@
 """`pip install .` alone, without any extra: the agent and observe-only run on the standard library."""
 
+import os
 import subprocess
 import sys
 import venv
@@ -41,6 +42,44 @@ def test_the_agent_needs_the_standard_library_alone(bare: Path):
         " if not r.startswith('_')))",
     )
     assert foreign == "[]"
+
+
+JOINED = """
+import sys
+from driftline.edge.home import Home, Identity
+from driftline.pipeline.definition import make_definition
+from driftline.wire.device import Desired, DesiredPipeline
+home = Home(sys.argv[1])
+home.make()
+home.save_identity(Identity("id", "till-1", "http://127.0.0.1:9", None, bytes(32)))
+home.save_desired(Desired((DesiredPipeline("pv", "doors", make_definition("doors", [])),)))
+"""
+OBSERVING = """
+import sys, driftline
+driftline.observe("doors", {"temperature": 21.5}, {"confidences": [0.5, 0.75], "label": "open"})
+assert not {"numpy", "cv2"} & set(sys.modules)
+"""
+
+
+def test_it_runs_observe_only_and_says_so(bare: Path, tmp_path: Path):
+    home = str(tmp_path / "device")
+    environment = os.environ | {"DRIFTLINE_EDGE_HOME": home}
+    subprocess.run([bare / "python", "-I", "-c", JOINED, home], check=True)
+    run = [bare / "driftline", "edge", "run", "--home", home]
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as agent:
+        assert agent.stderr is not None
+        said = ""
+        while "observes only" not in said:
+            said = agent.stderr.readline()
+            assert said, "the agent ended"
+        subprocess.run([bare / "python", "-c", OBSERVING], env=environment, check=True)
+        status = [bare / "driftline", "edge", "status", "--home", home]
+        told = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+        agent.terminate()
+    assert agent.returncode == 0
+    assert "pip install 'driftline[edge]'" in said
+    assert "doors: waiting for driftline.observe" in told
+    assert "waiting   1 records" in told
 
 
 @pytest.mark.parametrize(("command", "extra"), [(["up"], "hub"), (["login", "http://127.0.0.1:1"], "sdk")])

@@ -17,7 +17,7 @@ from driftline.clock import SystemClock
 from driftline.edge import agent as agent_module
 from driftline.edge.agent import Agent, RequestNumbers, worker_command
 from driftline.edge.home import Home
-from driftline.edge.link import Link
+from driftline.edge.link import Courier, Link
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, MissingExtraError, TemporaryError
 from driftline.spool.spool import Spool
 from driftline.wire.device import (
@@ -37,19 +37,22 @@ BARE = (
     "import sys; from driftline import cli; from driftline.edge import agent; "
     "agent.WORKER_LIBRARIES = ('absent_library',); sys.exit(cli.main(sys.argv[1:]))"
 )
+# The same with a worker that asks for nothing, so that what it would need is downloaded.
+IDLE = BARE.replace("agent.WORKER_LIBRARIES = ('absent_library',)", "agent.worker_command = lambda *_: ['sleep', '20']")
 STEP = {"steps": [{"name": "m"}], "fields": [], "inputs": [], "outputs": []}
 
 
 class Device:
     """An agent's process on a home."""
 
-    def __init__(self, home: Home, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, home: Home, environment: dict[str, str] | None = None, code: str = BARE) -> None:
         self.home = home
+        self.code = code
         self.environment = os.environ | (environment or {})
         self.process = self.start()
 
     def start(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", BARE, "edge", "run", "--home", str(self.home.path)]
+        command = [sys.executable, "-c", self.code, "edge", "run", "--home", str(self.home.path)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=self.environment)
         return self.process
 
@@ -76,6 +79,13 @@ def device(joined_home: Home) -> Iterator[Device]:
     one.end(signal.SIGKILL)
 
 
+@pytest.fixture
+def idle_device(joined_home: Home) -> Iterator[Device]:
+    one = Device(joined_home, code=IDLE)
+    yield one
+    one.end()  # and with it its worker
+
+
 def wait_for(ask: Callable[[], Any], timeout_s: float = 10) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := ask()):
@@ -99,6 +109,7 @@ def test_a_committed_window_reaches_the_hub_and_leaves_the_spool(device: Device,
     wait_for(lambda: minutes(standin_hub) == [0])
     wait_for(lambda: link.status()["backlog"] == 0)
     assert standin_hub.heads[-1].device == "camera-1"
+    assert standin_hub.heads[-1].backlog == 0  # besides what was in the batch
     assert standin_hub.heads[-1].boot_id
 
 
@@ -115,6 +126,33 @@ def test_a_kill_of_the_agent_loses_nothing_that_was_acknowledged_and_doubles_not
     link.record("window", window(5), "w:5")
     wait_for(lambda: minutes(standin_hub) == [0, 1, 2, 3, 4, 5])
     assert standin_hub.numbers == sorted(set(standin_hub.numbers))
+
+
+def test_what_a_process_left_while_no_agent_ran_is_taken_over_once(
+    joined_home: Home, standin_hub: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(agent_module, "STATE_EVERY_S", 0.05)
+    courier = Courier(lambda: joined_home.socket, "worker", time.time_ns)
+    courier.put("window", window(0))
+    courier.put("window", b"torn")
+    courier.put("window", window(1))
+    # The second window holds only the part of it that was counted.
+    until_ns = (1_767_261_600 + 90) * 10**9
+    courier.leave(joined_home.path, complete_until_ns={"pv": until_ns})
+    (left,) = joined_home.path.glob("left.*")
+    again = left.read_bytes()
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    thread = threading.Thread(target=agent.serve)
+    thread.start()
+    wait_for(lambda: minutes(standin_hub) == [0, 1])
+    assert not left.exists()
+    assert agent.answer(1, {"type": "hello", "role": "worker"}, b"")["complete_until_ns"] == {"pv": until_ns}
+    left.write_bytes(again)  # an agent that was killed before it removed the file
+    wait_for(lambda: not left.exists())
+    assert agent.status()["backlog"] == 0
+    assert minutes(standin_hub) == [0, 1]
+    agent.stop()
+    thread.join()
 
 
 def test_a_lost_reply_makes_the_batch_come_again_unchanged(device: Device, standin_hub: Any):
@@ -169,8 +207,9 @@ def test_stopping_does_not_wait_for_a_hub_that_is_not_there(device: Device, stan
 
 
 def test_what_the_hub_wants_is_downloaded_verified_and_kept_for_a_start_without_a_link(
-    device: Device, standin_hub: Any
+    idle_device: Device, standin_hub: Any
 ):
+    device = idle_device
     model = b"a model" * 1000
     digest = standin_hub.file(model)
     pipeline = DesiredPipeline("pv", "doors", STEP, {"m": BundleFile(digest, len(model))}, rows_max=10)
@@ -179,8 +218,6 @@ def test_what_the_hub_wants_is_downloaded_verified_and_kept_for_a_start_without_
     greeting = wait_for(lambda: (one := link.hello("worker"))["files"] and one)
     assert Path(greeting["files"][digest]).read_bytes() == model
     assert greeting["desired"]["pipelines"][0]["name"] == "doors"
-    # A device that observes only says so of a pipeline with a model.
-    wait_for(lambda: "observes only" in standin_hub.heads[-1].pipelines.get("pv", ""))
     device.end()
     standin_hub.down()
     device.start()
@@ -188,7 +225,22 @@ def test_what_the_hub_wants_is_downloaded_verified_and_kept_for_a_start_without_
     assert (again["revision"], again["files"]) == (greeting["revision"], greeting["files"])
 
 
-def test_a_file_that_is_not_what_it_should_be_is_never_offered(device: Device, standin_hub: Any):
+def test_a_device_that_observes_only_says_so_and_downloads_nothing(device: Device, standin_hub: Any):
+    model = BundleFile(standin_hub.file(b"a model"), 7)
+    standin_hub.desired = Desired(
+        (DesiredPipeline("pv", "doors", STEP, {"m": model}), DesiredPipeline("own", "till", {**STEP, "steps": []}))
+    )
+    link = device.link()
+    wait_for(lambda: "observes only" in link.status()["pipelines"].get("pv", ""))
+    assert link.status()["pipelines"]["own"] == "waiting for driftline.observe"
+    link.hello("observe")
+    link.beat(revision="", pipelines={"pv": "running", "own": "running"})
+    wait_for(lambda: standin_hub.heads[-1].pipelines == {"pv": "running", "own": "running"})
+    assert not any("bundles" in path for path in standin_hub.paths)
+
+
+def test_a_file_that_is_not_what_it_should_be_is_never_offered(idle_device: Device, standin_hub: Any):
+    device = idle_device
     digest = standin_hub.file(b"a model")
     standin_hub.files[digest] = b"a modem"
     standin_hub.desired = Desired((DesiredPipeline("pv", "doors", STEP, {"m": BundleFile(digest, 7)}),))
@@ -222,6 +274,14 @@ def test_rows_and_how_far_windows_are_complete_are_remembered_over_restarts(devi
     greeting = device.link().hello("worker")
     assert greeting["rows_sent"] == {"pv": 2}
     assert greeting["complete_until_ns"] == {"pv": end_ns, "new": 60_000_000_000}
+
+
+def test_rows_that_come_again_are_counted_once_whatever_came_between(joined_home: Home):
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    rows = encode_rows(RowsRecord("pv", 1_767_261_600, 60, True, [1, 2], {"out.x": ("d", [1.0, 2.0])}))
+    for key, kind, data in (("w:1", "rows", rows), ("o:1", "window", window(0)), ("w:1", "rows", rows)):
+        agent.answer(1, {"type": "record", "kind": kind, "key": key}, data)
+    assert agent.answer(1, {"type": "hello", "role": "worker"}, b"")["rows_sent"] == {"pv": 2}
 
 
 def test_a_batch_that_is_not_all_says_no_more_than_it_holds_is_complete(

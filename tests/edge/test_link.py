@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from driftline.edge.link import Courier, Link, Server
+from driftline.edge.link import Courier, Link, Server, left_messages
 from driftline.errors import ConflictError, InvalidInputError, PermanentError, TemporaryError, UnreachableError
 from driftline.wire.device import decode_event
 
@@ -103,6 +103,25 @@ def test_a_courier_keeps_everything_while_no_agent_is_there(tmp_path: Path, cour
     assert courier.flush()
     assert (keeper.records, courier.waiting) == ([("window", b"a")], 0)
     server.close()
+
+
+def test_what_no_agent_takes_is_left_in_a_file_with_what_was_to_be_told(tmp_path: Path, courier: Courier):
+    courier.put("window", b"a")
+    courier.put("rows", b"b" * 300)
+    courier.leave(tmp_path, complete_until_ns={"pv": 60})
+    assert courier.waiting == 0
+    ((path, messages),) = left_messages(tmp_path)
+    assert [(header.get("kind"), data) for header, data in messages] == [
+        ("window", b"a"),
+        ("rows", b"b" * 300),
+        (None, b""),
+    ]
+    keys = [header["key"] for header, _ in messages[:2]]
+    assert [key.rpartition(":")[2] for key in keys] == ["1", "2"]
+    assert messages[2][0] == {"type": "beat", "role": "worker", "complete_until_ns": {"pv": 60}}
+    path.write_bytes(path.read_bytes()[:-100])
+    ((_, before_the_damage),) = left_messages(tmp_path)
+    assert [data for _, data in before_the_damage] == [b"a"]
 
 
 def test_an_agent_without_room_is_asked_again_later(keeper: Keeper, courier: Courier):

@@ -184,6 +184,15 @@ def test_rows_are_complete_until_their_number_is_reached():
     assert [kind for kind, _ in records] == ["window", "rows", "window", "rows"]
 
 
+def test_rows_of_a_window_that_a_restart_fell_into_are_not_called_complete():
+    recorder, records = made(rows_max=None)
+    recorder.begin("pv", T0 + 30 * NS_PER_S)
+    for second in (30, 59, 60):
+        recorder.record("pv", T0 + second * NS_PER_S, {"out.score": 1.0})
+    recorder.close(T0 + 2 * MINUTE_NS)
+    assert [(one.complete, len(one.times_ns)) for one in records.rows] == [(False, 2), (True, 1)]
+
+
 def test_where_every_row_travels_it_travels_soon_and_once():
     recorder, records = made(rows_max=None)
     recorder.record("pv", T0, {"out.score": 1.0}, {"in.x": ("q", 5), "out.boxes": ("s", [[1.0, float("nan")]])})

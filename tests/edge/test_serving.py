@@ -249,6 +249,14 @@ def test_a_web_page_cannot_reach_in_by_a_name_of_its_own(site: Site, host: str, 
         assert answer.json["error"]["code"] == "not_allowed"
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:3000", 200), ("http://[::1]", 200), ("https://shop.example", 403), ("null", 403)],
+)
+def test_a_page_of_another_machine_cannot_send_inferences(site: Site, origin: str, status: int):
+    assert site.ask("POST", "/infer", b"[]", Origin=origin, Host="localhost").status == status
+
+
 def test_a_port_in_use_says_so_and_how_to_take_another(site: Site):
     address = urlsplit(site.server.url).netloc
     with pytest.raises(ConflictError, match=r"cannot listen there.*port 0 takes a free one"):

@@ -79,8 +79,11 @@ def test_a_looped_clip_starts_again_and_time_goes_on(clip: Path):
     assert found == [(index, index % 6) for index in range(14)]
 
 
-def test_a_folder_shows_its_pictures_in_order_and_passes_over_what_is_none(folder: Path):
-    assert shown(opened(folder)) == [(0, 0), (1, 1), (2, 2)]
+def test_a_folder_shows_its_pictures_in_order_and_passes_over_what_is_none(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    assert shown(opened(folder, loop=True), 6)[:3] == [(0, 0), (1, 1), (2, 2)]
+    assert caplog.text.count("1 of the 4 images") == 1  # said once, not with every pass
 
 
 def test_a_single_picture_is_a_source_too(folder: Path):

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 
 from driftline.clock import NS_PER_S, ManualClock, iso
 from driftline.edge.home import Home
-from driftline.edge.link import Server
+from driftline.edge.link import Server, left_messages
 from driftline.edge.worker import Camera, Worker, _event_type, options
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import make_definition
@@ -142,6 +142,24 @@ class Device:
             worker = subprocess.Popen(self.command(*arguments), env=self.environment, stderr=log)
         self.workers.append(worker)
         return worker
+
+    def orphan(self, before: Callable[[], None] = lambda: None) -> None:
+        """Start a worker with a camera, kill its parent after `before`, and wait for its end."""
+        self.agent.desired = Desired((wanted(self),))
+        with (self._path / "log").open("ab") as log:
+            shell = subprocess.Popen(
+                ["/bin/sh", "-c", '"$@" & echo $!; wait', "sh", *self.command(*camera(pause_s=0.01))],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert shell.stdout is not None
+        worker = Path("/proc") / shell.stdout.readline().decode().strip() / "stat"
+        self.until_complete("v1", 1)
+        before()
+        shell.kill()
+        shell.wait()
+        self.until(lambda: not worker.exists() or worker.read_text().split()[2] == "Z")
 
     def log(self) -> str:
         return (self._path / "log").read_text()
@@ -333,21 +351,17 @@ def test_a_clip_that_cannot_be_decoded_shows_as_the_cameras_state_and_the_device
 
 
 def test_a_worker_whose_agent_was_killed_hands_over_to_the_next_one_and_ends(device: Device):
-    device.agent.desired = Desired((wanted(device),))
-    shell = subprocess.Popen(
-        ["/bin/sh", "-c", '"$@" & echo $!; wait', "sh", *device.command(*camera(pause_s=0.01))],
-        env=device.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert shell.stdout is not None
-    worker = Path("/proc") / shell.stdout.readline().decode().strip() / "stat"
-    device.until_complete("v1", 1)
-    # Its parent is gone; the agent that this test plays is the next one.
-    shell.kill()
-    shell.wait()
-    device.until(lambda: not worker.exists() or worker.read_text().split()[2] == "Z")
+    device.orphan()
     assert sum(device.agent.counted().values()) == device.agent.complete_until_ns["v1"] // NS_PER_S - START_S
+
+
+def test_a_worker_whose_agent_was_killed_leaves_what_no_agent_takes_and_ends(device: Device):
+    device.orphan(before=device.agent.close)
+    ((_, messages),) = left_messages(device.home.path)
+    device.agent.records += [(header["kind"], data) for header, data in messages[:-1]]
+    told = messages[-1][0]["complete_until_ns"]["v1"]
+    assert sum(device.agent.counted().values()) == told // NS_PER_S - START_S
+    assert "for the next one" in device.log()
 
 
 def named(name: str, *inputs: Mapping[str, Any]) -> DesiredPipeline:

@@ -80,6 +80,8 @@ def test_nested_arrays_as_pandas_makes_them_are_one_tensor():
         (Field("x", "float32"), "0.5", "x float32 is a number; it was given '0.5'"),
         (Field("x", "float32"), {"a": 1}, "is a number"),
         (Field("n", "uint8"), 256, "whole number 0 to 255"),
+        (Field("n", "uint8", (3,)), [1, 300, -1], r"whole number 0 to 255; it was given 300 \(int\)"),
+        (Field("n", "uint8", (2,)), [1.0, 2.5], r"whole number 0 to 255; it was given 2\.5"),
         (Field("n", "int64"), 0.5, "whole number"),
         (Field("n", "int64"), float("nan"), "whole number"),
         (Field("n", "int64"), None, "whole number"),

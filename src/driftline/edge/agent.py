@@ -22,12 +22,12 @@ from typing import Any
 from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso
 from driftline.edge.bundles import Bundles
-from driftline.edge.home import HOME_VARIABLE, Home, Identity
-from driftline.edge.link import Server
+from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
+from driftline.edge.link import Server, left_messages
 from driftline.edge.shipper import Shipper, Upload
 from driftline.edge.supervisor import Supervisor, dismiss
 from driftline.edge.transport import Transport
-from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError
+from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError, TemporaryError
 from driftline.spool.spool import Spool
 from driftline.wire.device import (
     BatchHead,
@@ -55,6 +55,8 @@ LAST_SYNC_S, GRACE_S = 2.0, 0.75
 DOWNLOAD_PAUSE_FIRST_S, DOWNLOAD_PAUSE_MAX_S = 1.0, 60.0
 # Request numbers are reserved so many at a time, by the clock a minute: a commit for each would wear the flash.
 NUMBERS_RESERVED = 60_000
+# How a pipeline without a model fares while no program calls `driftline.observe` for it.
+UNOBSERVED = "waiting for driftline.observe"
 WORKER_LIBRARIES = ("numpy", "cv2", "onnxruntime", "starlette", "uvicorn")
 
 
@@ -126,8 +128,11 @@ class Agent:
         self._shipper = Shipper(time.monotonic())
         self._supervisor: Supervisor | None = None
         if command is not None:
-            environment = os.environ | {HOME_VARIABLE: str(home.path), "ORT_DISABLE_TELEMETRY": "1"}
-            self._supervisor = Supervisor(command, environment, self._worker_ended)
+            told = {HOME_VARIABLE: str(home.path), AGENT_VARIABLE: str(os.getpid()), "ORT_DISABLE_TELEMETRY": "1"}
+            # OpenCV warns of each try to open a camera; the camera's state says it once.
+            self._supervisor = Supervisor(
+                command, {"OPENCV_LOG_LEVEL": "ERROR"} | os.environ | told, self._worker_ended
+            )
         # `_guard` protects what threads share below; the spool has a lock of its own.
         self._guard = threading.RLock()
         self._peers: dict[int, dict[str, Any]] = {}
@@ -159,6 +164,8 @@ class Agent:
         network.start()
         if isinstance(self._left_worker, int):
             dismiss(self._left_worker, self._home.path)
+        # Before a new worker asks from where to go on.
+        self._take_left()
         saved_s = 0.0
         while not self._stopping.wait(TICK_S):
             if self._supervisor is not None:
@@ -166,6 +173,7 @@ class Agent:
                 self._supervisor.tick()
                 saved_s = saved_s if self._supervisor.pid == before else 0.0
             if time.monotonic() - saved_s > STATE_EVERY_S:
+                self._take_left()
                 self._save_state(server.path)
                 saved_s = time.monotonic()
         self._finish(server, network)
@@ -248,14 +256,36 @@ class Agent:
                 decode_event(payload)
             remember = {f"rows:{pv}": str(count) for pv, count in rows.items()}
             remember |= {f"complete:{pv}": str(until_ns) for pv, until_ns in complete.items()}
-            last = self._spool.last_sequence
+            epoch, last = self._spool.epoch, self._spool.last_sequence
             sequence = self._spool.append(kind, payload, request.get("key"), remember)
-            if sequence != last:  # else it is known already
+            if sequence > last or epoch != self._spool.epoch:  # else it is known already
                 self._rows_sent |= rows
                 self._complete_ns |= complete
         if kind == "event":
             self._hurry()
         return sequence
+
+    def _take_left(self) -> None:
+        """Commit what processes left that ended while no agent ran."""
+        try:
+            for path, messages in left_messages(self._home.path):
+                for request, payload in messages:
+                    self._take_message(request, payload)
+                path.unlink()
+                count = sum(request.get("type") == "record" for request, _ in messages)
+                log.info("%d records that a process left while no agent ran are taken over", count)
+        except (TemporaryError, OSError) as error:
+            log.warning("records that were left in %s wait there: %s", self._home.path, error)
+
+    def _take_message(self, request: Mapping[str, Any], payload: bytes) -> None:
+        try:
+            if request["type"] == "record":
+                self._take(request, payload)
+            else:
+                with self._guard:
+                    self._complete(request["role"], request.get("complete_until_ns") or {})
+        except (PermanentError, KeyError, TypeError, ValueError) as error:
+            log.warning("a record that was left is refused: %s", error)
 
     def _with_rows(self, kind: str, payload: bytes) -> dict[str, int]:
         if kind != "rows":
@@ -327,7 +357,8 @@ class Agent:
             self._wake.clear()
             now_s = time.monotonic()
             step = self._shipper.next(now_s)
-            missing = self._bundles.missing(self._desired)
+            # A device that observes only has nobody to run a model.
+            missing = self._bundles.missing(self._desired) if self._supervisor is not None else ()
             if isinstance(step, Upload):
                 self._sync()
             elif missing and now_s >= again_s:
@@ -357,7 +388,8 @@ class Agent:
         epoch = self._spool.epoch
         if records and records[-1].sequence < last:
             complete_ns = self._complete_with(records, complete_ns)
-        reply = self._transport.sync(encode_batch(self._head(epoch, complete_ns), records))
+        head = self._head(epoch, complete_ns, max(0, self._spool.backlog - len(records)))
+        reply = self._transport.sync(encode_batch(head, records))
         self._told_ns |= complete_ns
         self._acknowledge(epoch, records, reply)
         if reply.desired is not None:
@@ -439,7 +471,7 @@ class Agent:
 
     # ── how the device is ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _head(self, epoch: str, complete_ns: Mapping[str, int]) -> BatchHead:
+    def _head(self, epoch: str, complete_ns: Mapping[str, int], backlog: int) -> BatchHead:
         with self._guard:
             worker = self._worker()
             return BatchHead(
@@ -450,7 +482,7 @@ class Agent:
                 monotonic_ns=time.monotonic_ns(),
                 boot_id=_boot_id(),
                 software=f"driftline {__version__}",
-                backlog=self._spool.backlog,
+                backlog=backlog,
                 serving=worker.get("serving"),
                 complete_until_ns=dict(complete_ns),
                 pipelines=self._pipelines(worker),
@@ -465,10 +497,11 @@ class Agent:
             if facts["role"] != "worker" or facts is worker:
                 states |= facts.get("pipelines") or {}
         for one in self._desired.pipelines:
-            trouble = self._trouble(one, worker)
+            # Where the owner's program observes it, it runs there.
+            trouble = None if states.get(one.id) == "running" else self._trouble(one, worker)
             if trouble is not None:
                 states[one.id] = f"error: {trouble}"
-            states.setdefault(one.id, "starting")
+            states.setdefault(one.id, "starting" if one.definition.get("steps") else UNOBSERVED)
         return states
 
     def _trouble(self, pipeline: DesiredPipeline, worker: Mapping[str, Any]) -> str | None:

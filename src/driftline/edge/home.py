@@ -6,6 +6,7 @@
     spool.db       records on their way to the hub (driftline.spool)
     bundles/       model files, each named by its SHA-256
     agent.sock     the agent's socket; agent.lock is held while an agent runs
+    left.*         records of a process that ended while no agent ran, for the next one (driftline.edge.link)
 
 Files are replaced whole: written beside, synced to disk, then renamed, so that a power cut leaves the old or the new.
 """
@@ -24,6 +25,8 @@ from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputErr
 from driftline.wire.device import Desired, desired_from
 
 HOME_VARIABLE = "DRIFTLINE_EDGE_HOME"
+# What an agent tells its worker: the agent's process id.
+AGENT_VARIABLE = "DRIFTLINE_EDGE_AGENT"
 # The kernel takes 108 bytes with the closing zero on Linux, 104 on macOS.
 SOCKET_PATH_BYTES_MAX = 100
 

@@ -10,6 +10,9 @@ A Unix stream socket, one reply a request, in order. A message either way, all l
     {"type": "status"}                                        -> how the agent is
     failure                                                   -> {"ok": false, "error": text, "code"}
 
+A process that must end while no agent takes its records leaves them in a file of the home, as the very messages it
+would have sent (`Courier.leave`); the agent takes them from there (`left_messages`).
+
 A record's reply can be lost after its commit. Its sender then sends it again, and the `key` ("sender:number", numbers
 growing) tells the agent that it has it: so a window is neither lost nor doubled. `Courier` does all of that.
 """
@@ -22,11 +25,12 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from driftline.edge.home import replace_file
 from driftline.errors import (
     DriftlineError,
     InvalidInputError,
@@ -41,6 +45,8 @@ log = logging.getLogger("driftline.edge")
 # A desired state with some hundred grids is below a megabyte.
 HEADER_BYTES_MAX = 16 * 1024 * 1024
 PAYLOAD_BYTES_MAX = BATCH_BYTES_MAX
+# Files of records that no agent could take, each named by its sender.
+LEFT_PREFIX = "left."
 
 
 class Link:
@@ -87,8 +93,8 @@ class Link:
         """
         with self._lock:
             try:
-                send_message(self._socket, request, payload)
-                received = receive_message(self._socket)
+                self._socket.sendall(message(request, payload))
+                received = receive_message(self._socket.recv)
             except (OSError, InvalidInputError) as error:
                 self._socket.close()
                 raise UnreachableError(f"the agent at {self.path} went away: {error}") from error
@@ -174,6 +180,23 @@ class Courier:
             except TemporaryError:
                 self._disconnect()
                 return None
+
+    def leave(self, folder: Path, **facts: Any) -> None:
+        """Write what waits into a file of `folder`, and after it a last beat with these facts; see `left_messages`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._report_drops()
+        with self._delivery, self._guard:
+            messages = [
+                message({"type": "record", "kind": kind, "key": f"{self._sender}:{number}"}, data)
+                for number, kind, data in self._waiting
+            ]
+            messages.append(message({"type": "beat", "role": self._role, **facts}))
+            replace_file(folder / f"{LEFT_PREFIX}{self._sender}", b"".join(messages))
+            self._waiting.clear()
+            self._bytes = 0
 
     def close(self) -> None:
         """Hang up; what waits is kept."""
@@ -295,8 +318,8 @@ class Server:
 
     def _serve(self, peer: int, connection: socket.socket) -> None:
         try:
-            while (message := receive_message(connection)) is not None:
-                send_message(connection, self._answer(peer, *message))
+            while (request := receive_message(connection.recv)) is not None:
+                connection.sendall(message(self._answer(peer, *request)))
         except (OSError, InvalidInputError) as error:
             log.debug("peer %d: %s", peer, error)
         finally:
@@ -320,25 +343,41 @@ def shut(connection: socket.socket) -> None:
     connection.close()
 
 
-def send_message(connection: socket.socket, header: Mapping[str, Any], payload: bytes = b"") -> None:
-    """Send one message; see the module's layout."""
+def left_messages(folder: Path) -> Iterator[tuple[Path, list[tuple[dict[str, Any], bytes]]]]:
+    """Yield each file that `Courier.leave` wrote there, with its messages in order; whoever took them removes it.
+
+    One that cannot be read, which only a failing disk makes, is yielded with the messages before the damage.
+    """
+    for path in sorted(folder.glob(f"{LEFT_PREFIX}*")):
+        messages: list[tuple[dict[str, Any], bytes]] = []
+        with path.open("rb") as file:
+            try:
+                while (found := receive_message(file.read)) is not None:
+                    messages.append(found)
+            except InvalidInputError as error:
+                log.warning("%s is damaged after %d messages: %s", path, len(messages), error)
+        yield path, messages
+
+
+def message(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
+    """Return the bytes of one message; see the module's layout."""
     encoded = json.dumps(header, separators=(",", ":")).encode()
-    connection.sendall(struct.pack("<I", len(encoded)) + encoded + struct.pack("<I", len(payload)) + payload)
+    return struct.pack("<I", len(encoded)) + encoded + struct.pack("<I", len(payload)) + payload
 
 
-def receive_message(connection: socket.socket) -> tuple[dict[str, Any], bytes] | None:
-    """Receive one message; None where the peer hung up between two.
+def receive_message(read: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """Receive one message from what returns at most so many bytes, none at the end; None where it ends between two.
 
     Raises:
         InvalidInputError: torn, too large, or not a JSON object.
     """
-    first = connection.recv(4)
+    first = read(4)
     if not first:
         return None
-    (size,) = struct.unpack("<I", first + _receive(connection, 4 - len(first)))
-    header = _receive(connection, _checked(size, HEADER_BYTES_MAX))
-    (size,) = struct.unpack("<I", _receive(connection, 4))
-    payload = _receive(connection, _checked(size, PAYLOAD_BYTES_MAX))
+    (size,) = struct.unpack("<I", first + _receive(read, 4 - len(first)))
+    header = _receive(read, _checked(size, HEADER_BYTES_MAX))
+    (size,) = struct.unpack("<I", _receive(read, 4))
+    payload = _receive(read, _checked(size, PAYLOAD_BYTES_MAX))
     try:
         document = json.loads(header)
     except ValueError as error:
@@ -354,10 +393,10 @@ def _checked(size: int, bytes_max: int) -> int:
     return size
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
+def _receive(read: Callable[[int], bytes], size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
-        chunk = connection.recv(min(size - len(data), 1 << 20))
+        chunk = read(min(size - len(data), 1 << 20))
         if not chunk:
             raise InvalidInputError("the peer hung up in the middle of a message")
         data += chunk

@@ -6,7 +6,8 @@
 
 The device is the one whose folder `DRIFTLINE_EDGE_HOME` names (default ~/.driftline/edge). A call counts and returns;
 a thread of its own hands closed windows to the agent, keeps them while no agent runs, and delivers the rest when the
-program ends. The standard library alone, but for `image`: the image observer needs OpenCV.
+program ends, to the agent or in a file for the next one. The standard library alone, but for `image`: the image
+observer needs OpenCV.
 """
 
 import atexit
@@ -24,7 +25,7 @@ from driftline.edge.recorder import Recorder
 from driftline.errors import EntityNotFoundError, InvalidInputError, MissingExtraError, UnreachableError
 from driftline.pipeline.definition import recorded_fields
 from driftline.pipeline.iopath import ResolvedField
-from driftline.pipeline.observers import class_fields
+from driftline.pipeline.observers.detections import detection_fields
 from driftline.wire.device import Desired, DesiredPipeline, desired_from
 
 log = logging.getLogger("driftline.edge")
@@ -99,9 +100,16 @@ class Observer:
         with self._guard:
             self._recorder.close(self._clock.now_ns())
             self._recorder.hand_over()
-        if not self._courier.flush():
-            log.warning("%d records of what was observed are lost: no agent takes them", self._courier.waiting)
+        if not self._courier.flush() and self._courier.waiting:
+            self._leave(self._courier.waiting)
         self._courier.close()
+
+    def _leave(self, waiting: int) -> None:
+        """Leave to the next agent what none takes now."""
+        try:
+            self._courier.leave(self._home.path)
+        except OSError as error:
+            log.warning("%d records of what was observed are lost: no agent takes them (%s)", waiting, error)
 
     def _find(self, name: str) -> tuple[DesiredPipeline, tuple[ResolvedField, ...]]:
         deadline_s = real_time.monotonic() + PIPELINE_WAIT_S
@@ -195,28 +203,19 @@ def _value(values: Mapping[str, Any], field: ResolvedField) -> Any:
 
 
 def _detections(definition: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the detections observer, as `driftline.pipeline.observers.detections` counts them.
-
-    A second way in plain Python, because observe-only devices may have no numpy.
-    """
+    """Return the fields of the detections observer."""
     names: Mapping[str, Any] | None = definition.get("detections")
     if names is None:
         return {}
     confidences = outputs.get(f"out.{names['confidences']}")
     if not isinstance(confidences, list | tuple):
         return {}
-    numbers = [float(one) for one in cast("Sequence[Any]", confidences)]
-    count = len(numbers)
-    fields = {
-        "detections": float(count),
-        "avg_confidence": sum(numbers) / count if count else 0.0,
-        "empty": float(not count),
-    }
     classes = outputs.get(f"out.{names['classes']}") if names.get("classes") else None
-    if isinstance(classes, list | tuple):
-        for index, name in enumerate(class_fields(names.get("class_names"))):
-            found = sum(one == index for one in cast("Sequence[Any]", classes))
-            fields[name] = fields.get(name, 0.0) + float(found)
+    fields = detection_fields(
+        [float(one) for one in cast("Sequence[Any]", confidences)],
+        cast("Sequence[Any]", classes) if isinstance(classes, list | tuple) else None,
+        names.get("class_names"),
+    )
     return {f"out.{name}": value for name, value in fields.items()}
 
 

@@ -130,6 +130,8 @@ class _Line:
     rows_max: int | None = 0
     rows_taken: int = 0
     next_s: int | None = None
+    # The window in the middle of which this line began: another process may have counted its first part.
+    begun_s: int | None = None
     # From here on no empty window is made: the hub no longer wants this version.
     retired_s: int | None = None
     windows: dict[int, _Window] = field(default_factory=dict[int, _Window])
@@ -143,7 +145,7 @@ class _Line:
         """Return the open window with this start, or open it."""
         if start_s not in self.windows:
             plan = next((one for one in reversed(self.plans) if one.from_s <= start_s), self.plans[0])
-            self.windows[start_s] = _Window(start_s, plan)
+            self.windows[start_s] = _Window(start_s, plan, parted=start_s == self.begun_s)
         return self.windows[start_s]
 
 
@@ -184,6 +186,8 @@ class Recorder:
     def begin(self, pipeline: str, from_ns: int) -> None:
         """Record windows from the one that holds `from_ns` on, empty ones too; a line that has begun is left alone.
 
+        Where that is in the middle of a window, its rows are not called complete: a restart looks like this.
+
         Raises:
             InvalidInputError: `configure` named no such pipeline version.
         """
@@ -191,6 +195,7 @@ class Recorder:
             line = self._line(pipeline)
             if line.next_s is None:
                 line.next_s = window_start_s(from_ns)
+                line.begun_s = None if from_ns == line.next_s * NS_PER_S else line.next_s
 
     def record(
         self, pipeline: str, time_ns: int, values: Mapping[str, Any], log_values: LogValues | None = None

@@ -174,20 +174,29 @@ def application(pipelines: Pipelines, *, loopback_only: bool) -> ASGIApp:
 
 
 class HostGate:
-    """Turns away requests that were addressed to anything but this machine."""
+    """Turns away requests that were addressed to anything but this machine, or sent by a page of another."""
 
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with the reason."""
-        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if is_loopback(name.strip("[]")):
+        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+        if not _is_here(host):
+            refused = f"was addressed to {host!r:.100}"
+        elif origin and not _is_here(origin.partition("://")[2]):
+            refused = f"comes from a page of {origin!r:.100}"
+        else:
             await self._inner(scope, receive, send)
             return
-        refusal = NotAllowedError(f"this device answers on loopback only; the request was addressed to {host!r:.100}")
+        refusal = NotAllowedError(f"this device answers on loopback only; the request {refused}")
         await _failure(refusal)(scope, receive, send)
+
+
+def _is_here(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    return is_loopback(name.strip("[]"))
 
 
 class Handlers:

@@ -9,6 +9,7 @@ present: what cannot be looked at in time is passed over.
 """
 
 import importlib
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from driftline.errors import InvalidInputError
 
 Frame = NDArray[np.uint8]
 
+log = logging.getLogger("driftline.edge")
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 LIVE_SCHEMES = frozenset({"http", "https", "rtmp", "rtsp", "rtsps", "tcp", "udp"})
 # Where a clip does not say its rate, and the rate at which pictures of a folder (and Python without `.rate`) pass.
@@ -294,14 +296,14 @@ class ClipReel:
 
 
 class FolderReel:
-    """Pictures in the order of their names; one that cannot be decoded is passed over and counted in `unreadable`."""
+    """Pictures in the order of their names; those that cannot be decoded are passed over, and the log says how many."""
 
     def __init__(self, pictures: list[Path], name: str) -> None:
         self._pictures = pictures
         self._name = name
         self.rate = PICTURE_RATE
         self.length: int | None = None
-        self.unreadable = 0
+        self._unreadable = 0
         if not pictures:
             raise InvalidInputError(
                 f"the folder {name} holds no image; images are files named {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -309,18 +311,26 @@ class FolderReel:
 
     def play(self, skip: int) -> Iterator[Frame]:
         """Yield the folder's pictures."""
-        count = self.unreadable = 0
+        count = unreadable = 0
         for path in self._pictures:
             frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if frame is None:
-                self.unreadable += 1
+                unreadable += 1
                 continue
             count += 1
             if count > skip:
                 yield cast("Frame", frame)
         if count == 0:
             raise InvalidInputError(
-                f"none of the {self.unreadable} images of {self._name} can be decoded; save them as JPEG or PNG"
+                f"none of the {unreadable} images of {self._name} can be decoded; save them as JPEG or PNG"
+            )
+        if unreadable != self._unreadable:
+            self._unreadable = unreadable
+            log.warning(
+                "%d of the %d images of %s cannot be decoded and are passed over",
+                unreadable,
+                len(self._pictures),
+                self._name,
             )
         self.length = count
 

@@ -8,8 +8,9 @@ A **heartbeat** each half second, in this order: take over what has started; clo
 reach any more; deliver; and only when everything is delivered tell up to where windows are complete. So the hub never
 believes a window complete that could still be lost here.
 
-Stopped by SIGTERM it hands over the open windows as far as they were counted, and says up to where. A paced source
-goes on from there after a restart; after a crash it goes on from the last complete window.
+Stopped by SIGTERM, or left by an agent that was killed, it hands over the open windows as far as they were counted,
+and says up to where: to an agent, or where none is there in a file for the next one. A paced source goes on from there
+after a restart; after a crash it goes on from the last complete window.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from typing import Any
 
 from driftline import clock as clocks
 from driftline.clock import Clock
-from driftline.edge.home import Home
+from driftline.edge.home import AGENT_VARIABLE, Home
 from driftline.edge.limits import Held, Holder, Limits
 from driftline.edge.lineup import Lineup, Member, ReplacedError, takes_frame
 from driftline.edge.link import Courier
@@ -41,9 +42,8 @@ HEARTBEAT_S = 0.5
 ROWS_S = 1.0
 # Real seconds until something that failed (the camera, the port) is tried again, twice as long each time.
 PAUSE_S, PAUSE_S_MAX = 1.0, 30.0
-# How long a stopping worker tries to hand over what it has, within what the agent grants before it kills; and one whose
-# agent was killed, so that the next agent gets it. The next agent starts no worker while this one lives.
-STOP_S, ORPHAN_S = 5.0, 10.0
+# How long a stopping worker tries to hand over what it has, within what the agent grants before it kills.
+STOP_S = 5.0
 # Of that, how long the frame being looked at may take.
 FRAME_S = 1.5
 
@@ -101,7 +101,7 @@ class Backoff:
     def __init__(self) -> None:
         self._pause_s = PAUSE_S
         self._again_s = 0.0
-        self._said = ""
+        self.said = ""
 
     @property
     def due(self) -> bool:
@@ -110,15 +110,15 @@ class Backoff:
 
     def failed(self, error: Exception) -> None:
         """Take note of a failure; it is said once, not at each try."""
-        if str(error) != self._said:
-            self._said = str(error)
+        if str(error) != self.said:
+            self.said = str(error)
             log.warning("%s", error)
         self._again_s = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSE_S_MAX)
 
     def succeeded(self) -> None:
         """Begin again with a short pause at the next failure."""
-        self._pause_s, self._said = PAUSE_S, ""
+        self._pause_s, self.said = PAUSE_S, ""
 
 
 class Camera:
@@ -215,6 +215,10 @@ class Camera:
             return f"error: {error}"
         return self._source.state
 
+    def has_said(self, state: str) -> bool:
+        """Say whether the log has this state's reason already."""
+        return state == f"error: {self._backoff.said}"
+
     def close(self) -> None:
         """Stop after the frame that is being looked at; `watermark_ns` says where."""
         self._stop.set()
@@ -260,7 +264,7 @@ class Worker:
     def __init__(self, chosen: Options, clock: Clock) -> None:
         self._chosen = chosen
         self._clock = clock
-        home = Home(chosen.home)
+        home = self._home = Home(chosen.home)
         self._courier = Courier(lambda: home.socket, "worker", clock.now_ns)
         self._holder = Holder()
         self._held = Held()
@@ -278,7 +282,8 @@ class Worker:
         )
         self._server: Server | None = None
         self._serving = Backoff()
-        self._parent = os.getppid()
+        # An agent that was killed while this process was being started has never been its parent.
+        self._parent = int(os.environ.get(AGENT_VARIABLE) or os.getppid())
         self._stopping = False
         self._greeted = False
         self._revision = ""
@@ -390,9 +395,10 @@ class Worker:
         if state == self._camera_state:
             return
         before, self._camera_state = self._camera_state, state
-        # The usual way from starting to ok is no news.
-        if state not in {"starting", "ok"} or before not in {"", "starting"}:
+        if not camera.has_said(state):
             log.info("camera %s: %s", camera.name, state)
+        # The usual way from starting to ok is no news to the hub.
+        if state not in {"starting", "ok"} or before not in {"", "starting"}:
             event = encode_event(_event_type(state), self._clock.now_ns(), source=camera.name, state=state)
             self._courier.put("event", event)
 
@@ -408,7 +414,7 @@ class Worker:
 
     def _end(self) -> int:
         """Stop in order and hand over; what it stopped at is said last, when all that was counted is committed."""
-        deadline_s = time.monotonic() + (STOP_S if self._agent_lives else ORPHAN_S)
+        deadline_s = time.monotonic() + STOP_S
         # Asked before: that a camera is stopped with its worker is not how the camera is.
         facts = self._facts() | {"serving": None}
         if self._server is not None:
@@ -417,11 +423,21 @@ class Worker:
             self._camera.close()
         complete_until_ns = self._lineup.stop()
         while not self._courier.flush():
-            if time.monotonic() >= deadline_s or not self._courier.waiting:
-                log.warning("%d records could not be handed over", self._courier.waiting)
-                return 1
+            if time.monotonic() >= deadline_s or not self._agent_lives:
+                return self._leave(complete_until_ns)
             time.sleep(0.1)
         self._courier.beat(**facts, complete_until_ns=complete_until_ns)
+        return 0
+
+    def _leave(self, complete_until_ns: Mapping[str, int]) -> int:
+        """Leave what no agent takes to the next one."""
+        waiting = self._courier.waiting
+        try:
+            self._courier.leave(self._home.path, complete_until_ns=complete_until_ns)
+        except OSError as error:
+            log.warning("%d records are lost: no agent takes them, and they cannot be left (%s)", waiting, error)
+            return 1
+        log.info("no agent is there; the last %d records are left in %s for the next one", waiting, self._home.path)
         return 0
 
 

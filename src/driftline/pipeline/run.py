@@ -200,8 +200,8 @@ class Pipeline:
             seen |= _image_fields(inputs[self._definition["image"]])
         if "detections" in observers:
             found = self._definition["detections"]
-            classes = None if found["classes"] is None else outputs[found["classes"]]
-            seen |= detection_fields(outputs[found["confidences"]], classes, found["class_names"])
+            classes = None if found["classes"] is None else outputs[found["classes"]].tolist()
+            seen |= detection_fields(outputs[found["confidences"]].tolist(), classes, found["class_names"])
         return _scalars({name: seen[name] for name in self._observed})
 
     def values(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Plain]:

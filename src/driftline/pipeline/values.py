@@ -143,9 +143,12 @@ def _floats(field: Field, given: Array) -> Array:
 def _integers(field: Field, given: Array) -> Array:
     dtype = _dtype(field)
     lowest, highest = (0, 1) if field.type == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    whole = given.dtype.kind in "biu" or (given.dtype.kind == "f" and bool(np.all(given == np.floor(given))))
-    if not whole or (given.size and not (lowest <= given.min() and given.max() <= highest)):
-        raise InvalidInputError(f"{field.text} is a whole number {lowest} to {highest}; it was given {_shown(given)}")
+    wrong = given
+    if given.dtype.kind in "biuf":
+        right = (given >= lowest) & (given <= highest)  # NaN is in no range
+        wrong = given[~(right & (given == np.floor(given)) if given.dtype.kind == "f" else right)]
+    if wrong.size or given.dtype.kind not in "biuf":
+        raise InvalidInputError(f"{field.text} is a whole number {lowest} to {highest}; it was given {_shown(wrong)}")
     return given.astype(dtype)
 
 

@@ -290,9 +290,10 @@ class BatchHead:
     """What a device says of itself with every sync.
 
     `complete_until_ns` says, by pipeline version, up to where every window this device closed is in this batch or
-    was acknowledged before; `pipelines` says, by pipeline version, how its worker fares (`running`, `starting`,
-    `error: …`); `sources` the state of each camera (`ok`, `camera lost`, `feed frozen`, `ended`); `serving` is the
-    URL on which this device answers inferences, if any.
+    was acknowledged before; `backlog` how many records wait besides those in this batch; `pipelines`, by pipeline
+    version, how it fares (`running`, `starting`, `waiting …` for a program that observes, `error: …`); `sources` the
+    state of each camera (`starting`, `ok`, `camera lost`, `feed frozen`, `ended`, `error: …`); `serving` is the URL on
+    which this device answers inferences, if any.
     """
 
     device: str
@@ -497,7 +498,8 @@ class JoinToken:
             return cls(str(document["u"]), str(document["s"]), document["f"])
         except (ValueError, KeyError) as error:
             raise WireError(
-                "this is not a whole join token (it starts with 'dl1.'); copy it again from pipeline.add_edge(…).token"
+                "this is not a whole join token (it starts with 'dl1.'); "
+                "copy it again from pipeline.publish().add_edge(…).token"
             ) from error
 
 
