@@ -22,6 +22,23 @@ def test_every_public_name_is_there(name: str):
     assert getattr(driftline, name) is not None
 
 
+def test_the_enums_of_an_assay_are_those_of_the_builders():
+    from driftline.sdk.assay_config import SummarizerBuilder
+
+    chosen = SummarizerBuilder().add_metric(driftline.Metric.SUMDIFF).add_bin_mode(driftline.BinMode.EQUAL)
+    chosen.add_aggregation(driftline.Aggregation.CUMULATIVE)
+    told = chosen.summarizer
+    assert (told.metric, told.bin_mode, told.aggregation) == ("sumdiff", "equal", "cumulative")
+    same = driftline.score([1, 2, 3], [1, 2, 2, 3], driftline.Metric.PSI, bin_mode=driftline.BinMode.QUANTILE)
+    assert same == driftline.score([1, 2, 3], [1, 2, 2, 3])
+
+
+def test_a_score_of_bins_that_are_none_says_what_they_are():
+    for bins in ("5", 2.5, None):
+        with pytest.raises(InvalidInputError, match="give a whole number of bins, or a list of edges"):
+            driftline.score([1, 2], [1], bins=bins)  # pyright: ignore[reportArgumentType]  what a notebook may do
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = driftline.nothing  # pyright: ignore[reportAttributeAccessIssue]

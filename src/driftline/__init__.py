@@ -12,18 +12,25 @@ if TYPE_CHECKING:
     from driftline.assay.score import Score, score
     from driftline.edge.observe import observe
     from driftline.framework import Framework
+    from driftline.sdk.assay_config import Aggregation, BinMode, Metric
     from driftline.sdk.client import Client
     from driftline.sdk.deployment import DeploymentConfigBuilder
     from driftline.sdk.detector import Detector
 
-__all__ = ["Client", "DeploymentConfigBuilder", "Detector", "Framework", "Score", "observe", "score"]
+__all__ = [
+    "Aggregation", "BinMode", "Client", "DeploymentConfigBuilder", "Detector", "Framework", "Metric", "Score",
+    "observe", "score",
+]  # fmt: skip
 
 # Where each public name lives, and which extra it needs.
 _HOMES = {
+    "Aggregation": ("driftline.sdk.assay_config", "sdk"),
+    "BinMode": ("driftline.sdk.assay_config", "sdk"),
     "Client": ("driftline.sdk.client", "sdk"),
     "DeploymentConfigBuilder": ("driftline.sdk.deployment", "sdk"),
     "Detector": ("driftline.sdk.detector", "sdk"),
     "Framework": ("driftline.framework", ""),
+    "Metric": ("driftline.sdk.assay_config", "sdk"),
     "Score": ("driftline.assay.score", "sdk"),
     "observe": ("driftline.edge.observe", ""),
     "score": ("driftline.assay.score", "sdk"),

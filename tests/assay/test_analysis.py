@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftline.assay.analysis import Part, describe, false_alarm_rate, grid_for
+from driftline.assay.analysis import Part, describe, grid_for
 from driftline.assay.baseline import BaselineData, nearest
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import edges_of, of_values
@@ -296,12 +296,29 @@ def test_a_window_that_says_little_says_so(spec: Make, ask: Make, as_rows: Make)
     assert not ask(spec(), baseline, as_rows(r.normal(size=500))).notes
 
 
-def test_the_false_alarm_rate_is_that_of_a_simulation():
-    from driftline.assay.score import score
-
+def test_a_short_baseline_says_so_instead_of_a_rate(spec: Make, ask: Make, as_rows: Make):
     r = np.random.default_rng(16)
-    alarms = np.mean([score(r.normal(size=500), r.normal(size=30)).value >= 0.25 for _ in range(600)])
-    assert false_alarm_rate(0.25, 30, 500, 5) == pytest.approx(alarms, rel=0.5)
+    notes = ask(spec(), BaselineData.of_values([0.1, 0.2, 0.3]), as_rows(r.random(60))).notes
+    assert "a baseline of 3 values says little about what is usual; take a longer one" in notes
+    assert not [note for note in notes if "without any drift" in note]
+
+
+@pytest.mark.parametrize("grid", [UNIVERSAL, Grid((-5e-324, 0.0, 5e-324, 1e-320))])
+def test_denormal_values_have_finite_scores(spec: Make, ask: Make, as_counts: Make, grid: Grid):
+    values = np.arange(100) * 5e-324
+    summary = of_values(values, grid)
+    for baseline in (BaselineData.of_values(values), BaselineData.of_parts([Part(summary=summary, grid=grid)])):
+        for mode in ("quantile", "equal"):
+            asked = spec(bin_mode=mode)
+            with np.errstate(all="raise", under="ignore"):
+                assert ask(asked, baseline, as_counts(values, grid)).score == pytest.approx(0.0, abs=0.02)
+
+
+def test_no_spread_is_more_than_half_the_range(spec: Make, ask: Make, as_counts: Make):
+    # Far from the universal grid's centre, sums of squares have no digits left for a spread of 300.
+    values = 1e15 + np.arange(1000.0)
+    found = ask(spec(), BaselineData.of_values(values), as_counts(values, UNIVERSAL))
+    assert found.std <= 499.5
 
 
 def test_a_part_is_values_or_counts_and_not_both_or_neither():

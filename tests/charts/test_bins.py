@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from driftline.charts.bins import bins_chart
+from driftline.charts.bins import bins_chart, range_text
 from driftline.wire.api import Bins
 
 Make = Callable[..., Any]
@@ -33,7 +33,7 @@ def test_shares_and_contributions_are_drawn_bin_by_bin(analysis: Make, bins: Bin
     before = list(bars(root, "dl-before")[1:])
     assert before[2] / max(now) == pytest.approx(5 / 7, abs=1e-3)
     assert {"left_outlier", "q_50", "q_100", "right_outlier"} <= set(texts(root))
-    assert {"≤ 0", "0 – 1", "1 – 2", "> 2"} <= set(texts(root))
+    assert {"< 0", "0 – 1", "1 – 2", "> 2"} <= set(texts(root))
     assert {"20%", "70%", "10%", "0.285", "0.275"} <= set(texts(root))
 
 
@@ -62,3 +62,15 @@ def test_names_are_escaped(analysis: Make, bins: Bins):
     assert "&lt; 20%" in svg
     assert "<b>" not in svg
     drawn(svg)
+
+
+def test_a_value_with_a_bin_of_its_own_is_written_once(bins: Bins):
+    atom = Bins(
+        labels=["left_outlier", "q_50", "q_90", "right_outlier"],
+        edges=[-5e-324, 0.0, 3.0], baseline=[], window=[], contributions=[],
+    )  # fmt: skip
+    assert [range_text(atom, i) for i in range(4)] == ["< 0", "0", "0 – 3", "> 3"]
+    given = Bins(
+        labels=["left_outlier", "e_1.00e0", "right_outlier"], edges=[0.0, 1.0], baseline=[], window=[], contributions=[]
+    )
+    assert range_text(given, 0) == "≤ 0"

@@ -76,3 +76,29 @@ def test_a_constant_is_one_bar():
     assert sum(height > 0 for _, height in boxes(root)) == 1
     constant = stats(min=7.0, max=7.0, mean=7.0, median=7.0, edges=[6.9, 7.0], labels=list("abc"), shares=[0, 1, 0])
     assert sum(height > 0 for _, height in boxes(drawn(histogram(constant)))) == 1
+
+
+def test_whole_numbers_have_bars_of_their_own():
+    counts = np.random.default_rng(1).poisson(4, 500)
+    root = drawn(histogram(counts))
+    assert len(boxes(root)) == counts.max() - counts.min() + 1
+    assert len({round(width, 3) for width, _ in boxes(root)}) == 1
+    assert all(height > 0 for _, height in boxes(root))
+    assert not [text for text in texts(root) if text.endswith(".5")]
+
+
+def test_bars_of_many_whole_numbers_hold_equally_many_of_them():
+    heights = [height for _, height in boxes(drawn(histogram(np.arange(1000))))]
+    assert max(heights[:-1]) == pytest.approx(min(heights[:-1]), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, np.nextafter(1.0, 2.0)], [0.0, 5e-324], [1e300, -1e300, 1.7e308, -1.7e308, 1.0], [1e15, 1e15 + 50]]
+)
+def test_values_without_room_between_them_are_drawn_all_the_same(values: list[float]):
+    assert boxes(drawn(histogram(values)))
+
+
+def test_ticks_of_large_values_can_be_told_apart():
+    labels = [text for text in texts(drawn(histogram(1e9 + np.arange(1000)))) if text.startswith("1000000")]
+    assert len(set(labels)) == len(labels) >= 3

@@ -198,3 +198,31 @@ def test_one_device_and_several_fields_are_named_by_field(analysis: Make):
     own = [analysis(i=i, field=field) for field in ("out.a", "out.b") for i in range(3)]
     root = drawn(score_chart(own))
     assert {"".join(one.itertext()) for one in of_class(root, "dl-name")} == {"out.a", "out.b"}
+
+
+def test_many_alerts_in_a_row_do_not_hide_each_other(analysis: Make):
+    few = drawn(score_chart([analysis(i=i, score=2.0) for i in range(20)]))
+    many = drawn(score_chart([analysis(i=i, score=2.0) for i in range(400)]))
+    assert not of_class(few, "dl-dense")
+    assert len(of_class(many, "dl-dense", "circle")) == 400
+
+
+def test_a_long_title_is_written_smaller_and_a_longer_one_is_cut(analysis: Make):
+    def heading(device: str) -> ET.Element:
+        (title,) = of_class(drawn(score_chart([analysis(device, score=0.01)])), "dl-title")
+        return title
+
+    assert heading("camera-1").get("style") is None
+    long, longer = heading("c" * 60), heading("c" * 200)
+    assert long.text.endswith("stays under 0.25")
+    assert 12 < float(long.get("style").removeprefix("font-size:").removesuffix("px")) < 16
+    assert longer.text.endswith("…")
+    assert longer.get("style") == "font-size:12px"
+
+
+def test_devices_whose_gaps_find_no_room_are_counted(analysis: Make):
+    gaps = [analysis(f"camera-{d}", i, None if i == 2 else 0.01, "NoData" if i == 2 else "Ok")
+            for d in range(12) for i in range(5)]  # fmt: skip
+    root = drawn(score_chart(gaps))
+    assert len(of_class(root, "dl-gap")) == 8
+    assert "4 more have windows that were not judged" in texts(root)

@@ -66,3 +66,16 @@ def test_what_never_had_a_meaning_is_refused_with_what_has():
         SummarizerBuilder().add_aggregation(Aggregation.EDGES)
     with pytest.raises(InvalidInputError, match=r"no Metric 'kl'; use one of Metric\.PSI"):
         SummarizerBuilder().add_metric("kl")
+
+
+def test_what_is_not_a_number_is_refused_with_what_would_be_one():
+    builder = SummarizerBuilder()
+    with pytest.raises(InvalidInputError, match=r"add_num_bins\('five'\): give a whole number"):
+        builder.add_num_bins("five")  # pyright: ignore[reportArgumentType]  what a notebook may do
+    with pytest.raises(InvalidInputError, match="whole number"):
+        builder.add_num_bins(2.5)  # pyright: ignore[reportArgumentType]  what a notebook may do
+    with pytest.raises(InvalidInputError, match="give a list of numbers"):
+        builder.add_bin_edges("abc")
+    with pytest.raises(InvalidInputError, match="give a list of numbers"):
+        builder.add_bin_weights(1.0)  # pyright: ignore[reportArgumentType]  what a notebook may do
+    assert builder.summarizer == api.Summarizer()

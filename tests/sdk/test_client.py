@@ -291,6 +291,7 @@ def test_everything_a_notebook_shows_is_html(client: Client, summing: Summing):
         client, client.get_current_workspace(), model, pipeline, publish, edge, config, client.list_workspaces(),
         client.list_models(), client.list_pipelines(), client.list_publishes(), client.list_devices(),
         client.list_assays(), client.list_assays()[0], client.list_incidents(), pipeline.publishes(),
+        publish.list_edges(),
     ):  # fmt: skip
         assert shown._repr_html_().startswith("<table>"), shown
         assert "object at 0x" not in repr(shown)

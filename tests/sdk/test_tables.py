@@ -27,7 +27,7 @@ def test_a_cell_may_be_a_list_an_array_or_json(cell: object):
 
 def test_a_float32_field_travels_as_float32():
     table = tables.to_table(pd.DataFrame({"tensor": [np.array(CELL)]}), [TENSOR])
-    assert table.schema.field("tensor").type == pa.list_(pa.float32())
+    assert table.schema.field("tensor").type == pa.list_(pa.float32(), 4)
 
 
 def test_pictures_keep_every_pixel():
@@ -124,3 +124,31 @@ def test_a_file_of_another_kind_is_refused_with_those_that_are_read(tmp_path: Pa
     ]:
         with pytest.raises(InvalidInputError, match=message):
             tables.read_file(tmp_path / name)
+
+
+def test_pictures_take_no_more_room_than_their_pixels():
+    pictures = np.zeros((4, 48, 64, 3), np.uint8)
+    table = tables.to_table(pd.DataFrame({"image": list(pictures)}), [IMAGE])
+    assert table.nbytes == pictures.nbytes
+
+
+def test_a_cell_of_nested_lists_comes_back_as_one_array():
+    pictures = np.random.default_rng(1).integers(0, 256, (3, 5, 7, 3), np.uint8)
+    sent = tables.to_table(pd.DataFrame({"image": list(pictures)}), [IMAGE])
+    boxes = pa.array([[[1.0, 2.0]], [], None], pa.list_(pa.list_(pa.float32())))
+    ragged = pa.array([[[1], [2, 3]], [[4]], []])
+    counts = pa.array([[1], [2, 3], []])
+    table = sent.append_column("boxes", boxes).append_column("ragged", ragged).append_column("counts", counts)
+    frame = tables.like(table, pd.DataFrame())
+    assert all(np.array_equal(cell, picture) for cell, picture in zip(frame["image"], pictures, strict=True))
+    assert [None if one is None else one.shape for one in frame["boxes"]] == [(1, 2), (0, 0), None]
+    assert frame["ragged"][0] == [[1], [2, 3]]
+    assert [list(one) for one in frame["counts"]] == [[1], [2, 3], []]
+    again = tables.to_table(frame, [IMAGE])
+    assert again.equals(sent)
+
+
+def test_an_empty_answer_keeps_its_columns():
+    frame = tables.like(pa.table({"boxes": pa.array([], pa.list_(pa.list_(pa.float32())))}), pd.DataFrame())
+    assert list(frame.columns) == ["boxes"]
+    assert len(frame) == 0

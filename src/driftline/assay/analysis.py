@@ -7,13 +7,13 @@ cut part by part, each against the baseline cut the same way, weighted by how ma
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.bins import Layout, quantile_edges
 from driftline.assay.checks import check
+from driftline.assay.false_alarms import false_alarm_rate
 from driftline.assay.metrics import Measured, measure
 from driftline.assay.observed import Floats, Observed, Part
 from driftline.summary.grid import Grid, joined, just_below
@@ -213,38 +213,26 @@ def _notes(spec: api.AssaySpec, baseline: BaselineData, window: Observed, compar
             "baseline and window were counted on different grids; where a bin edge cuts a cell, shares are estimated "
             f"(cells hold at most {compared.interpolated:.1%} of the baseline)"
         )
-    return notes + _false_alarm_note(spec, baseline, window.n, int((compared.baseline > 0).sum()))
+    return notes + _false_alarm_note(spec, baseline, window.n, compared)
 
 
-def _false_alarm_note(spec: api.AssaySpec, baseline: BaselineData, n: int, bins: int) -> list[str]:
-    summarizer = spec.summarizer
-    plain = summarizer.metric == "psi" and summarizer.aggregation == "density" and summarizer.bin_weights is None
-    if not plain or n < min_count(spec) or bins < 2:
+def _false_alarm_note(spec: api.AssaySpec, baseline: BaselineData, n: int, compared: Compared) -> list[str]:
+    if baseline.n < MIN_COUNT:
+        return [_short_baseline(baseline)]
+    if n < min_count(spec) or len(compared.layout.labels) < 2:
         return []
-    rate = false_alarm_rate(spec.alert_threshold, n, baseline.n, bins)
+    weights = compared.layout.weights(spec.summarizer.bin_weights)
+    rate = false_alarm_rate(spec.summarizer, spec.alert_threshold, baseline, compared.baseline, weights, n)
     note = (
-        f"without any drift about {rate:.0%} of windows of {n} values reach {spec.alert_threshold:g} against this "
+        f"without any drift about {rate:.0%} of windows of {n} values reach {spec.alert_threshold:g} against a "
         f"baseline of {baseline.n} (independent rows; autocorrelated frames more often)"
     )
     return [note] if rate >= FALSE_ALARM_WORTH_SAYING else []
 
 
-@lru_cache(maxsize=4096)
-def false_alarm_rate(threshold: float, n: int, baseline_n: int, bins: int) -> float:
-    """Return about how often the PSI of a window reaches the threshold without drift, for independent rows.
-
-    Without drift PSI is about (1/n + 1/m) χ² with bins − 1 degrees of freedom. From 20 values on this is within a
-    factor of two of simulation.
-
-    >>> round(false_alarm_rate(0.25, 50, 500, 5), 3)
-    0.023
-
-    Source: Yurdakul & Naranjo (2020).
-    """
-    # Imported late: a program that only plans or draws does without SciPy.
-    from scipy.special import chdtrc
-
-    return float(chdtrc(bins - 1, threshold / (1 / n + 1 / baseline_n)))
+def _short_baseline(baseline: BaselineData) -> str:
+    values = "1 value" if baseline.n == 1 else f"{baseline.n} values"
+    return f"a baseline of {values} says little about what is usual; take a longer one"
 
 
 def _baseline_notes(spec: api.AssaySpec, baseline: BaselineData) -> list[str]:
@@ -259,6 +247,5 @@ def _baseline_notes(spec: api.AssaySpec, baseline: BaselineData) -> list[str]:
     if infinite:
         notes.append(f"{infinite} infinite values count in the outermost bins and in no statistic")
     if baseline.n < MIN_COUNT:
-        values = "1 value" if baseline.n == 1 else f"{baseline.n} values"
-        notes.append(f"a baseline of {values} says little about what is usual; take a longer one")
+        notes.append(_short_baseline(baseline))
     return notes

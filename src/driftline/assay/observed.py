@@ -128,7 +128,12 @@ class Counted:
         """Return how many values are at or below each edge, interpolated inside cells."""
         if not self.knots.size:
             return np.full(len(edges), float(self._below))
-        return np.interp(edges, self.knots, self._upto)
+        # There are two knots at least: just below the least value, and the greatest.
+        above = np.clip(np.searchsorted(self.knots, edges, side="left"), 1, self.knots.size - 1)
+        low, high = self.knots[above - 1], self.knots[above]
+        # Not np.interp: its slope overflows where neighbouring edges are denormal numbers.
+        part = (np.clip(edges, low, high) - low) / (high - low)
+        return self._upto[above - 1] + part * (self._upto[above] - self._upto[above - 1])
 
     def straddled(self, edges: Floats) -> Floats:
         """Return how many values lie in the cell that each edge cuts in two; 0 where it cuts none."""
@@ -241,7 +246,11 @@ class Observed:
 
     @cached_property
     def moments(self) -> Moments:
-        """Basic statistics. The median of counts is interpolated inside its cell; everything else is exact."""
+        """Basic statistics. The median of counts is interpolated inside its cell; everything else is exact.
+
+        The one exception is the std of values that lie closer together than a ten-millionth of their distance from
+        their grid's centre: sums of squares lose its digits.
+        """
         if self.range is None:
             return Moments(self.count, self.missing)
         total, mean, squares = 0, 0.0, 0.0
@@ -253,7 +262,8 @@ class Observed:
                 total += n
                 mean += distance * n / total
         low, high = self.range
-        std = float(np.sqrt(squares / total))
+        # No spread is more than half the range, whatever rounding says.
+        std = min(float(np.sqrt(squares / total)), (high - low) / 2)
         return Moments(self.count, self.missing, low, high, min(max(mean, low), high), self._median(), std)
 
     def _median(self) -> float:

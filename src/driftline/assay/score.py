@@ -60,13 +60,14 @@ def score(
         EmptyWindowError: the window has no value, which is not the same as no drift.
         InvalidInputError: the baseline has no finite value, or what was asked has no meaning.
     """
-    edges = None if isinstance(bins, int | np.integer) else [float(edge) for edge in bins]
+    edges = None if isinstance(bins, int | np.integer) else _edges(bins)
+    mode = cast("BinMode", str(bin_mode).lower())
     summarizer = Summarizer(
-        metric=cast("Metric", metric.lower()),
-        bin_mode="provided" if edges is not None and bin_mode == "quantile" else bin_mode,
+        metric=cast("Metric", str(metric).lower()),
+        bin_mode="provided" if edges is not None and mode == "quantile" else mode,
         num_bins=5 if edges is not None else int(cast("int", bins)),
         bin_edges=edges,
-        aggregation=aggregation,
+        aggregation=cast("Aggregation", str(aggregation).lower()),
         bin_weights=None if weights is None else [float(weight) for weight in weights],
         compat=compat,
     )
@@ -89,6 +90,15 @@ def score(
         observed.missing,
         compared.layout.notes,
     )
+
+
+def _edges(given: object) -> list[float]:
+    try:
+        if isinstance(given, str):
+            raise TypeError("text")
+        return [float(edge) for edge in cast("Sequence[float]", given)]
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"bins={given!r:.60}: give a whole number of bins, or a list of edges") from error
 
 
 def _numbers(name: str, values: ArrayLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

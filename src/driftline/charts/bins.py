@@ -1,5 +1,6 @@
 """One window beside its baseline, bin by bin: where its score comes from."""
 
+from driftline.assay.bins import LEFT
 from driftline.charts.scale import clock_text, figure, span_text
 from driftline.charts.svg import Markup, chart, el, group, label, line, shortened
 from driftline.wire.api import Analysis, Bins
@@ -80,10 +81,14 @@ def range_text(bins: Bins, i: int) -> str:
     if not bins.edges:
         return "all"
     if i == 0:
-        return f"≤ {_edge(bins.edges[0])}"
+        # The least value of the baseline is closed into its own bin, but given edges are the user's own.
+        own = bins.labels[0] == LEFT and not bins.labels[1].startswith("e_")
+        return f"{'<' if own else '≤'} {_edge(bins.edges[0])}"
     if i == len(bins.edges):
         return f"> {_edge(bins.edges[-1])}"
-    return f"{_edge(bins.edges[i - 1])} – {_edge(bins.edges[i])}"
+    low, high = _edge(bins.edges[i - 1]), _edge(bins.edges[i])
+    # A value with a bin of its own, and any bin narrower than four digits show.
+    return low if low == high else f"{low} – {high}"
 
 
 def _edge(value: float) -> str:

@@ -8,25 +8,32 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from driftline.assay.observed import Floats
-from driftline.charts.scale import Linear, even_ticks, figure, nice_above
+from driftline.charts.scale import Linear, even_ticks, figure, nice_above, tick_texts
 from driftline.charts.svg import Markup, chart, el, group, label, line, spread
 from driftline.summary.arrays import as_floats
+from driftline.summary.summary import FINITE_MAX
 from driftline.wire.api import BaselineStats
 
 WIDTH = 900
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 870, 92, 300
 # More bars than this show noise and not shape, for the few hundred to few thousand values of a usual baseline.
 _BARS_MAX = 50
+# Differences below this are denormal numbers, which have no digits left to divide.
+_NARROWEST = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class _Bars:
-    """Edges of neighbouring bars and the share of values in each; heights are densities where widths differ."""
+    """Edges of neighbouring bars and the share of values in each; heights are densities where widths differ.
+
+    `whole` bars hold whole numbers and end halfway between two.
+    """
 
     edges: Floats
     shares: Floats
     heights: Floats
     even: bool
+    whole: bool = False
 
 
 def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, field: str = "values") -> str:
@@ -59,7 +66,7 @@ def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, fi
 
 def _stats(values: ArrayLike) -> BaselineStats:
     every = as_floats(values)
-    finite = every[np.isfinite(every)]
+    finite = _finite(every)
     stats = BaselineStats(
         device=None,
         count=every.size,
@@ -76,25 +83,37 @@ def _stats(values: ArrayLike) -> BaselineStats:
 def _bars(stats: BaselineStats) -> _Bars | None:
     if stats.values is not None:
         finite = as_floats([math.nan if value is None else value for value in stats.values])
-        finite = finite[np.isfinite(finite)]
+        finite = _finite(finite)
         return _counted(finite) if finite.size else None
     if stats.min is None or stats.max is None or not stats.shares:
         return None
     return _binned(stats.edges, stats.shares, stats.min, stats.max)
 
 
+def _finite(values: Floats) -> Floats:
+    """Leave out what is missing, and what counts as infinite everywhere else."""
+    return values[np.abs(values) < FINITE_MAX]
+
+
 def _counted(finite: Floats) -> _Bars:
     """Bars of one width, as many as Freedman and Diaconis (1981) advise, at most `_BARS_MAX`."""
     low, high = float(finite.min()), float(finite.max())
-    if low == high:
+    # Values that differ by rounding only leave no room for bars between them.
+    if high - low <= 1e-13 * max(abs(low), abs(high)) or high - low < _NARROWEST:
         room = abs(low) * 0.05 or 0.5
         low, high = low - room, high + room
     quarter, three_quarters = np.quantile(finite, [0.25, 0.75])
     width = 2 * float(three_quarters - quarter) / finite.size ** (1 / 3)
-    bars = min(_BARS_MAX, max(5, math.ceil((high - low) / width))) if width > 0 else 11
+    bars = math.ceil(min(_BARS_MAX, max(5, (high - low) / width))) if width > 0 else 11
+    whole = high - low >= 1 and low == math.trunc(low) and bool((finite == np.trunc(finite)).all())
+    if whole:
+        # A bar of whole numbers holds equally many of them, else some stand empty between full ones.
+        step = math.ceil((high - low + 1) / (_BARS_MAX if high - low < _BARS_MAX else bars))
+        bars = math.ceil((high - low + 1) / step)
+        low, high = low - 0.5, low - 0.5 + bars * step
     counts, edges = np.histogram(finite, bins=bars, range=(low, high))
     shares = counts.astype(np.float64) / finite.size
-    return _Bars(edges, shares, shares, even=True)
+    return _Bars(edges, shares, shares, even=True, whole=whole)
 
 
 def _binned(edges: Sequence[float], shares: Sequence[float], low: float, high: float) -> _Bars | None:
@@ -115,10 +134,14 @@ def _axes(bars: _Bars, x: Linear, y: Linear) -> Markup:
             line(_LEFT, y(tick), _RIGHT, y(tick), "dl-grid"),
             label(f"{tick * 100:g}%", _LEFT - 8, y(tick) + 4, "dl-soft", "end"),
         ]
-    for tick in even_ticks(x.low, x.high, 8):
+    ticks = [tick for tick in even_ticks(x.low, x.high, 8) if not bars.whole or tick == math.trunc(tick)]
+    texts = tick_texts(ticks)
+    # Long figures get the room of several.
+    every = 1 + max(map(len, texts)) // 14
+    for tick, text in list(zip(ticks, texts, strict=True))[::every]:
         parts += [
             line(x(tick), _BOTTOM, x(tick), _BOTTOM + 5, "dl-axis"),
-            label(f"{tick:g}", x(tick), _BOTTOM + 20, "dl-soft", "middle"),
+            label(text, x(tick), _BOTTOM + 20, "dl-soft", "middle"),
         ]
     return group(*parts)
 

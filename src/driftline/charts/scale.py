@@ -9,7 +9,7 @@ from driftline.clock import NS_PER_S
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 _STEPS_S = (
-    1, 2, 5, 10, 15, 30, MINUTE, 2 * MINUTE, 3 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR,
+    MINUTE, 2 * MINUTE, 3 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR,
     2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 364 * DAY,
 )  # fmt: skip
 # A score this many times the threshold leaves the linear part under it too flat to read.
@@ -87,8 +87,27 @@ def even_ticks(low: float, high: float, about: int) -> list[float]:
         return [low]
     step = _nice((high - low) / about)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    # Rounded, because 3 × 0.1 is written 0.30000000000000004.
-    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+    # Rounded, because 3 × 0.1 is written 0.30000000000000004; as finely as neighbours need to differ.
+    return [float(f"{i * step:.{_digits(i * step, step)}g}") for i in range(first, last + 1)]
+
+
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Write ticks with as many digits as tell them apart.
+
+    >>> tick_texts([0.2, 0.4]), tick_texts([1000000000.0, 1000000250.0])
+    (['0.2', '0.4'], ['1000000000', '1000000250'])
+    """
+    if len(ticks) < 2:
+        return [f"{tick:g}" for tick in ticks]
+    step = ticks[1] - ticks[0]
+    return [f"{tick:.{max(6, _digits(tick, step))}g}" for tick in ticks]
+
+
+def _digits(value: float, step: float) -> int:
+    """Return how many significant digits a value needs to show a hundredth of a step; a float64 has 17."""
+    if not value:
+        return 1
+    return max(1, min(17, math.floor(math.log10(abs(value))) - math.floor(math.log10(step)) + 3))
 
 
 def nice_above(value: float) -> float:
@@ -119,7 +138,7 @@ class TimeTick:
 
 
 def time_ticks(start_ns: int, end_ns: int, most: int) -> list[TimeTick]:
-    """Return round moments in UTC within [start, end], at most so many.
+    """Return round moments in UTC within [start, end], whole minutes at least apart, at most so many.
 
     >>> [tick.text for tick in time_ticks(0, 600 * NS_PER_S, 6)]
     ['00:00', '00:02', '00:04', '00:06', '00:08', '00:10']
@@ -132,12 +151,11 @@ def time_ticks(start_ns: int, end_ns: int, most: int) -> list[TimeTick]:
     for index in range(first, end_ns // (step_s * NS_PER_S) + 1):
         moment = datetime.fromtimestamp(index * step_s, UTC)
         day = day_text(moment)
-        form = "%H:%M:%S" if step_s < MINUTE else "%H:%M"
         if step_s >= DAY:
             ticks.append(TimeTick(index * step_s * NS_PER_S, day))
         else:
             date = day if day != day_before else None
-            ticks.append(TimeTick(index * step_s * NS_PER_S, moment.strftime(form), date))
+            ticks.append(TimeTick(index * step_s * NS_PER_S, moment.strftime("%H:%M"), date))
         day_before = day
     return ticks
 

@@ -104,11 +104,15 @@ def score_chart(analyses: Sequence[Analysis], *, title: str | None = None) -> st
         return chart(WIDTH, 90, title or "No scores yet", "A chart without analyses.", text)
     series = _series(analyses)
     title = title or finding(analyses)
-    lanes = [one for one in series if any(analysis.status in _UNJUDGED for analysis in one.analyses)][:_LINES_MAX]
+    lanes = [one for one in series if any(analysis.status in _UNJUDGED for analysis in one.analyses)]
+    # The lines that stand out come first; those that find no room are counted.
+    lanes.sort(key=lambda one: one.look is None)
+    untold = max(0, len(lanes) - _LINES_MAX)
+    lanes = lanes[:_LINES_MAX]
     plot = _plot(analyses, series)
     days = _several_days(analyses)
     lanes_top = plot.bottom + (46 if days else 34)
-    below = lanes_top + len(lanes) * _LANE_HEIGHT
+    below = lanes_top + (len(lanes) + bool(untold)) * _LANE_HEIGHT
     legend = _legend(analyses, below + 12)
     return chart(
         WIDTH,
@@ -123,6 +127,7 @@ def score_chart(analyses: Sequence[Analysis], *, title: str | None = None) -> st
         *(_drawn(one, plot, days) for one in sorted(series, key=lambda one: (one.look is not None, one.highest))),
         _names(analyses, series, plot),
         *(_lane(one, plot, lanes_top + i * _LANE_HEIGHT, days) for i, one in enumerate(lanes)),
+        _untold(untold, lanes_top + len(lanes) * _LANE_HEIGHT),
         legend,
     )
 
@@ -257,12 +262,14 @@ def _drawn(series: _Series, plot: _Plot, days: bool) -> Markup:
     few = len(series.analyses) <= _MARKERS_MAX and series.look is not None
     for i, one in enumerate(series.analyses):
         if one.score is not None and (few or i in lonely or one.status in {"Alert", "Warning"}):
-            parts.append(_point(one, one.score, series, plot, days))
+            parts.append(_point(one, one.score, series, plot, days=days, dense=len(series.analyses) > _MARKERS_MAX))
     return group(*parts, class_=series.class_)
 
 
-def _point(one: Analysis, score: float, series: _Series, plot: _Plot, days: bool) -> Markup:
+def _point(one: Analysis, score: float, series: _Series, plot: _Plot, *, days: bool, dense: bool) -> Markup:
     radius, class_ = _LOOKS[one.status]
+    if dense:
+        radius, class_ = 0.6 * radius, f"{class_} dl-dense"
     text = (
         f"{series.name}, {clock_text(one.start_ns, with_day=days)}–{clock_text(one.end_ns)} UTC: "
         f"{figure(score)}, {one.status}, {one.count} inferences, from {one.source}"
@@ -322,6 +329,12 @@ def _lane(series: _Series, plot: _Plot, y: float, days: bool) -> Markup:
     name = label(_short(series.name), plot.right + 23, y + 11, "dl-name")
     mark = marker(series.shape, plot.right + 14, y + 7, 3.2, "dl-full")
     return group(*parts, mark, name, class_=series.class_)
+
+
+def _untold(lines: int, y: float) -> Markup:
+    """Say how many more lines have windows that were not judged; nothing where there is none."""
+    text = f"{lines} more {'has' if lines == 1 else 'have'} windows that were not judged"
+    return label(text, _LEFT, y + 11, "dl-soft") if lines else Markup()
 
 
 def _reason(status: Status, left: float, right: float, y: float) -> Markup:

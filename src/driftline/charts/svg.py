@@ -46,6 +46,9 @@ _DARK = {
     "band": "#42201f", "warn": "#f0b14a", "mute": "#6d7883", "bar": "#4a5562", "hatch": "#252c35",
 }  # fmt: skip
 
+# The width of an average letter of bold text, in font sizes; measured on DejaVu Sans, the widest of the fonts below.
+_EM = 0.63
+
 _RULES = """
 .dl-chart { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 .dl-chart text { fill: var(--dl-ink); font-variant-numeric: tabular-nums; }
@@ -66,6 +69,7 @@ _RULES = """
 .dl-chart .dl-open { fill: var(--dl-panel); stroke: var(--dl-c); stroke-width: 1.6; }
 .dl-chart .dl-full { fill: var(--dl-c); stroke: var(--dl-panel); stroke-width: 1; }
 .dl-chart .dl-hit { fill: var(--dl-alert); stroke: var(--dl-panel); stroke-width: 1.5; }
+.dl-chart .dl-dense { stroke: none; }
 .dl-chart .dl-faint { fill: var(--dl-panel); stroke: var(--dl-c); stroke-dasharray: 2 1.5; stroke-width: 1.2; }
 .dl-chart text.dl-name { fill: var(--dl-c); font-weight: 600; }
 .dl-chart .dl-gap { fill: var(--dl-hatch); stroke: var(--dl-mute); stroke-width: 1; }
@@ -114,7 +118,7 @@ def chart(width: Number, height: Number, title: str, description: str, *content:
         el("desc", description),
         Markup(f"<style>{STYLE}</style>"),
         el("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=8, class_="dl-panel"),
-        el("text", shortened(title, (width - 40) / 8.4), x=20, y=30, class_="dl-title"),
+        _heading(title, width - 40),
         *content,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {number(width)} {number(height)}",
@@ -124,6 +128,13 @@ def chart(width: Number, height: Number, title: str, description: str, *content:
         class_="dl-chart",
         style="max-width:100%;height:auto",
     )
+
+
+def _heading(title: str, room: Number) -> Markup:
+    """Write the title; a long one in smaller letters, and cut only where even those would leave the panel."""
+    size = max(12.0, min(16.0, room / (_EM * max(1, len(title)))))
+    text = shortened(title, room / (_EM * size))
+    return el("text", text, x=20, y=30, class_="dl-title", style=f"font-size:{number(size)}px" if size < 16 else None)
 
 
 def marker(shape: str, x: float, y: float, radius: float, class_: str) -> Markup:

@@ -93,15 +93,17 @@ class SummarizerBuilder:
 
     def add_num_bins(self, num_bins: int) -> Self:
         """Choose how many bins, outliers not counted; the default is 5."""
+        if isinstance(num_bins, bool) or not isinstance(num_bins, int | float) or num_bins != int(num_bins):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
+            raise InvalidInputError(f"add_num_bins({num_bins!r}): give a whole number, 5 is usual")
         return self._change(num_bins=int(num_bins))
 
     def add_bin_edges(self, edges: Sequence[float]) -> Self:
         """Give the edges yourself, ascending; what lies outside them falls into the outlier bins."""
-        return self._change(bin_edges=[float(edge) for edge in edges], bin_mode=BinMode.PROVIDED.value)
+        return self._change(bin_edges=_floats("add_bin_edges", edges), bin_mode=BinMode.PROVIDED.value)
 
     def add_bin_weights(self, weights: Sequence[float]) -> Self:
         """Weigh the bins, outliers included: each weight, divided by their sum, multiplies its bin's term."""
-        return self._change(bin_weights=[float(weight) for weight in weights])
+        return self._change(bin_weights=_floats("add_bin_weights", weights))
 
     def add_metric(self, metric: Metric | str) -> Self:
         """Choose the metric; the default is PSI."""
@@ -140,6 +142,13 @@ def _member(kind: type[E], given: object) -> E:
     raise InvalidInputError(
         f"there is no {kind.__name__} {given!r}; use one of {', '.join(f'{kind.__name__}.{one.name}' for one in kind)}"
     )
+
+
+def _floats(call: str, given: Sequence[float]) -> list[float]:
+    try:
+        return [float(one) for one in given]
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{call}({given!r:.60}): give a list of numbers ({error})") from error
 
 
 def _seconds(call: str, duration: dict[str, float]) -> int:

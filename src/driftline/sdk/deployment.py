@@ -83,6 +83,8 @@ class DeploymentConfigBuilder:
         }
 
     def _sidekick(self, model: Model) -> dict[str, Any]:
+        if not isinstance(model, Model):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
+            raise InvalidInputError(f"a sidekick is a model as upload_model() returned it, not {model!r:.80}")
         return self._sidekicks.setdefault(str(model.id), {})
 
 
@@ -93,12 +95,12 @@ def _limit(part: dict[str, Any], name: str, value: object) -> None:
 
 
 def _cores(count: float) -> float:
-    if not count > 0:
-        raise InvalidInputError(f"{count} cores: give a number above 0, such as 1 or 0.5")
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 < count < float("inf"):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
+        raise InvalidInputError(f"{count!r} cores: give a number above 0, such as 1 or 0.5")
     return count
 
 
 def _memory(text: str) -> str:
-    if not _MEMORY.match(text):
+    if not isinstance(text, str) or not _MEMORY.match(text):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
         raise InvalidInputError(f"{text!r} is not an amount of memory; write for example '512Mi' or '2Gi'")
     return text

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
+from driftline.sdk.listing import Listing
 from driftline.sdk.text import Text
 from driftline.sdk.times import from_ns
 from driftline.wire import api
@@ -49,7 +50,8 @@ class Edge:
 
     def _repr_html_(self) -> str:
         joined = "joined; the pipeline reaches it with its next sync"
-        return card({"Device": self.name, "Run on it": self.command or joined, "Until": self.expires})
+        until = None if self.expires is None else self.expires.isoformat(timespec="seconds")
+        return card({"Device": self.name, "Run on it": self.command or joined, "Until": until})
 
 
 class Publish:
@@ -82,7 +84,12 @@ class Publish:
 
     def list_edges(self) -> list[Edge]:
         """List the devices it goes to."""
-        return [Edge(facts) for facts in self._connection.items(f"/publishes/{self._facts.id}/edges", api.Edge)]
+        found = self._connection.items(f"/publishes/{self._facts.id}/edges", api.Edge)
+        return Listing(
+            [Edge(facts) for facts in found],
+            ("Device", "Token until"),
+            lambda one: (one.name, None if one.expires is None else one.expires.isoformat(timespec="seconds")),
+        )
 
     def __repr__(self) -> str:
         return f"<publish of {self.pipeline_name!r}, version {self.version}>"

@@ -304,7 +304,7 @@ class Pipeline:
             print(f"There are more logs than the {limit} newest ones shown; give a larger limit, or start and end.")
             table = table.slice(table.num_rows - limit)
         chosen = tables.selected(table, dataset, dataset_exclude)
-        return chosen if arrow else chosen.to_pandas()
+        return chosen if arrow else tables.to_frame(chosen)
 
     def export_logs(self, *_: object, **__: object) -> NoReturn:
         """Refuse: files of logs come later."""

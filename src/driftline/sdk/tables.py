@@ -1,7 +1,6 @@
 """Inferences as DataFrames and Arrow tables: what `infer` sends, and what comes back as the caller's own kind."""
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -49,10 +48,10 @@ def to_table(data: object, inputs: Sequence[Document]) -> Any:
 
 
 def to_column(values: Sequence[object], field: Document) -> Any:
-    """Turn one value an inference into an Arrow column of (nested) lists.
+    """Turn one value an inference into an Arrow column of (nested) lists, of fixed size where all are alike.
 
     >>> to_column([np.zeros((2, 3)), np.ones((2, 3))], {"name": "x", "type": "float32", "shape": [2, 3]}).type
-    ListType(list<item: list<item: float>>)
+    FixedSizeListType(fixed_size_list<item: fixed_size_list<item: float>[3]>[2])
 
     Raises:
         InvalidInputError: values that are neither numbers nor texts, or lists of another depth than the field.
@@ -66,12 +65,9 @@ def to_column(values: Sequence[object], field: Document) -> Any:
     if field["type"] == "float32" and arrays.dtype == np.float64:
         arrays = arrays.astype(np.float32)
     column = pa.array(np.ascontiguousarray(arrays).reshape(-1))
-    for depth in range(arrays.ndim - 1, 0, -1):
-        lists = math.prod(arrays.shape[:depth])
-        offsets = np.arange(lists + 1, dtype=np.int64) * arrays.shape[depth]
-        small = offsets[-1] < 2**31
-        kind = pa.ListArray if small else pa.LargeListArray
-        column = kind.from_arrays(pa.array(offsets, pa.int32() if small else pa.int64()), column)
+    # Offsets of lists of three colours would take more room than the pixels.
+    for length in reversed(arrays.shape[1:]):
+        column = pa.FixedSizeListArray.from_arrays(column, length)
     return column
 
 
@@ -117,7 +113,54 @@ def selected(table: Any, dataset: Iterable[str] | str | None, exclude: Iterable[
 
 def like(table: Any, data: Rows) -> Rows:
     """Return a table as the kind of rows that `data` is."""
-    return cast("Rows", table.to_pandas() if isinstance(data, pd.DataFrame) else table)
+    return cast("Rows", to_frame(table) if isinstance(data, pd.DataFrame) else table)
+
+
+def to_frame(table: Any) -> pd.DataFrame:
+    """Return a table as a DataFrame; a cell of nested lists is one array, such as (height, width, 3) of a picture.
+
+    pandas' own conversion makes an array of arrays of arrays of it, which takes half a second a picture.
+    """
+    cells = {name: _cells(table[name]) for name in table.column_names}
+    return pd.DataFrame(cells, index=pd.RangeIndex(table.num_rows))
+
+
+def _cells(column: Any) -> Any:
+    if _depth(column.type) < 2:
+        return column.to_pandas()
+    flat = column.combine_chunks()
+    every = _rectangular(flat)
+    rows = list(every) if every is not None else [_cell(flat[at]) for at in range(len(flat))]
+    cells = np.empty(len(rows), dtype=object)
+    for at, row in enumerate(rows):
+        cells[at] = row
+    return cells
+
+
+def _cell(row: Any) -> Any:
+    if not row.is_valid:
+        return None
+    found = _rectangular(row.values)
+    return row.as_py() if found is None else found
+
+
+def _rectangular(values: Any) -> Any:
+    """Return nested lists as one array, whose first axis is the rows; None where lists of one depth differ."""
+    shape = [len(values)]
+    while _depth(values.type):
+        lengths = values.value_lengths().unique().to_pylist()
+        if values.null_count or len(lengths) > 1:
+            return None
+        shape.append(lengths[0] if lengths else 0)
+        values = values.flatten()
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _depth(kind: Any) -> int:
+    depth = 0
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        depth, kind = depth + 1, kind.value_type
+    return depth
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────

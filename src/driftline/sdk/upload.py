@@ -40,8 +40,8 @@ def upload(
     Raises:
         InvalidInputError: name, framework, path or a schema cannot be used; the message says what would be.
     """
-    if not name.strip():
-        raise InvalidInputError("a model needs a name that is not empty")
+    if not isinstance(name, str) or not name.strip():  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
+        raise InvalidInputError(f"a model needs a name that is not empty, not {name!r:.60}")
     kind = Framework.parse(framework)
     source = checked(Path(path).expanduser(), kind)
     inputs, outputs = _schema(input_schema, "input_schema"), _schema(output_schema, "output_schema")
@@ -91,11 +91,28 @@ def checked(path: Path, framework: Framework) -> Path:
             f"{path} is neither a folder nor a zip; Framework.CUSTOM takes either, with a model.py at its top "
             "(an ONNX file is uploaded as Framework.ONNX)"
         )
-    elif "model.py" not in zipfile.ZipFile(path).namelist():
-        raise InvalidInputError(f"{path} has no model.py at its top; zip the folder's content, not the folder itself")
+    elif not _has_model(path):
+        raise InvalidInputError(
+            f"{path} has no model.py at its top or in its only folder; zip the folder that has it, or its content"
+        )
     if path.is_file() and path.stat().st_size == 0:
         raise InvalidInputError(f"{path} is empty; export the model again")
     return path
+
+
+def _has_model(archive: Path) -> bool:
+    """Say whether a zip has a model.py where a device looks: at its top, or in the one folder that is all there is."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = [PurePosixPath(name) for name in opened.namelist()]
+    except zipfile.BadZipFile as error:
+        raise InvalidInputError(f"{archive} cannot be read as a zip ({error}); make it again") from error
+    # What macOS adds to every zip.
+    tops = {name.parts[0] for name in names if name.parts} - {"__MACOSX"}
+    return any(
+        name in names
+        for name in (PurePosixPath("model.py"), *(PurePosixPath(top, "model.py") for top in tops if len(tops) == 1))
+    )
 
 
 @contextmanager

@@ -47,13 +47,28 @@ def measure(
     Raises:
         InvalidInputError: no such metric.
     """
+    terms = _terms(metric, baseline, window, aggregation, weights)
+    return Measured(float(_total(metric, terms)), tuple(terms.tolist()), int(terms.argmax()))
+
+
+def scores_of(
+    metric: Metric, baseline: Floats, windows: Floats, aggregation: Aggregation, weights: Floats | None
+) -> Floats:
+    """Return the scores of many windows, shape (windows, bins), against one baseline; see `measure`."""
+    return _total(metric, _terms(metric, baseline, windows, aggregation, weights))
+
+
+def _terms(
+    metric: Metric, baseline: Floats, window: Floats, aggregation: Aggregation, weights: Floats | None
+) -> Floats:
     terms_of = METRICS.get(metric)
     if terms_of is None:
         raise InvalidInputError(f"there is no metric {metric!r}; use one of {', '.join(METRICS)}")
     if aggregation == "cumulative":
-        baseline, window = np.cumsum(baseline), np.cumsum(window)
+        baseline, window = np.cumsum(baseline), np.cumsum(window, axis=-1)
     terms = terms_of(baseline, window, aggregation)
-    if weights is not None:
-        terms = terms * (weights / weights.sum())
-    score = float(terms.max() if metric == "maxdiff" else terms.sum())
-    return Measured(score, tuple(terms.tolist()), int(terms.argmax()))
+    return terms if weights is None else terms * (weights / weights.sum())
+
+
+def _total(metric: Metric, terms: Floats) -> Floats:
+    return terms.max(axis=-1) if metric == "maxdiff" else terms.sum(axis=-1)
