@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from driftline.clock import NS_PER_S, ManualClock
-from driftline.edge.lineup import Build, Lineup, Member, ReplacedError, takes_frame
+from driftline.edge.limits import Held
+from driftline.edge.lineup import Lineup, Member, ReplacedError, limits_in_words, sidecar_limits, takes_frame
 from driftline.edge.recorder import Recorder
 from driftline.errors import EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.pipeline.definition import make_definition
@@ -271,11 +272,18 @@ def test_pipeline_and_gate_speak_the_same_language():
     assert all(hasattr(Pipeline, name) for name in vars(Gate) if not name.startswith("_"))
 
 
-def test_a_custom_step_has_its_own_limits_and_without_them_the_workers(bench: Bench, tmp_path: Path):
+def test_a_custom_step_has_its_own_limits_and_without_them_the_workers():
+    field = {"name": "x", "type": "float32", "shape": [1]}
+    step = {"model": "m", "name": "shelf", "framework": "custom", "digest": "", "input_schema": [field]}
+    definition = make_definition("p", [step | {"output_schema": [field | {"name": "y"}]}])
     limits = {"cpus": 1.0, "memory_bytes": 2.0**30, "m.memory_bytes": 6.0 * 2**30}
-    wanted = bench.pipeline("1", limits=limits)
-    alone = Build(wanted, {}, 1, held=False, workdir=tmp_path)
-    assert alone.sidecar_limits == {"m": {"cpus": 1.0, "memory_bytes": 6.0 * 2**30}}
+    wanted = DesiredPipeline("1", "p", definition, limits=limits)
+
+    assert sidecar_limits(wanted, held=False) == {"m": {"cpus": 1.0, "memory_bytes": 6.0 * 2**30}}
     # A control group already holds all processes together.
-    grouped = Build(wanted, {}, 1, held=True, workdir=tmp_path)
-    assert grouped.sidecar_limits == {"m": {"memory_bytes": 6.0 * 2**30}}
+    assert sidecar_limits(wanted, held=True) == {"m": {"memory_bytes": 6.0 * 2**30}}
+    said = limits_in_words(wanted, Held(cpus="cpus 1: cgroup v2 quota", memory="memory 1 GiB: cgroup v2", whole=True))
+    assert said == (
+        "cpus 1: cgroup v2 quota; memory 1 GiB: cgroup v2; "
+        "process of shelf: memory 6144 MiB: limit on data (RLIMIT_DATA)"
+    )

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from driftline.clock import Clock
+from driftline.edge.limits import Held
 from driftline.edge.recorder import Recorder
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
+from driftline.framework import Framework
 from driftline.pipeline.run import Pipeline
 from driftline.wire.device import Desired, DesiredPipeline, RecordKind
 
@@ -155,6 +157,36 @@ class Member:
         self._lock.wait_for(lambda: all(one is not pipeline for _, one in self._under_way.values()), finish_s)
 
 
+def sidecar_limits(wanted: DesiredPipeline, *, held: bool) -> dict[str, Mapping[str, float]]:
+    """Return what holds the process of each custom step: its own limits, `<model id>.cpus`, else the worker's.
+
+    `held`: control groups hold the worker and all its children, so that a step without limits of its own needs none.
+    """
+    shared = {} if held else {name: value for name, value in wanted.limits.items() if "." not in name}
+    limits: dict[str, Mapping[str, float]] = {}
+    for step in wanted.definition["steps"]:
+        if step["framework"] == Framework.CUSTOM:
+            own = f"{step['model']}."
+            limits[step["model"]] = shared | {
+                name.removeprefix(own): value for name, value in wanted.limits.items() if name.startswith(own)
+            }
+    return limits
+
+
+def limits_in_words(wanted: DesiredPipeline, held: Held) -> str:
+    """Say what holds a pipeline: its worker, and the process of each custom step."""
+    parts = [held.words(wanted.limits)]
+    limits = sidecar_limits(wanted, held=held.whole)
+    for step in wanted.definition["steps"]:
+        own = limits.get(step["model"], {})
+        words = [f"cpus {own['cpus']:g}: affinity"] if "cpus" in own else []
+        if "memory_bytes" in own:
+            words.append(f"memory {own['memory_bytes'] / 2**20:.0f} MiB: limit on data (RLIMIT_DATA)")
+        if words:
+            parts.append(f"process of {step['name']}: {', '.join(words)}")
+    return "; ".join(part for part in parts if part)
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
     """What a running pipeline is made from; another one means making it anew."""
@@ -180,7 +212,7 @@ class Build:
             self.wanted.definition,
             self.files,
             threads=self.threads,
-            sidecar_limits=self.sidecar_limits,
+            sidecar_limits=sidecar_limits(self.wanted, held=self.held),
             workdir=self.workdir,
             extra_fields=self.wanted.extra_fields,
         )
@@ -190,21 +222,6 @@ class Build:
             pipeline.close()
             raise
         return pipeline
-
-    @property
-    def sidecar_limits(self) -> dict[str, Mapping[str, float]]:
-        """What holds the process of each custom step: its own limits, `<model id>.cpus`, else the worker's."""
-        # A control group holds child processes too; without one each custom step is held on its own.
-        shared = {} if self.held else {name: value for name, value in self.wanted.limits.items() if "." not in name}
-        limits: dict[str, Mapping[str, float]] = {}
-        for model in (str(step["model"]) for step in self.wanted.definition["steps"]):
-            own = {
-                name.removeprefix(f"{model}."): value
-                for name, value in self.wanted.limits.items()
-                if name.startswith(f"{model}.")
-            }
-            limits[model] = shared | own
-        return limits
 
 
 class Start:

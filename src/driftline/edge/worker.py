@@ -30,7 +30,7 @@ from driftline import clock as clocks
 from driftline.clock import Clock
 from driftline.edge.home import AGENT_VARIABLE, Home
 from driftline.edge.limits import Held, Holder, Limits
-from driftline.edge.lineup import Lineup, Member, ReplacedError, takes_frame
+from driftline.edge.lineup import Lineup, Member, ReplacedError, limits_in_words, takes_frame
 from driftline.edge.link import Courier
 from driftline.edge.serving import Server
 from driftline.edge.sources import Source, open_source, redacted
@@ -353,7 +353,7 @@ class Worker:
         return {
             "revision": self._revision,
             "pipelines": self._lineup.states(),
-            "limits": {one.id: self._held.words(one.limits) for one in wanted if one.limits},
+            "limits": {one.id: limits_in_words(one, self._held) for one in wanted if one.limits},
             "sources": {} if self._camera is None else {self._camera.name: self._camera.state(wanted)},
             "serving": None if self._server is None else self._server.url,
         }
