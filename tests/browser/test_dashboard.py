@@ -97,6 +97,27 @@ def test_no_page_is_wider_than_a_phone(open_page: Callable[..., Any], shop: Any,
         assert page.evaluate("document.documentElement.scrollWidth") == 360, address
 
 
+def test_on_a_phone_the_scores_begin_at_their_newest_end(open_page: Callable[..., Any], shop: Any) -> None:
+    page = open_page(f"/assays/{shop.assay.id}", viewport={"width": 360, "height": 740})
+    assert page.inner_text(".caption") == "out.sharpness: camera-2 over 0.25 since 09:36 UTC"
+    ends = page.evaluate(
+        "[document.querySelector('.newest'), document.querySelector('.newest svg')]"
+        ".map(one => one.getBoundingClientRect()).map(box => [box.left, box.right])"
+    )
+    (left, right), (chart_left, chart_right) = ends
+    assert chart_left < left
+    assert abs(right - chart_right) < 2
+
+
+def test_an_assay_is_switched_off_and_on_in_its_page(open_page: Callable[..., Any], shop: Any) -> None:
+    page = open_page(f"/assays/{shop.assay.id}")
+    page.click("button:has-text('Switch off')")
+    page.wait_for_selector("button:has-text('Switch on')")
+    assert page.locator(".incident").count() == 0
+    page.click("button:has-text('Switch on')")
+    page.wait_for_selector("button:has-text('Switch off')")
+
+
 def test_dark_and_light_follow_the_readers_wish(open_page: Callable[..., Any]) -> None:
     backs = [
         open_page("/", color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")

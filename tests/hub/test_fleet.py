@@ -154,7 +154,7 @@ def test_a_device_that_joined_gets_the_pipeline_without_a_new_token(ask: Any, ti
     assert len(camera.desired.pipelines) == 2
 
 
-@pytest.mark.parametrize("name", ["", "   ", "a/b", "x" * 129, "new\nline", "hub"])
+@pytest.mark.parametrize("name", ["", "   ", "a/b", "x" * 129, "new\nline", "hub", "..", "camera.json"])
 def test_a_name_that_cannot_be_a_devices_is_refused(ask: Any, till: Any, name: Any):
     publish = ask.post(f"/pipelines/{till['id']}/publish")
     assert ask.refusal("POST", f"/publishes/{publish['id']}/edges", {"name": name})[:2] == (400, "invalid")

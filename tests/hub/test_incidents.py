@@ -26,30 +26,37 @@ def shop(tmp_path: Path) -> Iterator[Any]:
     made.hub.database.close()
 
 
+def answer(
+    shop: Any, window: int, status: api.Status, score: float | None, bins: api.Bins | None = None
+) -> api.Analysis:
+    return api.Analysis(
+        assay_id=shop.assay.id,
+        name="sharpness",
+        iopath="out.sharpness",
+        field="out.sharpness",
+        device="camera-1",
+        start_ns=ns(3 * window),
+        end_ns=ns(3 * window + 3),
+        score=score,
+        status=status,
+        alert_threshold=0.25,
+        warning_threshold=0.1,
+        count=120,
+        missing=0,
+        min=None,
+        max=None,
+        mean=None,
+        median=None,
+        std=None,
+        source="counts",
+        bins=bins,
+    )
+
+
 def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incident | None:
     """Store answers one after the other as the scorer does; return the newest incident."""
     for window, status, score in answers:
-        analysis = api.Analysis(
-            assay_id=shop.assay.id,
-            name="sharpness",
-            iopath="out.sharpness",
-            field="out.sharpness",
-            device="camera-1",
-            start_ns=ns(3 * window),
-            end_ns=ns(3 * window + 3),
-            score=score,
-            status=status,
-            alert_threshold=0.25,
-            warning_threshold=0.1,
-            count=120,
-            missing=0,
-            min=None,
-            max=None,
-            mean=None,
-            median=None,
-            std=None,
-            source="counts",
-        )
+        analysis = answer(shop, window, status, score)
         with shop.hub.database.writing() as connection:
             kept = store.put(connection, analysis)
             if kept is not None:
@@ -76,6 +83,22 @@ def test_the_sentence_follows_the_newest_alert(shop: Any) -> None:
         "device camera-1: out.sharpness has drifted since 2026-01-01T09:00:00+00:00 "
         "(score 7.06, threshold 0.25; 2 windows)"
     )
+
+
+def test_the_sentence_says_where_the_values_went(shop: Any) -> None:
+    low = api.Bins(
+        labels=["left", "middle", "right"],
+        edges=[100.0, 200.0],
+        baseline=[0.0, 0.9, 0.1],
+        window=[0.75, 0.25, 0.0],
+        contributions=[5.0, 1.0, 0.5],
+    )
+    assert incidents.why(answer(shop, 0, "Alert", 0.5, bins=low)) == (
+        ": 75% of its values are ≤ 100, where the baseline has 0%"
+    )
+    summed = msgspec.structs.replace(low, window=[0.75, 1.0, 1.0], baseline=[0.0, 0.9, 1.0])
+    assert incidents.why(answer(shop, 0, "Alert", 0.5, bins=summed)) == ""
+    assert incidents.why(answer(shop, 0, "Alert", 0.5)) == ""
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import httpx2
 import pytest
+from sqlalchemy import event
 
 from driftline.clock import NS_PER_S
 from driftline.summary.codec import decode, encode
@@ -245,3 +247,45 @@ def test_late_records_of_an_old_version_are_still_the_devices_own(hub: Any, ask:
     assert reply.refused == {}
     assert reply.desired is not None
     assert reply.desired.pipelines[0].id == publish["version"] != pv
+
+
+def test_bytes_that_are_no_text_in_what_a_device_tells_spoil_no_page(hub: Any, ask: Any, camera: Any):
+    torn = b"caf\xe9.mp4".decode(errors="surrogateescape")
+    event = camera.record("event", wire.encode_event(torn, START_S * NS_PER_S, **{torn: torn}))
+    assert camera.send(event, sources={torn: "ok"}, software=torn, serving=torn).refused == {}
+    assert ask.get("/devices/camera-1")["sources"] == {"caf?.mp4": "ok"}
+    assert "caf?.mp4" in httpx2.get(hub.url + "/devices/camera-1", trust_env=False).text
+    assert camera.post(camera.batch([], epoch=torn)).status_code == 400
+
+
+def full(hub: Any):
+    """Let the database grow no further, as on a full disk; returns what makes room again."""
+    engine = hub.database.engine
+
+    def limit(connection: Any, _record: Any) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    event.listen(engine, "connect", limit)
+    engine.dispose()
+
+    def room() -> None:
+        event.remove(engine, "connect", limit)
+        engine.dispose()
+
+    return room
+
+
+def test_on_a_full_disk_a_batch_is_refused_whole_for_now_and_taken_when_there_is_room(
+    hub: Any, till: Any, camera: Any, pv: str
+):
+    camera.send()
+    room = full(hub)
+    body = camera.batch([camera.counted(pv, START_S + 60 * i, {FIELD: [float(i)] * 3}) for i in range(400)])
+    reply = camera.post(body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "temporary")
+    assert "the disk is full. Make room" in reply.json()["error"]["message"]
+    assert stored(hub, till) == []
+    room()
+    assert camera.post(body).status_code == 200
+    assert hub.telemetry.inferences(till["id"], "camera-1", START_S, START_S + 60 * 400) == 1200

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,6 +14,8 @@ from driftline.hub.scorer import Round
 from driftline.hub.server import application
 from driftline.hub.store import assays as store
 from driftline.hub.store.assays import Mark
+from driftline.hub.web import pages as pages_of
+from driftline.hub.web import views
 from driftline.hub.web.html import Html, el, path, text
 from driftline.hub.web.parts import LOOKS, strip, strip_text
 
@@ -196,6 +199,31 @@ def test_an_incident_is_resolved_and_an_assay_switched_by_forms_that_lead_back(t
     assert "Switch on" in browser.get(f"/assays/{assay.id}").text
     assert browser.post("/assays/none/off").status_code == 404
     shop.hub.database.close()
+
+
+def test_what_is_not_well_is_never_called_fine(shop: Any) -> None:
+    found = views.overview(shop.hub)
+    assert found.assays[0].lines[0].device == "camera-3"
+    assert found.devices[0].states != ["healthy"]
+    resolved = msgspec.structs.replace(found, incidents=[])
+    assert pages_of.verdict(resolved) == "Nothing is open, but camera-3 still alerts"
+    quiet = [
+        msgspec.structs.replace(one, lines=[msgspec.structs.replace(line, status=status) for line in one.lines[:1]])
+        for one, status in zip(found.assays, ("Late", "Ok"), strict=True)
+    ]
+    silent = msgspec.structs.replace(resolved, assays=quiet)
+    assert pages_of.verdict(silent) == f"Nothing is open, but {quiet[0].lines[0].device} could not be judged of late"
+    well = msgspec.structs.replace(resolved, assays=quiet[1:])
+    assert "Nothing is open, but" not in pages_of.verdict(well)
+
+
+def test_an_assay_that_has_run_out_says_so(shop: Any) -> None:
+    found = views.assay(shop.hub, shop.assay.id)
+    spec = msgspec.structs.replace(found.assay.spec, run_until_ns=ns(45))
+    ended = msgspec.structs.replace(found, assay=msgspec.structs.replace(found.assay, spec=spec))
+    words = Reader(pages_of.one_assay(ended)).words
+    assert "It ran until 2026-01-01 09:45 UTC" in words
+    assert "Ended" in words
 
 
 def test_a_hub_without_anything_says_what_to_do_first(tmp_path: Path) -> None:

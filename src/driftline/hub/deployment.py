@@ -200,6 +200,11 @@ def add_edge(call: Call[api.NewEdge]) -> api.Edge:
     hub, name = call.hub, registry.check_name("device", call.body.name)
     if name == fleet.LOCAL:
         raise InvalidInputError(f"device {name!r} is the hub's own machine; it runs what you deploy()")
+    if name in {".", ".."} or name.lower().endswith(".json"):
+        raise InvalidInputError(
+            f"device {name!r} could not have a page at /devices/{name}, where that means something else; "
+            "take a name such as 'camera-1'"
+        )
     with hub.database.writing() as connection:
         made = need_publish(connection, call.path["publish"])
         row = fleet.ensure_device(connection, name, hub.now_ns())

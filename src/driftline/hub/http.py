@@ -9,6 +9,7 @@ Handlers run in threads, because SQLite and scoring block. Whatever `driftline.e
 envelope with its status; anything else is our own bug: 500, with the traceback on the hub's standard error.
 """
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -25,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from driftline.errors import DriftlineError, InvalidInputError
+from driftline.errors import DriftlineError, InvalidInputError, TemporaryError
 from driftline.hub.core import Hub
 from driftline.wire import api
 
@@ -183,6 +184,8 @@ def _endpoint(rules: Mapping[str, _Rule]) -> Callable[[Request], Awaitable[Respo
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001  our own bug: one request fails, the hub goes on
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                return failure(TemporaryError("the hub's disk is full; make room there, then ask again"))
             traceback.print_exc()
             return _failure(500, "error", f"the hub failed ({type(error).__name__}); its log has the details")
 

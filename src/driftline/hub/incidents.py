@@ -15,6 +15,7 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import Connection
 
+from driftline.charts.bins import range_text
 from driftline.clock import iso
 from driftline.hub.store import assays as store
 from driftline.hub.store.assays import Mark
@@ -39,8 +40,8 @@ def follow(connection: Connection, analysis: api.Analysis) -> None:
             return
         incident = _drift(analysis)
     since_ns = min(incident.opened_ns, analysis.start_ns) if analysis.status == "Alert" else incident.opened_ns
-    alerts = store.marks(connection, assay, device, since_ns=since_ns, statuses=["Alert"], newest=1)
-    if not alerts:
+    alert = store.latest_alert(connection, assay, device)
+    if alert is None or alert.start_ns < since_ns:
         # Late data took back every alert it was opened for.
         withdrawn = f"{incident.text}; withdrawn: late data changed the answer"
         store.put_incident(connection, msgspec.structs.replace(incident, text=withdrawn, resolved_ns=analysis.end_ns))
@@ -58,7 +59,7 @@ def follow(connection: Connection, analysis: api.Analysis) -> None:
         incident,
         opened_ns=since_ns,
         windows=count,
-        text=drift_text(device, analysis.field, since_ns, alerts[-1].score, analysis.alert_threshold, count),
+        text=drift_text(device, analysis.field, since_ns, alert.score, analysis.alert_threshold, count) + why(alert),
         resolved_ns=resolved_ns(judged),
     )
     store.put_incident(connection, changed)
@@ -82,6 +83,22 @@ def drift_text(device: str, field: str, since_ns: int, score: float | None, thre
     return (
         f"device {device}: {field} has drifted since {iso(since_ns)} "
         f"(score {shown}, threshold {threshold:g}; {counted})"
+    )
+
+
+def why(alert: api.Analysis) -> str:
+    """Say where more values lie than in the baseline: the bin whose share grew most; '' where no bins tell."""
+    bins = alert.bins
+    # Cumulative bins add up to more than 1; what they hold is no bin's own share.
+    if bins is None or sum(bins.window) > 1 + 1e-6:
+        return ""
+    gains = [now - before for now, before in zip(bins.window, bins.baseline, strict=True)]
+    most = max(range(len(gains)), key=gains.__getitem__)
+    if gains[most] <= 0:
+        return ""
+    return (
+        f": {bins.window[most]:.0%} of its values are {range_text(bins, most)}, "
+        f"where the baseline has {bins.baseline[most]:.0%}"
     )
 
 

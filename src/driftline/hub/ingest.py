@@ -6,6 +6,7 @@ to it was lost, changes nothing. A record that can never be taken is named with 
 so that it does not hold up those behind it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,7 +118,7 @@ def _check_head(row: Row[Any], head: device.BatchHead, records: Sequence[device.
         raise device.WireError("the head of a batch has a text for its epoch and objects for what it tells by name")
     if head.device not in {row.id, row.name}:
         raise device.WireError(f"{row.name!r} signed a batch of {head.device!r}; a device sends its own")
-    if not 0 < len(head.epoch) <= EPOCH_CHARACTERS_MAX:
+    if not 0 < len(head.epoch) <= EPOCH_CHARACTERS_MAX or not head.epoch.isprintable():
         raise device.WireError("a batch names its spool's epoch")
     sequences = [one.sequence for one in records]
     if sequences != sorted(set(sequences)) or any(not 0 < one <= SEQUENCE_MAX for one in sequences):
@@ -157,8 +158,8 @@ def _remember(
             heard_ns=now_ns,
             interval_s=interval_s,
             backlog=_whole(head.backlog),
-            software=str(head.software)[:200],
-            serving=None if head.serving is None else str(head.serving)[:200],
+            software=_text(head.software, 200),
+            serving=None if head.serving is None else _text(head.serving, 200),
             pipelines=_texts(head.pipelines),
             limits=_texts(head.limits),
             sources=_texts(head.sources),
@@ -241,7 +242,8 @@ class Checker:
             raise RefusedError("an event has a short type and a time in nanoseconds since 1970")
         if any(count < 0 for count in _counts(event).values()):
             raise RefusedError("an event that counts less than nothing")
-        return Incoming(record.sequence, record.data, event=event)
+        readable = json.dumps(event, ensure_ascii=False).encode(errors="replace")
+        return Incoming(record.sequence, record.data, event=json.loads(readable))
 
     def _version(self, version: str) -> tuple[str, Mapping[str, Any]]:
         if version not in self._granted:
@@ -307,4 +309,12 @@ def _whole(value: object) -> int:
 
 def _texts(told: Mapping[str, Any]) -> dict[str, str]:
     """Return what a device says of itself, as far as it is a few short texts."""
-    return {str(key)[:200]: str(value)[:1000] for key, value in list(told.items())[:TOLD_MAX]}
+    return {_text(key, 200): _text(value, 1000) for key, value in list(told.items())[:TOLD_MAX]}
+
+
+def _text(told: object, characters_max: int) -> str:
+    """Return what a device told as text that can be stored and shown.
+
+    The name of a camera's file may hold bytes that are no text; JSON carries them as halves of characters.
+    """
+    return str(told)[:characters_max].encode(errors="replace").decode()

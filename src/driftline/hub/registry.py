@@ -2,7 +2,9 @@
 
 import re
 import shutil
+import sys
 import threading
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +32,8 @@ from driftline.wire import api
 routes = Routes()
 
 MODEL_BYTES_MAX = 2 * 1024**3
+# Real seconds until a check that met a full disk is tried again.
+AGAIN_AFTER_S = 2.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -231,7 +235,12 @@ class Checker:
 
     def _work(self) -> None:
         while (model := self.hub.checks.get()) is not None:
-            self._check(_read_model(self.hub, model))
+            try:
+                self._check(_read_model(self.hub, model))
+            except TemporaryError as error:
+                print(f"driftline: a model's check waits: {error}", file=sys.stderr, flush=True)
+                time.sleep(AGAIN_AFTER_S)
+                self.hub.checks.put(model)
 
     def _check(self, model: api.Model) -> None:
         path = self.hub.models / model.digest

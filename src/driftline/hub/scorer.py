@@ -3,6 +3,7 @@
 A window is due when the clock has passed its end. If the device has told everything up to there, it is answered; if it
 has not, it gets its sync interval as grace, is then answered Late, once, and again when the device is heard. Data that
 comes for a window answered before (a spool emptied late, a record sent twice) makes a new revision of that answer.
+Rows that come after the counts of the same inferences bring nothing new, and do not: the answer stays one from counts.
 
 What was answered is stored together with the progress, in one transaction for some windows of one assay on one device:
 a scorer that is killed anywhere continues from there, and one that runs twice changes nothing.
@@ -22,6 +23,7 @@ from sqlalchemy import select
 from driftline.assay.baseline import BaselineData
 from driftline.assay.window import WindowPlan, plan_of
 from driftline.clock import NS_PER_S
+from driftline.errors import TemporaryError
 from driftline.hub import assays, fleet, incidents
 from driftline.hub.core import Hub
 from driftline.hub.observations import Span, Target, baseline_of
@@ -43,6 +45,7 @@ class Scorer:
         self.hub = hub
         self._stopping = threading.Event()
         self._round = Round(hub)
+        self._trouble: str | None = None
         self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
 
     def start(self) -> None:
@@ -58,11 +61,17 @@ class Scorer:
     def _work(self) -> None:
         while not self._stopping.is_set():
             self.hub.wake.clear()
+            more, trouble = False, None
             try:
                 more = self._round.run(self._stopping)
+            except TemporaryError as error:
+                trouble = f"the scorer waits: {error}"
             except Exception:  # noqa: BLE001  the scorer goes on whatever happens; the next look may succeed
-                traceback.print_exc()
-                more = False
+                trouble = traceback.format_exc()
+            # Once, not with every look: a disk that is full must not be filled by a log of it.
+            if trouble is not None and trouble != self._trouble:
+                print(f"driftline: {trouble}", file=sys.stderr, flush=True)
+            self._trouble = trouble
             if not more:
                 self.hub.wake.wait(PAUSE_S)
 
@@ -103,13 +112,15 @@ class Round:
     listening_ns: int = field(init=False)
     _baselines: dict[tuple[str, str], BaselineData | None] = field(init=False)
     _failures: dict[str, str] = field(init=False)
+    _by_pipeline: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
-        self._baselines, self._failures = {}, {}
+        self._baselines, self._failures, self._by_pipeline = {}, {}, {}
 
     def run(self, stopping: threading.Event | None = None) -> bool:
         """Answer what is due, some windows an assay and device, and return whether more is waiting."""
+        self._by_pipeline = {}
         fleet_now = {device.name: device for device in fleet.list_devices(self.hub)}
         grace_ns = self._grace_ns()
         late = self._late_data()
@@ -147,6 +158,8 @@ class Round:
                     before = progress.get(device) or self._beginning(job, there[device])
                     self._revise(job, before, late.get((job.target.pipeline, device), ()))
                     more |= self._advance(job, before, grace_ns.get(device, 0))
+        except TemporaryError:
+            raise
         except Exception as error:  # noqa: BLE001  one assay's failure must not stop the others
             failure = f"{type(error).__name__}: {error}"
             if self._failures.get(identity) != failure:
@@ -177,8 +190,14 @@ class Round:
         return _Job(kept, Target(spec.pipeline, "", spec.field, kept.field_type), plan, until_ns)
 
     def _devices(self, job: _Job, there: Mapping[str, api.Device]) -> list[str]:
-        named = job.kept.assay.spec.devices or self.hub.telemetry.devices(job.target.pipeline)
+        named = job.kept.assay.spec.devices or self._tellers(job.target.pipeline)
         return [device for device in named if device in there and there[device].joined]
+
+    def _tellers(self, pipeline: str) -> list[str]:
+        """Return the devices of a pipeline, asked for once a round, whatever the number of its assays."""
+        if pipeline not in self._by_pipeline:
+            self._by_pipeline[pipeline] = self.hub.telemetry.devices(pipeline)
+        return self._by_pipeline[pipeline]
 
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""

@@ -244,7 +244,7 @@ def one(connection: Connection, assay: str) -> Kept:
     """
     row = connection.execute(select(ASSAYS).where(ASSAYS.c.id == assay)).mappings().first()
     if row is None:
-        raise EntityNotFoundError(f"there is no assay with id {assay!r}; GET …/assays of the workspace lists them")
+        raise EntityNotFoundError(f"there is no assay with id {assay!r}; client.list_assays() shows those there are")
     return _kept(row)
 
 
@@ -494,7 +494,9 @@ def incident(connection: Connection, identity: str) -> api.Incident:
     """
     row = connection.execute(select(INCIDENTS).where(INCIDENTS.c.id == identity)).mappings().first()
     if row is None:
-        raise EntityNotFoundError(f"there is no incident with id {identity!r}; GET /incidents lists them")
+        raise EntityNotFoundError(
+            f"there is no incident with id {identity!r}; client.list_incidents() shows those there are"
+        )
     return _incident(row)
 
 

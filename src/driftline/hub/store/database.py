@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, create_engine, event
+from sqlalchemy.exc import OperationalError
 
-from driftline.errors import ConflictError
+from driftline.errors import ConflictError, TemporaryError
 
 metadata = MetaData()
 
@@ -22,6 +23,8 @@ SCHEMA_VERSION = 1
 
 class Database:
     """One SQLite file; `reading()` and `writing()` give a connection inside a transaction.
+
+    Where the disk is full or another program holds the file they raise TemporaryError, and nothing was written.
 
     Raises:
         ConflictError: the file was written by a newer driftline.
@@ -58,7 +61,7 @@ class Database:
     @contextmanager
     def reading(self) -> Generator[Connection]:
         """Give a connection that sees one moment of the database, beside any writer."""
-        with self.engine.connect() as connection:
+        with self._explained(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -66,7 +69,11 @@ class Database:
         """Give the only writing connection; commits at the end, rolls back on an error. Not to be nested."""
         if self._writer == threading.get_ident():
             raise RuntimeError("writing() inside writing() would wait for itself")
-        with self._writes, self.engine.connect().execution_options(driftline_writes=True) as connection:
+        with (
+            self._explained(),
+            self._writes,
+            self.engine.connect().execution_options(driftline_writes=True) as connection,
+        ):
             self._writer = threading.get_ident()
             try:
                 with connection.begin():
@@ -77,6 +84,26 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Turn what only the machine's owner can mend into an error that says so."""
+        try:
+            yield
+        except OperationalError as error:
+            name = str(getattr(error.orig, "sqlite_errorname", ""))
+            reasons = [reason for prefix, reason in _REASONS.items() if name.startswith(prefix)]
+            if not reasons:
+                raise
+            raise TemporaryError(f"{self.path} {reasons[0]}; nothing of this was kept") from error
+
+
+# By the beginning of SQLite's name for the error.
+_REASONS = {
+    "SQLITE_FULL": "cannot grow: the disk is full. Make room, and the hub goes on by itself",
+    "SQLITE_IOERR": "cannot be written or read: the disk fails or is full. See the system's log",
+    "SQLITE_BUSY": "is held by another program. Close what has it open",
+}
 
 
 def _configure(connection: Any, _record: Any) -> None:

@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from driftline.charts.bins import bins_chart
 from driftline.charts.histogram import histogram
-from driftline.charts.scores import score_chart
+from driftline.charts.scores import finding, score_chart
 from driftline.charts.svg import STYLE
 from driftline.errors import DriftlineError
 from driftline.hub import assays
@@ -35,7 +35,9 @@ from driftline.hub.web.parts import (
     moment,
     number,
     page,
+    past,
     prose,
+    score_text,
     section,
     state_chips,
     status_chip,
@@ -53,15 +55,6 @@ FILES = {
     "refresh.js": "text/javascript; charset=utf-8",
     "mark.svg": "image/svg+xml",
 }
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    # With no-referrer a browser posts a page's own form as if it came from nowhere, and the hub would refuse it.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 # ── overview ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -73,13 +66,19 @@ def overview(view: views.Overview) -> str:
     problems = incident_list(view.incidents, now_ns) if view.incidents else empty("Nothing is open.")
     return page(
         view,
-        "Overview",
+        verdict(view),
         "/",
         "/index.json",
         el("h1", verdict(view)),
         section("Open incidents", problems, note=el("a", "all incidents", href="/incidents")),
         section("Devices", _device_cards(view.devices, now_ns), note=el("a", "as a table", href="/devices")),
-        section("Assays", _assay_blocks(view.assays, now_ns), note=el("a", "all assays", href="/assays")),
+        section(
+            "Assays",
+            _assay_blocks(view.assays, now_ns),
+            note=el(
+                "a", f"all {len(view.assays) + view.more_assays}" if view.more_assays else "all assays", href="/assays"
+            ),
+        ),
     )
 
 
@@ -89,13 +88,26 @@ def verdict(view: views.Overview) -> str:
         return "No device has joined yet"
     troubled = sorted({line.incident.device for line in view.incidents})
     if troubled:
-        named = troubled[0] if len(troubled) == 1 else f"{', '.join(troubled[:-1])} and {troubled[-1]}"
-        who = named if len(troubled) <= 3 else counted(len(troubled), "device")
-        return f"{who} {'needs' if len(troubled) == 1 else 'need'} a look"
+        return f"{_named(troubled)} {'needs' if len(troubled) == 1 else 'need'} a look"
+    newest = [(line.device, line.status) for one in view.assays if one.active for line in one.lines]
+    # An incident resolved by hand does not make its device well.
+    alerting = sorted({device for device, status in newest if status == "Alert"})
+    if alerting:
+        return f"Nothing is open, but {_named(alerting)} still {'alerts' if len(alerting) == 1 else 'alert'}"
+    # Silence is not health.
+    unjudged = sorted({device for device, status in newest if status in {"Late", "NoData", "TooFew"}})
+    if unjudged:
+        return f"Nothing is open, but {_named(unjudged)} could not be judged of late"
     waiting = [device.name for device in view.devices if device.states == ["new"]]
     if waiting:
         return f"{counted(len(waiting), 'device')} of {len(view.devices)} not heard yet; nothing is wrong"
     return "The device is fine" if len(view.devices) == 1 else f"All {len(view.devices)} devices are fine"
+
+
+def _named(devices: Sequence[str]) -> str:
+    if len(devices) > 3:
+        return counted(len(devices), "device")
+    return devices[0] if len(devices) == 1 else f"{', '.join(devices[:-1])} and {devices[-1]}"
 
 
 def _device_cards(devices: Sequence[api.Device], now_ns: int) -> Html:
@@ -106,7 +118,7 @@ def _device_cards(devices: Sequence[api.Device], now_ns: int) -> Html:
             "li",
             el("a", device.name, href=path("devices", device.name), class_="name"),
             state_chips(device.states),
-            el("p", "heard ", moment(device.heard_ns, now_ns), class_="soft"),
+            el("p", "heard ", past(device.heard_ns, now_ns), class_="soft"),
         )
         for device in devices
     ]
@@ -127,7 +139,7 @@ def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
             "tr",
             el("th", el("a", line.device, href=path("devices", line.device)), scope="row"),
             el("td", status_chip(line.status)),
-            el("td", number(line.score), class_="n"),
+            el("td", score_text(line.score), class_="n"),
             el("td", strip(line.marks, one.alert_threshold)),
             el("td", moment(line.end_ns, now_ns) if line.end_ns else None, class_="soft until"),
         )
@@ -146,7 +158,7 @@ def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
             None if one.active else [" ", chip("off", "Off")],
         ),
         _failed(one.failure),
-        el("div", el("table", el("thead", head), el("tbody", *rows)), class_="wide", tabindex="0")
+        el("div", el("table", el("thead", head), el("tbody", *rows), class_="lines"), class_="wide", tabindex="0")
         if rows
         else empty("No window has been answered yet."),
         more if one.more else None,
@@ -170,16 +182,16 @@ def all_devices(view: views.Devices) -> str:
         [
             el("a", device.name, href=path("devices", device.name)),
             state_chips(device.states),
-            moment(device.heard_ns, view.now_ns),
+            str(view.open_incidents[device.name]) if device.name in view.open_incidents else "–",
+            past(device.heard_ns, view.now_ns),
             _until(device),
-            counted(view.open_incidents[device.name], "open incident") if device.name in view.open_incidents else "–",
             _running(device),
             device.software or "–",
         ]
         for device in view.devices
     ]
-    heads = ("device", "state", "heard", "complete until", "incidents", "pipelines", "software")
-    content = table(heads, rows) if rows else _device_cards([], view.now_ns)
+    heads = ("device", "state", "open incidents", "heard", "complete until", "pipelines", "software")
+    content = table(heads, rows, numbers=(2,)) if rows else _device_cards([], view.now_ns)
     return page(view, "Devices", "/devices", "/devices.json", el("h1", "Devices"), content)
 
 
@@ -194,9 +206,12 @@ def one_device(view: views.Device) -> str:
         ("in the fleet since", moment(one.created_ns)),
     ]
     known += [(f"pipeline {name}", _state(state)) for name, state in one.pipelines.items()]
-    known += [(f"camera {name}", chip(state)) for name, state in one.sources.items()]
+    known += [("camera", [chip(state), " ", el("span", name, class_="soft")]) for name, state in one.sources.items()]
     known += [(f"dropped {kind}", str(count)) for kind, count in one.dropped.items()]
-    events = [[moment(_time_of(event)), str(event.get("type", "")), _details(event)] for event in view.events]
+    events = [
+        [moment(_time_of(event)), str(event.get("type", "")), el("span", _details(event), class_="wrap")]
+        for event in view.events
+    ]
     about = [line for line in view.incidents if line.incident.resolved_ns is None]
     past = [line for line in view.incidents if line.incident.resolved_ns is not None]
     return page(
@@ -255,7 +270,7 @@ def one_assay(view: views.Assay) -> str:
         path("assays", assay.id) + ".json",
         el(
             "div",
-            el("h1", spec.name, " ", chip("running", "On") if assay.active else chip("off", "Off")),
+            el("h1", spec.name, " ", _activity(assay, now_ns)),
             action(
                 path("assays", assay.id, "off" if assay.active else "on"), "Switch off" if assay.active else "Switch on"
             ),
@@ -264,7 +279,7 @@ def one_assay(view: views.Assay) -> str:
         _failed(view.summary.failure),
         el("p", _question(view), class_="lead"),
         incident_list(is_open, now_ns) if is_open else None,
-        chart(score_chart(view.analyses)),
+        chart(score_chart(view.analyses), caption=finding(view.analyses) if view.analyses else None, newest=True),
         el("p", f"{counted(more, 'calmer device')} not drawn", class_="soft") if (more := view.summary.more) else None,
         section("Newest alert", chart(bins_chart(view.alert)), _notes(view.alert.notes)) if view.alert else None,
         section("Newest answers", _answers(newest)) if newest else None,
@@ -272,12 +287,23 @@ def one_assay(view: views.Assay) -> str:
     )
 
 
+def _activity(assay: api.Assay, now_ns: int) -> Html:
+    if not assay.active:
+        return chip("off", "Off")
+    return chip("off", "Ended") if _has_ended(assay.spec, now_ns) else chip("running", "On")
+
+
+def _has_ended(spec: api.AssaySpec, now_ns: int) -> bool:
+    return spec.run_until_ns is not None and spec.run_until_ns <= now_ns
+
+
 def _question(view: views.Assay) -> Content:
     spec = view.assay.spec
     windows, how = spec.windows, spec.summarizer
     every = "" if windows.interval_s in {None, windows.width_s} else f", one every {duration(windows.interval_s or 0)}"
     warning = "" if spec.warning_threshold is None else f", warns from {spec.warning_threshold:g} on"
-    until = [" It runs until ", moment(spec.run_until_ns), "."] if spec.run_until_ns is not None else None
+    ended = _has_ended(spec, view.now_ns)
+    until = [f" It {'ran' if ended else 'runs'} until ", moment(spec.run_until_ns), "."] if spec.run_until_ns else None
     rule = (
         f" of {view.pipeline} moved from its baseline? {duration(windows.width_s)} windows{every}; "
         f"{how.metric.upper()} over {counted(how.num_bins, how.bin_mode + ' bin')}; "
@@ -289,10 +315,10 @@ def _question(view: views.Assay) -> Content:
 def _answers(newest: Sequence[api.Analysis]) -> Html:
     rows = [
         [
-            moment(one.start_ns),
             el("a", one.device, href=path("devices", one.device)),
             status_chip(one.status),
-            number(one.score),
+            score_text(one.score),
+            moment(one.start_ns),
             str(one.count),
             str(one.missing) if one.missing else "–",
             number(one.mean),
@@ -303,8 +329,8 @@ def _answers(newest: Sequence[api.Analysis]) -> Html:
         ]
         for one in newest
     ]
-    heads = ("window", "device", "status", "score", "count", "missing", "mean", "median", "std", "from", "revision")
-    return table(heads, rows, numbers=(3, 4, 5, 6, 7, 8))
+    heads = ("device", "status", "score", "window", "count", "missing", "mean", "median", "std", "from", "revision")
+    return table(heads, rows, numbers=(2, 4, 5, 6, 7, 8))
 
 
 def _drawn_first(view: views.Assay) -> list[api.BaselineStats]:
@@ -420,7 +446,7 @@ def _apology(hub: Hub, status: int, title: str, reason: str) -> Response:
 
 
 def _html(text: str, status: int = 200) -> Response:
-    return Response(text, status, HEADERS, "text/html")
+    return Response(text, status, media_type="text/html")
 
 
 def _hub(request: Request) -> Hub:
@@ -460,14 +486,14 @@ def _acts(address: str, act: Callable[[Hub, str], object], leads_to: Callable[[s
             act(_hub(request), identity)
         except DriftlineError as error:
             return _apology(_hub(request), STATUS.get(error.code, 500), "Not done", str(error))
-        return RedirectResponse(leads_to(identity), 303, HEADERS)
+        return RedirectResponse(leads_to(identity), 303)
 
     return Route(address, post, methods=["POST"])
 
 
 def _static(request: Request) -> Response:
     name = str(request.path_params["name"])
-    headers = HEADERS | {"Cache-Control": "no-cache"}
+    headers = {"Cache-Control": "no-cache"}
     if name == "charts.css":
         return Response(STYLE, 200, headers, "text/css; charset=utf-8")
     if name not in FILES:

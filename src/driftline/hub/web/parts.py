@@ -145,6 +145,14 @@ def moment(time_ns: int | None, now_ns: int | None = None) -> Html:
     return stamp if now_ns is None else Html(stamp + " " + el("span", ago(time_ns, now_ns), class_="soft ago"))
 
 
+def past(time_ns: int | None, now_ns: int) -> Html:
+    """Return how long ago something was; the time itself shows where a pointer rests on it."""
+    if time_ns is None:
+        return moment(None)
+    shown = f"{iso(time_ns)[:16].replace('T', ' ')} UTC"
+    return el("time", ago(time_ns, now_ns), datetime=iso(time_ns), title=shown)
+
+
 def prose(sentence: str) -> Html:
     """Return a sentence with the ISO times in it written as on every page.
 
@@ -178,6 +186,17 @@ def number(value: float | None) -> str:
     ('0.1235', '1.235e+06', '–')
     """
     return "–" if value is None else f"{value:.4g}"
+
+
+def score_text(value: float | None) -> str:
+    """Write a score with three decimals, so that a column of them is compared at a glance.
+
+    >>> score_text(8.8678), score_text(0.0001), score_text(0.0), score_text(None)
+    ('8.868', '< 0.001', '0', '–')
+    """
+    if value is None or value == 0:
+        return "–" if value is None else "0"
+    return "< 0.001" if 0 < value < 0.0005 else f"{value:.3f}"
 
 
 def duration(seconds: int) -> str:
@@ -225,11 +244,15 @@ def empty(*content: Content) -> Html:
     return el("p", *content, class_="empty")
 
 
-def chart(svg: str) -> Html:
-    """Return a chart for a page: its style comes from `/static/charts.css`, because pages allow none inside them."""
+def chart(svg: str, *, caption: str | None = None, newest: bool = False) -> Html:
+    """Return a chart for a page: its style comes from `/static/charts.css`, because pages allow none inside them.
+
+    Where a screen is too narrow the chart scrolls, from its end on with `newest`, and the caption says what it finds.
+    """
     bare = re.sub(r"<style>.*?</style>", "", svg, count=1, flags=re.DOTALL)
     bare = re.sub(r'^(<svg\b[^>]*?) style="[^"]*"', r"\1", bare, count=1)
-    return el("div", Html(bare), class_="chart", tabindex="0")
+    scrolls = el("div", Html(bare), class_="chart newest" if newest else "chart", tabindex="0")
+    return scrolls if caption is None else Html(el("p", caption, class_="caption") + scrolls)
 
 
 def action(address: str, name: str) -> Html:
@@ -240,6 +263,7 @@ def action(address: str, name: str) -> Html:
 def incident_card(line: IncidentLine, now_ns: int) -> Html:
     """Return an incident as a sentence with where it leads."""
     one = line.incident
+    sentence, has_more, more = one.text.partition(" (score ")
     links: list[Content] = [el("a", one.device, href=path("devices", one.device))]
     if one.assay_id is not None:
         links.append(el("a", f"assay {line.assay or one.assay_id}", href=path("assays", one.assay_id)))
@@ -249,7 +273,8 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
         icon("bad" if is_open else "good"),
         el(
             "div",
-            el("p", prose(one.text), class_="sentence"),
+            el("p", prose(sentence), class_="sentence"),
+            el("p", prose(f"(score {more}")) if has_more else None,
             el(
                 "p",
                 one.kind,
@@ -275,6 +300,8 @@ def incident_list(lines: Sequence[IncidentLine], now_ns: int) -> Html:
 STRIP_HEIGHT, STRIP_STEP = 30, 6
 # The threshold is drawn at this height, and a score of three thresholds or more fills the strip.
 _LIMIT_HEIGHT, _TOP_THRESHOLDS = 12.0, 3.0
+# A score of nothing is still an answer: lower bars would look like a line of their own.
+_LEAST_HEIGHT = 2.5
 
 
 def strip(marks: Sequence[Mark], threshold: float) -> Html:
@@ -334,6 +361,6 @@ def _bar(mark: Mark, x: float, threshold: float) -> Html:
 def _height(score: float, threshold: float) -> float:
     share = score / threshold if threshold > 0 else _TOP_THRESHOLDS
     if share <= 1:
-        return max(1.0, _LIMIT_HEIGHT * share)
+        return max(_LEAST_HEIGHT, _LIMIT_HEIGHT * share)
     room = STRIP_HEIGHT - 5 - _LIMIT_HEIGHT
     return _LIMIT_HEIGHT + room * (min(share, _TOP_THRESHOLDS) - 1) / (_TOP_THRESHOLDS - 1)

@@ -20,6 +20,7 @@ from driftline.wire.api import Struct
 # What one page shows of things that never stop growing.
 MARKS_MAX = 40
 DEVICES_ON_OVERVIEW_MAX = 6
+ASSAYS_ON_OVERVIEW_MAX = 20
 DEVICES_IN_CHART_MAX = 12
 WINDOWS_IN_CHART_MAX = 160
 ANALYSES_IN_TABLE_MAX = 30
@@ -71,11 +72,12 @@ class AssayLines(Struct):
 
 
 class Overview(View):
-    """The first page."""
+    """The first page; what is not well comes first in every part. `more_assays` counts those left out."""
 
     incidents: list[IncidentLine]
     devices: list[api.Device]
     assays: list[AssayLines]
+    more_assays: int
 
 
 class Devices(View):
@@ -137,9 +139,16 @@ def overview(hub: Hub) -> Overview:
     """Return the first page's content."""
     with hub.database.reading() as connection:
         incidents = _incidents(connection, store.incidents(connection, is_open=True, newest=INCIDENTS_MAX))
-        lines = _assay_lines(connection, store.every(connection), devices_max=DEVICES_ON_OVERVIEW_MAX)
+        kept = store.every(connection)
+        lines = _assay_lines(connection, kept, devices_max=DEVICES_ON_OVERVIEW_MAX, assays_max=ASSAYS_ON_OVERVIEW_MAX)
+    there = sorted(fleet.list_devices(hub), key=lambda one: one.states == ["healthy"])
     return Overview(
-        now_ns=hub.now_ns(), banner=hub.clock.banner, incidents=incidents, devices=fleet.list_devices(hub), assays=lines
+        now_ns=hub.now_ns(),
+        banner=hub.clock.banner,
+        incidents=incidents,
+        devices=there,
+        assays=lines,
+        more_assays=len(kept) - len(lines),
     )
 
 
@@ -169,7 +178,12 @@ def device(hub: Hub, name: str) -> Device:
         told = _incidents(connection, incidents)
     events = hub.telemetry.events(name, limit=EVENTS_MAX)
     return Device(
-        now_ns=hub.now_ns(), banner=hub.clock.banner, device=found, incidents=told, assays=lines, events=events
+        now_ns=hub.now_ns(),
+        banner=hub.clock.banner,
+        device=found,
+        incidents=told,
+        assays=lines,
+        events=events,
     )
 
 
@@ -250,7 +264,12 @@ def _incidents(connection: Connection, found: Sequence[api.Incident]) -> list[In
 
 
 def _assay_lines(
-    connection: Connection, kept: Iterable[Kept], *, device: str | None = None, devices_max: int | None = None
+    connection: Connection,
+    kept: Iterable[Kept],
+    *,
+    device: str | None = None,
+    devices_max: int | None = None,
+    assays_max: int | None = None,
 ) -> list[AssayLines]:
     """Return assays with the newest answers of their devices, urgent ones first."""
     progress: defaultdict[str, list[store.Progress]] = defaultdict(list)
@@ -259,7 +278,8 @@ def _assay_lines(
     names = {row.id: row.name for row in connection.execute(select(pipelines.c.id, pipelines.c.name))}
     places = _workspaces(connection)
     made: list[AssayLines] = []
-    for one in kept:
+    ordered = sorted(kept, key=lambda one: _urgency(one, progress[one.assay.id]))
+    for one in ordered[:assays_max]:
         assay, spec = one.assay, one.assay.spec
         newest = sorted(progress[assay.id], key=lambda place: (URGENCY.index(place.status), place.device))
         shown = newest[:devices_max]
@@ -288,6 +308,12 @@ def _assay_lines(
             )
         )
     return made
+
+
+def _urgency(one: Kept, progress: Iterable[store.Progress]) -> tuple[bool, bool, int]:
+    """Sort assays: those that cannot be answered, then those that watch, the most urgent answer first."""
+    worst = min((URGENCY.index(place.status) for place in progress), default=len(URGENCY))
+    return one.failure is None, not one.assay.active, worst
 
 
 def _newest_alert(connection: Connection, summary: AssayLines) -> api.Analysis | None:

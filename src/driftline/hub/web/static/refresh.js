@@ -20,6 +20,7 @@ async function refresh() {
   const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!reply.ok || busy()) return;
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
+  document.title = fresh.title;
   for (const part of PARTS) {
     const now = document.querySelector(part);
     const next = fresh.querySelector(part);
