@@ -165,6 +165,8 @@ def test_saving_freezes_each_devices_baseline(shop: Any) -> None:
     assert again is not None
     assert again.values is not None
     assert again.values.min() > 0
+    told = shop.call(assays.list_baselines, assay=assay.id)
+    assert [(stats.device, stats.count) for stats in told] == [(camera, 1200) for camera in CAMERAS]
 
 
 def test_saving_lets_devices_count_where_every_standing_assay_cuts(shop: Any) -> None:

@@ -161,6 +161,17 @@ def test_a_name_that_cannot_be_a_devices_is_refused(ask: Any, till: Any, name: A
     assert ask.get("/devices")["items"] == []
 
 
+def test_two_pipelines_of_one_name_do_not_meet_on_a_device(ask: Any, till: Any, local: Any):
+    ask.post(f"/pipelines/{till['id']}/deploy")
+    other = ask.post("/workspaces", {"name": "another shop"})
+    twin = ask.post(f"/workspaces/{other['id']}/pipelines", {"name": "till", "steps": []})
+    status, _, message = ask.refusal("POST", f"/pipelines/{twin['id']}/deploy", {"config": None})
+    assert status == 409
+    assert "device 'hub' runs a pipeline 'till' of workspace" in message
+    local.send()
+    assert [one.id for one in local.desired.pipelines] == [till["versions"][0]["id"]]
+
+
 def test_what_is_not_there_is_said(ask: Any):
     assert ask.refusal("POST", "/pipelines/none/deploy", {})[:2] == (404, "not_found")
     assert ask.refusal("GET", "/pipelines/none/status")[:2] == (404, "not_found")
@@ -240,6 +251,28 @@ def test_cameras_and_backlog_show_in_the_states(later: Any):
     camera.send(sources={"0": "feed frozen", "1": "ok"})
     assert states(later) == ["feed frozen"]
     assert later.get("/devices/camera-1")["sources"] == {"0": "feed frozen", "1": "ok"}
+
+
+def test_a_camera_that_cannot_be_opened_is_a_lost_one(later: Any):
+    camera = later.joined("camera-1", later.observed_pipeline())
+    camera.send(sources={"front.mp4": "error: front.mp4 cannot be decoded as video"})
+    assert states(later) == ["camera lost"]
+
+
+def test_a_device_that_talks_but_tells_of_windows_long_past_is_behind(later: Any, clock: Any):
+    till = later.observed_pipeline()
+    camera = later.joined("camera-1", till)
+    version = till["versions"][0]["id"]
+    told = {"pipelines": {version: "running"}, "complete_until_ns": {version: START_S * NS_PER_S}}
+    clock.advance(4 * 60)
+    camera.send(**told)
+    assert states(later) == ["healthy"]
+    clock.advance(1)
+    camera.send(**told)
+    assert states(later) == ["behind"]
+    # Nobody feeds this pipeline: there is nothing to be behind with.
+    camera.send(**told | {"pipelines": {version: "waiting for driftline.observe"}})
+    assert states(later) == ["healthy"]
 
 
 def test_a_device_is_complete_only_when_each_of_its_pipelines_is(later: Any):

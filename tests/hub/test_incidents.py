@@ -176,3 +176,11 @@ def test_each_camera_has_its_own_incident(shop: Any) -> None:
 def test_what_is_known_of_a_removed_device_is_resolved(shop: Any) -> None:
     watch(shop, device(states=["silent"]))
     assert [one.resolved_ns for one in watch(shop)] == [ns(20)]
+
+
+def test_a_camera_that_cannot_be_opened_is_lost_with_the_devices_reason(shop: Any) -> None:
+    (found,) = watch(shop, device(sources={"front.mp4": "error: front.mp4 cannot be decoded as video"}))
+    assert found.kind == "camera lost"
+    assert "front.mp4 cannot be decoded as video" in found.text
+    (over,) = watch(shop, device(sources={"front.mp4": "ok"}))
+    assert over.resolved_ns == ns(20)

@@ -382,6 +382,14 @@ def get_assay(call: Call[None]) -> api.Assay:
         return store.one(connection, call.path["assay"]).assay
 
 
+@routes.get("/assays/{assay}/baselines")
+def list_baselines(call: Call[None]) -> list[api.BaselineStats]:
+    """List the frozen baselines of a standing assay: one that serves all, or one a device."""
+    with call.hub.database.reading() as connection:
+        kept = store.one(connection, call.path["assay"])
+    return baselines_of(call.hub, kept)
+
+
 @routes.get("/assays/{assay}/analyses")
 def list_analyses(call: Call[None]) -> list[api.Analysis]:
     """List stored answers whose windows begin in [start_ns, end_ns), by window start, then device."""

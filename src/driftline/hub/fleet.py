@@ -13,17 +13,17 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from driftline.clock import NS_PER_S, Clock, FastClock
-from driftline.errors import EntityNotFoundError, InvalidInputError
+from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
 from driftline.hub import grids
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.store import assays as assay_store
 from driftline.hub.store.fleet import assignments, devices, grants, tokens
-from driftline.hub.store.registry import models, pipelines, versions
+from driftline.hub.store.registry import models, pipelines, versions, workspaces
 from driftline.pipeline.definition import recorded_fields
 from driftline.summary.grid import UNIVERSAL
 from driftline.wire import api
-from driftline.wire.device import BundleFile, Desired, DesiredPipeline
+from driftline.wire.device import BASE_WINDOW_S, BundleFile, Desired, DesiredPipeline
 
 routes = Routes()
 
@@ -137,7 +137,7 @@ def _device(hub: Hub, row: Row[Any], assigned: Mapping[str, str], *, drifting: b
     return api.Device(
         id=row.id,
         name=row.name,
-        states=_states(hub, row, drifting=drifting),
+        states=_states(hub, row, assigned, drifting=drifting),
         created_ns=row.created_ns,
         heard_ns=row.heard_ns,
         joined=row.key is not None,
@@ -150,22 +150,43 @@ def _device(hub: Hub, row: Row[Any], assigned: Mapping[str, str], *, drifting: b
     )
 
 
-def _states(hub: Hub, row: Row[Any], *, drifting: bool) -> list[str]:
+def _states(hub: Hub, row: Row[Any], assigned: Iterable[str], *, drifting: bool) -> list[str]:
     if row.heard_ns is None:
         return ["new"]
-    states = ["silent"] if is_silent(hub, row) else []
+    silent = is_silent(hub, row)
+    states = ["silent"] if silent else []
     states += ["drifting"] if drifting else []
-    states += [state for state in CAMERA_STATES if state in row.sources.values()]
-    states += ["behind"] if row.backlog > BACKLOG_BEHIND else []
+    cameras = {camera_state(state) for state in row.sources.values()}
+    states += [state for state in CAMERA_STATES if state in cameras]
+    behind = row.backlog > BACKLOG_BEHIND or (not silent and _lags(hub, row, assigned))
+    states += ["behind"] if behind else []
     return states or ["healthy"]
+
+
+def camera_state(state: str) -> str:
+    """Return a camera's state as the fleet knows it: one that cannot be opened shows as little as a lost one."""
+    return "camera lost" if state.startswith("error") else state
+
+
+def _lags(hub: Hub, row: Row[Any], assigned: Iterable[str]) -> bool:
+    """Say whether a device that is heard tells of windows long past: it cannot keep up with its camera."""
+    told = [
+        row.complete_until_ns[version]
+        for version in assigned
+        if row.pipelines.get(version) == "running" and version in row.complete_until_ns
+    ]
+    return bool(told) and hub.now_ns() - min(told) > _patience_s(hub, row) * NS_PER_S + BASE_WINDOW_S * NS_PER_S
 
 
 def is_silent(hub: Hub, row: Row[Any]) -> bool:
     """Say whether a device that was heard before has missed too many syncs."""
     if row.heard_ns is None:
         return False
-    patience_s = max(SILENT_AFTER_SYNCS * row.interval_s, SILENT_AFTER_REAL_S * speed(hub.clock))
-    return hub.now_ns() - row.heard_ns > patience_s * NS_PER_S
+    return hub.now_ns() - row.heard_ns > _patience_s(hub, row) * NS_PER_S
+
+
+def _patience_s(hub: Hub, row: Row[Any]) -> float:
+    return max(SILENT_AFTER_SYNCS * row.interval_s, SILENT_AFTER_REAL_S * speed(hub.clock))
 
 
 def sync_interval_s(hub: Hub, row: Row[Any]) -> float:
@@ -219,12 +240,33 @@ def assign(
     publish: str | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> None:
-    """Let a device run this version of a pipeline instead of any other; call `hub.changed()` after the commit."""
+    """Let a device run this version of a pipeline instead of any other; call `hub.changed()` after the commit.
+
+    Raises:
+        ConflictError: the device runs a pipeline of the same name, of another workspace.
+    """
+    _check_name(connection, row, pipeline)
     facts = {"version": version, "publish": publish, "limits": dict(limits or {})}
     statement = insert(assignments).values(device=row.id, pipeline=pipeline, **facts)
     connection.execute(statement.on_conflict_do_update(index_elements=["device", "pipeline"], set_=facts))
     connection.execute(insert(grants).values(device=row.id, version=version).on_conflict_do_nothing())
     connection.execute(update(pipelines).where(pipelines.c.id == pipeline).values(undeployed_ns=None))
+
+
+def _check_name(connection: Connection, row: Row[Any], pipeline: str) -> None:
+    # People and programs on a device call a pipeline by its name, and a name must mean one.
+    name = select(pipelines.c.name).where(pipelines.c.id == pipeline).scalar_subquery()
+    other = connection.execute(
+        select(pipelines.c.name, workspaces.c.name.label("workspace"))
+        .join(assignments, assignments.c.pipeline == pipelines.c.id)
+        .join(workspaces, workspaces.c.id == pipelines.c.workspace)
+        .where(assignments.c.device == row.id, pipelines.c.id != pipeline, pipelines.c.name == name)
+    ).first()
+    if other is not None:
+        raise ConflictError(
+            f"device {row.name!r} runs a pipeline {other.name!r} of workspace {other.workspace!r} already, and a "
+            "device knows its pipelines by name; build this one under another name, or undeploy() the other"
+        )
 
 
 def granted(connection: Connection, device_id: str) -> dict[str, tuple[str, Mapping[str, Any]]]:

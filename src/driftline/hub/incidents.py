@@ -146,6 +146,9 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
     if "silent" in device.states:
         yield "silent", "", f"device {device.name}: silent since {since}; see whether it has power and a link"
     for source, state in device.sources.items():
+        if state.startswith("error"):
+            # It cannot be opened at all: the reason is the device's own.
+            yield "camera lost", source, f"device {device.name}: no picture from its camera ({source}): {state}"
         for kind in CAMERA_STATES:
             if state == kind:
                 yield kind, source, f"device {device.name}: {_CAMERA_WORDS[kind]}, as heard at {since} ({source})"

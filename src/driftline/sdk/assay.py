@@ -265,10 +265,14 @@ class Assay:
             end_ns=to_ns_or_none(end, "end"),
             device=device,
         )
-        config = AssayConfig(self._connection, self._facts.workspace, self.spec)
         return AssayAnalysisList(
-            [AssayAnalysis(one, lambda: config.baselines, self.spec.summarizer) for one in found], self._facts.notes
+            [AssayAnalysis(one, lambda: self.baselines, self.spec.summarizer) for one in found], self._facts.notes
         )
+
+    @cached_property
+    def baselines(self) -> Sequence[api.BaselineStats]:
+        """What its windows are compared with, frozen when it was saved: one for all devices, or one each."""
+        return self._connection.items(f"/assays/{self._facts.id}/baselines", api.BaselineStats)
 
     def set_active(self, *, active: bool) -> Self:
         """Start or stop its scheduled runs; answers stay."""

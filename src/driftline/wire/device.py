@@ -94,15 +94,16 @@ class Reader:
 
     def varint(self) -> int:
         """Take one varint of at most 64 bits."""
+        # Most are one byte; a summary has some fifty.
         number = shift = 0
-        while True:
-            byte = self.take(1)[0]
+        for at in range(self._at, min(self._at + 10, len(self._data))):
+            byte = self._data[at]
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
+                self._at = at + 1
                 return number
             shift += 7
-            if shift > 63:
-                raise WireError("a varint of more than 64 bits")
+        raise WireError("a varint of more than 64 bits" if shift > 63 else "a number was announced, nothing is there")
 
     def string(self) -> str:
         """Take one string."""
