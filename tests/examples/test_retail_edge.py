@@ -30,7 +30,7 @@ def shown(notebook: Any, start: str) -> str:
 def test_the_notebook_tells_the_story(
     tmp_path: Path, driftline_up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
-    clock = f"{(datetime.now(UTC) - timedelta(days=1)).isoformat()} x60 @{time.time():.6f}"
+    clock = f"{(datetime.now(UTC) - timedelta(days=1)).isoformat()} x30 @{time.time():.6f}"
     monkeypatch.setenv("DRIFTLINE_URL", driftline_up(DRIFTLINE_CLOCK=clock).url)
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     notebook = nbformat.read(EXAMPLES / "retail_edge.ipynb", as_version=4)
