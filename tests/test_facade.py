@@ -53,3 +53,9 @@ def test_an_error_crosses_the_network_as_itself():
     for kind in (InvalidInputError, MissingExtraError):
         assert issubclass(by_code(kind.code), Exception)
     assert by_code("invalid") is InvalidInputError
+
+
+def test_a_framework_of_elsewhere_is_named_with_the_way_out():
+    with pytest.raises(InvalidInputError, match=r"Framework.PYTORCH does not run on driftline devices; use one of"):
+        driftline.Framework.PYTORCH  # noqa: B018
+    assert not hasattr(driftline.Framework, "__wrapped__")

@@ -28,7 +28,7 @@ def test_a_used_token_is_refused_in_the_hubs_words(standin_token: JoinToken, tmp
     join(Home(tmp_path / "one"), str(standin_token))
     with pytest.raises(NotAllowedError, match="make a new one"):
         join(Home(tmp_path / "two"), str(standin_token))
-    assert not (tmp_path / "two" / "device.json").exists()
+    assert not (tmp_path / "two").exists()
 
 
 def test_a_home_that_joined_is_left_alone_and_the_token_unused(
@@ -53,4 +53,4 @@ def test_a_hub_that_is_not_there_or_not_safe_to_talk_to(standin_token: JoinToken
     standin_hub.down()
     with pytest.raises(UnreachableError, match="does not answer"):
         join(Home(tmp_path / "d"), str(standin_token))
-    assert not (tmp_path / "d" / "device.json").exists()
+    assert not (tmp_path / "d").exists()

@@ -76,6 +76,21 @@ def test_a_folder_that_nobody_can_write_is_refused(capsys: pytest.CaptureFixture
     assert "--home" in said
 
 
+def test_a_hub_that_cannot_start_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    up_fails(capsys, "--home", tmp_path / "new", "--port", 70_000)
+    assert not (tmp_path / "new").exists()
+
+
+def test_made_up_time_before_the_data_is_refused(
+    driftline_up: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    up = driftline_up()
+    until(lambda: httpx2.get(f"{up.url}/api/v1/devices").json()["items"][0]["heard_ns"])
+    up.stop()
+    monkeypatch.setenv("DRIFTLINE_CLOCK", "2026-01-01T09:00:00+00:00 x60")
+    assert "time does not go back" in up_fails(capsys, "--home", up.home, "--port", 0)
+
+
 def test_a_database_that_is_none_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "hub.db").write_bytes(b"somebody's notes, not a database at all" * 40)
     said = up_fails(capsys, "--home", tmp_path, "--port", 0)

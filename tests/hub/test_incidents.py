@@ -184,3 +184,12 @@ def test_a_camera_that_cannot_be_opened_is_lost_with_the_devices_reason(shop: An
     assert "front.mp4 cannot be decoded as video" in found.text
     (over,) = watch(shop, device(sources={"front.mp4": "ok"}))
     assert over.resolved_ns == ns(20)
+
+
+def test_a_camera_stays_lost_while_its_device_is_stopped_or_only_starting(shop: Any) -> None:
+    watch(shop, device(sources={"0": "camera lost"}))
+    for sources in ({}, {"0": "starting"}):
+        (found,) = watch(shop, device(sources=sources))
+        assert found.resolved_ns is None
+    (over,) = watch(shop, device(sources={"0": "ok"}))
+    assert over.resolved_ns == ns(20)

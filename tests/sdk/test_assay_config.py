@@ -2,10 +2,12 @@
 
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 
 from driftline.errors import InvalidInputError
 from driftline.sdk.assay_config import Aggregation, BinMode, Metric, SummarizerBuilder, WindowBuilder
+from driftline.sdk.times import NaiveTimeWarning
 from driftline.wire import api
 
 
@@ -23,7 +25,8 @@ def test_durations_add_up_and_calls_chain():
 
 
 def test_a_naive_start_is_utc():
-    naive = WindowBuilder().add_start(datetime(2026, 1, 1, 10))  # noqa: DTZ001  what this test is about
+    with pytest.warns(NaiveTimeWarning, match="no time zone and is read as UTC"):
+        naive = WindowBuilder().add_start(datetime(2026, 1, 1, 10))  # noqa: DTZ001  what this test is about
     aware = WindowBuilder().add_start(datetime(2026, 1, 1, 10, tzinfo=UTC))
     assert naive.windows.start_ns == aware.windows.start_ns == 1_767_261_600_000_000_000
 
@@ -79,3 +82,8 @@ def test_what_is_not_a_number_is_refused_with_what_would_be_one():
     with pytest.raises(InvalidInputError, match="give a list of numbers"):
         builder.add_bin_weights(1.0)  # pyright: ignore[reportArgumentType]  what a notebook may do
     assert builder.summarizer == api.Summarizer()
+
+
+def test_a_time_that_is_none_is_refused():
+    with pytest.raises(InvalidInputError, match="wait for the device's first sync"):
+        WindowBuilder().add_start(pd.NaT)

@@ -44,7 +44,8 @@ def clip_of(file: Path) -> Clip:
         InvalidInputError: no such file, or nothing in it that can be decoded.
     """
     if not file.is_file():
-        raise InvalidInputError(f"there is no clip {file}; name a video file that OpenCV can decode")
+        what = "is a folder" if file.is_dir() else "is not there"
+        raise InvalidInputError(f"the clip {file} {what}; name a video file that OpenCV can decode")
     count = sum(1 for _ in _once(file, 1, decode=False))
     if count == 0:
         raise InvalidInputError(f"{file} cannot be decoded as a video; try converting it to H.264 in an MP4 first")

@@ -3,7 +3,9 @@
 import argparse
 import json
 import os
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,9 +15,9 @@ from typing import Any, cast
 from driftline import clock as clocks
 from driftline.clock import FastClock
 from driftline.demo import pace, report
-from driftline.demo.processes import Processes
+from driftline.demo.processes import ENDINGS, Processes
 from driftline.demo.story import INPUT, OUTPUT, Scene, Story, scene_of
-from driftline.errors import InvalidInputError
+from driftline.errors import DriftlineError, InvalidInputError, NotAllowedError
 from driftline.pipeline.definition import make_definition
 from driftline.sdk.schema import documents_of
 
@@ -40,26 +42,45 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _tell(options: argparse.Namespace, scene: Scene, fault: int | None) -> None:
+    for number in ENDINGS:
+        signal.signal(number, _interrupt)
+    home = Path(options.home).expanduser() if options.home else Path(tempfile.mkdtemp(prefix="driftline-demo-"))
+    try:
+        _tell_at(home, options, scene, fault)
+    except DriftlineError:
+        # Whoever wants to know why finds the logs there.
+        print(f"what the hub and the devices wrote is kept in {home}", file=sys.stderr)
+        raise
+    except BaseException:
+        _remove(home, options)
+        raise
+    _remove(home, options)
+
+
+def _tell_at(home: Path, options: argparse.Namespace, scene: Scene, fault: int | None) -> None:
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:5.0f} s] {text}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="driftline-demo-") as temporary:
-        home = Path(options.home).expanduser() if options.home else Path(temporary)
-        clock = _clock(scene, home, say)
-        with Processes(home, str(clock)) as processes:
-            signal.signal(signal.SIGTERM, _interrupt)
-            story = Story(processes, clock, scene, say)
-            say(f"hub and dashboard at {story.url}")
-            findings = story.tell(fault)
-            report.write(options.report, findings, story.url)
-            print(f"\n{report.table(findings.analyses)}\n")
-            for one in report.finding(findings.analyses) or [{"text": "No camera has drifted."}]:
-                print(one["text"])
-            print(f"\nreport: {options.report / 'report.html'}   dashboard: {story.url}", flush=True)
-            if not options.exit:
-                _stay(story)
+    clock = _clock(scene, home, say)
+    with Processes(home, str(clock)) as processes:
+        story = Story(processes, clock, scene, say)
+        say(f"hub and dashboard at {story.url}")
+        findings = story.tell(fault)
+        report.write(options.report, findings, story.url)
+        print(f"\n{report.table(findings.analyses)}\n")
+        for one in report.finding(findings.analyses) or [{"text": "No camera has drifted."}]:
+            print(one["text"])
+        print(f"\nreport: {options.report / 'report.html'}", flush=True)
+        if not options.exit:
+            print(f"dashboard: {story.url}")
+            _stay(story)
+
+
+def _remove(home: Path, options: argparse.Namespace) -> None:
+    if not options.home:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _fault(options: argparse.Namespace) -> int | None:
@@ -84,7 +105,10 @@ def _detector_config(file: Path | None) -> dict[str, Any] | None:
 
 def _clock(scene: Scene, home: Path, say: Any) -> FastClock:
     """Start fast time a day ago, at the speed at which this machine can look at every frame."""
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotAllowedError(f"{home} cannot be made ({error.strerror}); name another folder with --home") from error
     step = {
         "model": "probe",
         "name": scene.model.name,

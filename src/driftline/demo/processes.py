@@ -14,6 +14,8 @@ from driftline.errors import PermanentError
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
+# What ends a program from outside: Ctrl-C, kill, and a terminal that is closed.
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Processes:
@@ -28,11 +30,15 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Devices first, while the hub still answers their last sync.
-        devices = [name for name in self._running if name != "hub"]
-        for names in (devices, ["hub"]):
-            for name in names:
+        # A second Ctrl-C must not leave half of them running: they have sessions of their own.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDINGS}
+        try:
+            # Devices first, while the hub still answers their last sync.
+            for name in sorted(self._running, key="hub".__eq__):
                 self._stop(name)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def hub(self) -> str:
         """Start the hub on a free port; return its address once it answers."""

@@ -11,6 +11,7 @@
 Files are replaced whole: written beside, synced to disk, then renamed, so that a power cut leaves the old or the new.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -130,6 +131,11 @@ class Home:
             )
         return Identity.parse(document)
 
+    @property
+    def joined(self) -> bool:
+        """Whether a device lives here."""
+        return (self.path / "device.json").exists()
+
     def save_identity(self, identity: Identity) -> None:
         """Write who this device is."""
         self._write("device.json", identity.document)
@@ -193,7 +199,7 @@ class Home:
             raise ConflictError(
                 f"an agent is already running on {self.path}, pid {pid}; stop it, or use another --home"
             ) from None
-        return Lock(descriptor)
+        return Lock(descriptor, self.path / "agent.lock")
 
     @property
     def running(self) -> bool:
@@ -226,12 +232,20 @@ class Home:
 class Lock:
     """A claim on a home."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
+        self._path = path
 
     def close(self) -> None:
         """Give the home back."""
         os.close(self._descriptor)
+
+    def undo(self) -> None:
+        """Give the home back as it was found: without the lock's file, and without the folder where it is empty."""
+        self._path.unlink(missing_ok=True)
+        self.close()
+        with contextlib.suppress(OSError):  # something is in it: it stays
+            self._path.parent.rmdir()
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -51,7 +51,10 @@ def join(home: Home, text: str) -> Identity:
         raise PermanentError(f"what answers at {token.url} is not a hub this program knows ({error!r})") from error
     finally:
         connection.close()
-        lock.close()
+        if home.joined:
+            lock.close()
+        else:
+            lock.undo()
     return identity
 
 

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from driftline.clock import NS_PER_S, iso
@@ -20,7 +21,7 @@ def run(options: Namespace) -> int:
     identity = home.identity()
     running, state = ask(home)
     print(f"device    {identity.name}, of the hub at {identity.url}")
-    for line in lines(state, running=running):
+    for line in lines(state, running=running, home=home.path):
         print(line)
     return 0 if running else 1
 
@@ -41,12 +42,13 @@ def ask(home: Home) -> tuple[bool, Mapping[str, Any]]:
         link.close()
 
 
-def lines(state: Mapping[str, Any], *, running: bool) -> Iterator[str]:
-    """Yield what there is to say, a line a fact."""
+def lines(state: Mapping[str, Any], *, running: bool, home: Path | None = None) -> Iterator[str]:
+    """Yield what there is to say of the device in the folder `home`, a line a fact."""
     if running:
         yield f"agent     running{_since(state)}"
     else:
-        yield "agent     not running; start it with: driftline edge run"
+        where = "" if home is None else f" --home {home}"
+        yield f"agent     not running; start it with: driftline edge run{where}"
     if state.get("clock"):
         yield f"clock     {state['clock']}"
     yield f"hub       {_hub(state)}"

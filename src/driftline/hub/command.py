@@ -18,13 +18,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from driftline.clock import from_environment
+from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, NotYetError, PermanentError
 from driftline.hub import fleet, identity, registry
 from driftline.hub.core import Hub
@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     home = make_home(Path(options.home))
     with ExitStack() as stack:
         stack.enter_context(locked(home))
+        # Where it cannot start for the first time, it leaves nothing behind.
+        stack.callback(_leave_as_found, home)
         listening = stack.enter_context(listen(options.host, options.port))
         # The database holds the devices' keys: what is made from here on is for its owner alone.
         stack.callback(os.umask, os.umask(0o077))
@@ -92,6 +94,7 @@ class Address:
 def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event) -> None:
     hub = open_hub(home, from_environment(), address.url, address.fingerprint)
     fleet.check_interval()
+    _check_clock(hub)
     local = LocalDevice(hub, address.local_url)
     listener, checker, scorer = Listener(hub, listening, address.tls), registry.Checker(hub), Scorer(hub)
     with ExitStack() as stack:
@@ -110,6 +113,17 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         while not stopped.wait(1.0):
             if not listener.running:
                 raise PermanentError("the hub stopped answering; its log above says why")
+
+
+def _check_clock(hub: Hub) -> None:
+    """Refuse a made-up time that lies before what is stored; a machine's own clock may have been corrected."""
+    newest_ns = max((device.heard_ns or 0 for device in fleet.list_devices(hub)), default=0)
+    if hub.now_ns() < newest_ns:
+        said = f"{hub.home} holds data up to {iso(newest_ns)}, and it is only {iso(hub.now_ns())} by "
+        if hub.clock.banner:
+            hub.database.close()
+            raise ConflictError(f"{said}{VARIABLE}; time does not go back, name another folder with --home")
+        print(f"driftline: {said}this machine's clock; see whether that is right", file=sys.stderr, flush=True)
 
 
 def _announce(hub: Hub, address: Address) -> None:
@@ -158,6 +172,13 @@ def make_home(path: Path) -> Path:
     if not os.access(home, os.W_OK | os.X_OK):
         raise NotAllowedError(f"{home} is not writable by this user; name another with --home, or correct its owner")
     return home
+
+
+def _leave_as_found(home: Path) -> None:
+    if not (home / "hub.db").exists():
+        (home / "hub.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # something is in it: it stays
+            home.rmdir()
 
 
 @contextmanager

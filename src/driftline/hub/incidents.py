@@ -8,7 +8,7 @@ earlier; the next Alert opens another.
 Everything is worked out from what is stored, so that a hub may be killed anywhere and do it again.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 from uuid import uuid4
 
@@ -128,14 +128,22 @@ def watch(connection: Connection, devices: Iterable[api.Device], heard_of: Colle
         (incident.device, incident.kind, source): incident
         for incident, source in store.open_sources(connection, ("silent", *CAMERA_STATES))
     }
-    for device in devices:
+    by_name = {device.name: device for device in devices}
+    for device in by_name.values():
         for kind, source, text in troubles(device):
             before = known.pop((device.name, kind, source), None)
             if before is None and (kind != "silent" or device.name in heard_of):
                 store.put_incident(connection, _trouble(device, kind, text, now_ns), source=source or None)
-    for (_, _, source), incident in known.items():
+    for (name, _, source), incident in known.items():
+        if name in by_name and source and not _is_over(by_name[name].sources, source):
+            continue
         over = msgspec.structs.replace(incident, resolved_ns=now_ns)
         store.put_incident(connection, over, source=source or None)
+
+
+def _is_over(sources: Mapping[str, str], source: str) -> bool:
+    """Say whether a camera's trouble is over; a device that was stopped, or is only starting, tells nothing of it."""
+    return bool(sources) and sources.get(source) != "starting"
 
 
 def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:

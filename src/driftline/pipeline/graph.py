@@ -64,9 +64,13 @@ class Graph:
 
     def mismatch(self, model: str, what: str) -> InvalidInputError:
         """Return the error of a schema that does not fit."""
+        pictures = any(len(port.shape) == 4 for port in self.inputs)
+        detector = (
+            "; a detector that is to be given whole frames also needs upload_model(…, detector=driftline.Detector())"
+        )
         return InvalidInputError(
             f"the schema of {called(model)} does not match its graph: {what}. The graph has {self.text}. "
-            "Give the schema these names, types and shapes, without the batch dimension"
+            f"Give the schema these names, types and shapes, without the batch dimension{detector if pictures else ''}"
         )
 
 

@@ -1,11 +1,16 @@
 """Datetimes as people give them, and as tables show them."""
 
+import warnings
 from datetime import UTC, datetime, timedelta
 
 from driftline import clock
 from driftline.errors import InvalidInputError
 
 Moment = datetime | str
+
+
+class NaiveTimeWarning(UserWarning):
+    """A datetime without a time zone was read as UTC, as on the reference platform."""
 
 
 def to_ns(moment: Moment, name: str) -> int:
@@ -18,6 +23,12 @@ def to_ns(moment: Moment, name: str) -> int:
         return clock.parse_iso(moment)
     if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
         raise InvalidInputError(f"{name} is {moment!r}; give a datetime (a naive one is UTC) or ISO 8601 text")
+    if moment != moment:  # noqa: PLR0124  only pandas' NaT, a datetime too, differs from itself
+        raise InvalidInputError(
+            f"{name} is NaT, no time at all, such as the least of a log without rows; wait for the device's first sync"
+        )
+    if moment.tzinfo is None:
+        warnings.warn(f"{name}={moment} has no time zone and is read as UTC", NaiveTimeWarning, stacklevel=3)
     return clock.to_ns(moment)
 
 
