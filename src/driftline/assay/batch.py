@@ -6,7 +6,6 @@ windows are counted together, and summaries on one grid become one table of coun
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,10 @@ from driftline.summary.summary import FINITE_MAX, Summary
 from driftline.wire.api import Summarizer
 
 Counts = NDArray[np.int64]
+
+# The greatest value that is not yet infinite, as a device counts.
+_FINITE = float(np.nextafter(FINITE_MAX, 0))
+_NOTHING = (np.nan,) * 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,18 +64,21 @@ def score_rows(summarizer: Summarizer, baseline: BaselineData, values: Floats, s
     if (size < 0).any() or int(size.sum()) != every.size:
         raise InvalidInputError(f"the windows' sizes add up to {int(size.sum())}, but there are {every.size} values")
     cut = baseline.cut(summarizer, None)
-    bins = cut.edges.size + 1
-    windows = np.repeat(np.arange(size.size), size)
-    absent = np.isnan(every)
-    missing = np.zeros(size.size, dtype=np.int64)
-    if absent.any():
-        missing = np.bincount(windows[absent], minlength=size.size).astype(np.int64)
-        every, windows = every[~absent], windows[~absent]
-    places = np.searchsorted(cut.edges, every, side="left")
-    places += windows * bins
-    counts = np.bincount(places, minlength=size.size * bins).reshape(size.size, bins)
-    least, greatest, mean = _of_rows(every, windows, size.size) if _needs_places(summarizer) else (np.nan,) * 3
-    return _batch(summarizer, baseline, cut, counts.astype(np.float64), (size, missing), (least, greatest, mean))
+    # Looking up edges in sorted values takes half the time of looking up every value, and NaN sorts behind infinity.
+    asked = np.concatenate((cut.edges, [-FINITE_MAX, _FINITE, np.inf]))
+    upto = np.zeros((size.size, asked.size))
+    places = np.full((3, size.size), np.nan)
+    needed = METRICS[summarizer.metric].asks == "places"
+    ends = np.cumsum(size)
+    for i, (start, end) in enumerate(zip((ends - size).tolist(), ends.tolist(), strict=True)):
+        window = np.sort(every[start:end])
+        upto[i] = found = window.searchsorted(asked, side="right")
+        if needed and found[-2] > found[-3]:
+            finite = window[found[-3] : found[-2]]
+            places[:, i] = finite[0], finite[-1], finite.mean()
+    n = upto[:, -1]
+    counts = np.diff(upto[:, :-3], axis=1, prepend=0.0, append=n[:, None])
+    return _batch(summarizer, baseline, cut, counts, (size, size - n.astype(np.int64)), places)
 
 
 def score_summaries(summarizer: Summarizer, baseline: BaselineData, summaries: Sequence[Summary], grid: Grid) -> Batch:
@@ -89,20 +95,22 @@ def score_summaries(summarizer: Summarizer, baseline: BaselineData, summaries: S
     exact = bool(np.isin(cut.edges, edges_of(grid)).all())
     counts = _table(summaries, grid, cut.edges) if exact else _interpolated(summaries, grid, cut.edges, baseline)
     facts = np.array([(one.count, one.missing) for one in summaries], dtype=np.int64).reshape(-1, 2).T
-    least, greatest, mean = _of_summaries(summaries, grid) if _needs_places(summarizer) else (np.nan,) * 3
-    return _batch(summarizer, baseline, cut, counts, (facts[0], facts[1]), (least, greatest, mean))
+    places = _places(summaries, grid) if METRICS[summarizer.metric].asks == "places" else np.full((3, 1), np.nan)
+    return _batch(summarizer, baseline, cut, counts, (facts[0], facts[1]), places)
 
 
 def _table(summaries: Sequence[Summary], grid: Grid, edges: Floats) -> Floats:
     """Count all windows between edges of their grid: each cell falls into one bin."""
-    used = [len(one.cells) for one in summaries]
-    flat = chain.from_iterable(chain.from_iterable(one.cells for one in summaries))
-    pairs = np.fromiter(flat, dtype=np.int64, count=2 * sum(used)).reshape(-1, 2)
     bins = edges.size + 1
-    bin_of = np.searchsorted(edges, np.append(edges_of(grid), np.inf), side="left")
-    places = np.repeat(np.arange(len(summaries)), used) * bins + bin_of[pairs[:, 0]]
-    counts = np.bincount(places, weights=pairs[:, 1], minlength=len(summaries) * bins)
-    return counts.astype(np.float64).reshape(-1, bins)
+    bin_of = np.searchsorted(edges, np.append(edges_of(grid), np.inf), side="left").tolist()
+    rows: list[list[int]] = []
+    # Plain Python: turning the pairs into an array takes twice as long as adding them up.
+    for one in summaries:
+        row = [0] * bins
+        for cell, n in one.cells:
+            row[bin_of[cell]] += n
+        rows.append(row)
+    return np.array(rows, dtype=np.float64).reshape(-1, bins)
 
 
 def _interpolated(summaries: Sequence[Summary], grid: Grid, edges: Floats, baseline: BaselineData) -> Floats:
@@ -119,30 +127,11 @@ def _check(summarizer: Summarizer) -> None:
         raise InvalidInputError("the missing rate needs no bins and no batch: it is missing / count of each window")
 
 
-def _needs_places(summarizer: Summarizer) -> bool:
-    return METRICS[summarizer.metric].asks == "places"
-
-
-def _of_rows(values: Floats, windows: Counts, size: int) -> tuple[Floats, Floats, Floats]:
-    finite = np.abs(values) < FINITE_MAX
-    if not finite.all():
-        values, windows = values[finite], windows[finite]
-    n = np.bincount(windows, minlength=size)
-    there = n > 0
-    starts = (np.cumsum(n) - n)[there]
-    ends = [np.full(size, np.nan) for _ in range(2)]
-    for end, reduce in zip(ends, (np.minimum.reduceat, np.maximum.reduceat), strict=True):
-        end[there] = reduce(values, starts) if values.size else np.nan
-    totals = np.bincount(windows, weights=values, minlength=size)
-    return ends[0], ends[1], np.divide(totals, n, out=np.full(size, np.nan), where=there)
-
-
-def _of_summaries(summaries: Sequence[Summary], grid: Grid) -> tuple[Floats, Floats, Floats]:
-    facts = np.array(
-        [(one.min, one.max, one.sum, one.finite) if one.min is not None else (np.nan,) * 4 for one in summaries],
-        dtype=np.float64,
-    ).reshape(-1, 4)
-    return facts[:, 0], facts[:, 1], grid.centre + facts[:, 2] / facts[:, 3]
+def _places(summaries: Sequence[Summary], grid: Grid) -> Floats:
+    """Return least and greatest finite value and mean, shape (3, windows)."""
+    facts = [(one.min, one.max, one.sum, one.finite) if one.min is not None else _NOTHING for one in summaries]
+    known = np.array(facts, dtype=np.float64).reshape(-1, 4)
+    return np.stack((known[:, 0], known[:, 1], grid.centre + known[:, 2] / known[:, 3]))
 
 
 def _batch(
@@ -151,12 +140,12 @@ def _batch(
     cut: Cut,
     counts: Floats,
     sizes: tuple[Counts, Counts],
-    places: tuple[Floats | float, Floats | float, Floats | float],
+    places: Floats,
 ) -> Batch:
     layout = baseline.layout(summarizer)
     n = counts.sum(axis=1)
     shares = np.divide(counts, n[:, None], out=np.zeros_like(counts), where=n[:, None] > 0)
-    moments = baseline.moments if _needs_places(summarizer) else None
+    moments = baseline.moments if METRICS[summarizer.metric].asks == "places" else None
     before = Sample(cut.shares, float(baseline.n))
     if moments is not None:
         known = (np.nan if one is None else one for one in (moments.min, moments.max, moments.mean, moments.std))

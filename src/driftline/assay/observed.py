@@ -91,7 +91,8 @@ class Rows:
             return 0, 0.0, 0.0
         mean = float(self.finite.mean())
         distance = self.finite - mean
-        return self.finite.size, mean, float(np.dot(distance, distance))
+        # Not np.dot: its BLAS wakes threads for long arrays, which then spin on the hub's other core.
+        return self.finite.size, mean, float(np.square(distance).sum())
 
 
 class Counted:
