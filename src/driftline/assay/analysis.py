@@ -17,7 +17,7 @@ from driftline.assay.false_alarms import false_alarm_rate
 from driftline.assay.metrics import METRICS, Measured, measure
 from driftline.assay.metrics.missing_rate import LABELS
 from driftline.assay.metrics.sample import UNKNOWN, Sample
-from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.observed import Floats, Observed, Part, in_bins
 from driftline.summary.grid import Grid, joined, just_below
 from driftline.wire import api
 
@@ -124,7 +124,7 @@ def compare(summarizer: api.Summarizer, baseline: BaselineData, window: Observed
     for piece in window.pieces:
         if piece.n:
             cut = baseline.cut(summarizer, piece.grid)
-            counts += np.diff(piece.upto(cut.edges), prepend=0.0, append=float(piece.n))
+            counts += in_bins(piece.upto(cut.edges), piece.n)
             baseline_shares += cut.shares * (piece.n / window.n)
             edges += cut.edges * (piece.n / window.n)
             moved, interpolated = max(moved, cut.moved), max(interpolated, cut.interpolated)

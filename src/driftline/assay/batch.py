@@ -14,7 +14,7 @@ from driftline.assay.baseline import BaselineData, Cut
 from driftline.assay.bins import Layout
 from driftline.assay.metrics import METRICS, terms_of
 from driftline.assay.metrics.sample import Sample
-from driftline.assay.observed import Counted, Floats
+from driftline.assay.observed import Counted, Floats, in_bins
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import as_floats, edges_of
 from driftline.summary.grid import Grid
@@ -117,8 +117,7 @@ def _interpolated(summaries: Sequence[Summary], grid: Grid, edges: Floats, basel
     """Count all windows between edges that cut cells, which a baseline of counts on another grid may ask for."""
     counts = np.zeros((len(summaries), edges.size + 1))
     for i, one in enumerate(summaries):
-        upto = Counted(one, grid, float32=baseline.float32).upto(edges)
-        counts[i] = np.diff(upto, prepend=0.0, append=float(one.n))
+        counts[i] = in_bins(Counted(one, grid, float32=baseline.float32).upto(edges), one.n)
     return counts
 
 

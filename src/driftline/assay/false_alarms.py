@@ -19,7 +19,6 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.metrics import METRICS, scores_of
 from driftline.assay.metrics.sample import Sample
 from driftline.assay.observed import Floats
-from driftline.summary.grid import just_below
 from driftline.wire.api import Aggregation, Metric, Summarizer
 
 # Enough to tell 1 % from 2 %; the generator is seeded, so that every hub says the same.
@@ -52,9 +51,10 @@ def false_alarm_rate(
     gaps = list(counts)
     if summarizer.bin_mode != "provided" and len(gaps) > 2:
         # The least value closes its bin from below, so one gap less lies in there.
-        if not gaps[0] and _single(baseline, baseline.observed.least):
+        least_once, greatest_once = baseline.single_ends
+        if not gaps[0] and least_once:
             gaps[0], gaps[1] = 1.0, max(0.0, gaps[1] - 1)
-        if not gaps[-1] and _single(baseline, baseline.observed.greatest):
+        if not gaps[-1] and greatest_once:
             gaps[-1] = 1.0
     # Only metrics that ask where values lie need this; it would keep equal shares from sharing an answer.
     places = _places(baseline, summarizer) if METRICS[summarizer.metric].asks == "places" else None
@@ -103,12 +103,6 @@ def _rate(
     chosen = None if weights is None else np.array(weights)
     scores = scores_of(metric, before, drawn, aggregation, chosen, np.array(edges))
     return float((scores >= threshold).mean())
-
-
-def _single(baseline: BaselineData, value: float) -> bool:
-    """Say whether an extreme value came once; one that comes again and again is a limit that nothing goes beyond."""
-    below = just_below(value, float32=baseline.float32)
-    return float(np.diff(baseline.observed.upto(np.array([below, value])))[0]) <= 1
 
 
 def _rounded(number: float) -> float:
