@@ -12,7 +12,7 @@ from driftline.assay.batch import score_rows, score_summaries
 from driftline.assay.metrics import METRICS
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import of_values
-from driftline.summary.grid import UNIVERSAL
+from driftline.summary.grid import UNIVERSAL, Grid
 from driftline.wire.api import Metric, Summarizer
 
 Make = Callable[..., Any]
@@ -55,17 +55,11 @@ def test_a_batch_that_does_not_fit_is_refused():
     with pytest.raises(InvalidInputError, match="add up to 3, but there are 4 values"):
         score_rows(Summarizer(), BASELINE, np.zeros(4), [1, 2])
     with pytest.raises(InvalidInputError, match="score each grid's apart"):
-        score_summaries(Summarizer(), BASELINE, [of_values([1.0], UNIVERSAL)], grid_of_one())
+        score_summaries(Summarizer(), BASELINE, [of_values([1.0], UNIVERSAL)], Grid((0.0,)))
     with pytest.raises(InvalidInputError, match="missing / count"):
         score_rows(Summarizer(metric="missing_rate"), BASELINE, np.zeros(1), [1])
     assert score_rows(Summarizer(), BASELINE, np.zeros(0), []).scores.size == 0
     assert score_summaries(Summarizer(), BASELINE, [], UNIVERSAL).scores.size == 0
-
-
-def grid_of_one():
-    from driftline.summary.grid import Grid
-
-    return Grid((0.0,))
 
 
 def test_a_baseline_of_counts_is_interpolated_where_a_cell_is_cut(spec: Make, ask: Make, as_counts: Make):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,8 @@ from driftline.assay.metrics.sample import Sample
 from driftline.assay.score import score
 from driftline.errors import EmptyWindowError, InvalidInputError
 from driftline.summary.arrays import of_values
-from driftline.summary.grid import UNIVERSAL
+from driftline.summary.grid import UNIVERSAL, quantile_grid
+from driftline.wire import api
 from driftline.wire.api import Metric, Summarizer
 
 Make = Callable[..., Any]
@@ -255,6 +257,14 @@ def test_awkward_inputs(
         assert analysis.score is None or np.isfinite(analysis.score)
 
 
+@pytest.mark.parametrize("metric", ["mean_shift", "quantile_shift"])
+def test_any_change_of_a_constant_is_the_root_of_its_n(metric: Metric):
+    result = score([7.0] * 100, [7.01] * 30, metric)
+    assert (result.value, result.effect.mean_shift) == (10.0, 10.0)
+    assert score([7.0] * 100, [6.9] * 30, metric).effect.mean_shift == -10.0
+    assert score([7.0] * 100, [7.0] * 30, metric).effect.mean_shift == 0.0
+
+
 def test_a_baseline_of_missing_values_still_has_a_missing_rate(spec: Make, ask: Make, as_rows: Make):
     nothing = BaselineData.of_values([np.nan] * 50)
     asked = spec(compat=None, metric="missing_rate")
@@ -299,16 +309,10 @@ def test_a_score_takes_series_arrow_columns_and_summaries():
     ):
         result = score(form(values), form(window), "ks")
         assert (result.value, result.missing, result.p_value) == (expected.value, 1, expected.p_value)
-    grid = grid_for_ks(values)
+    grid = quantile_grid(values)
     assert score((of_values(values, grid), grid), (of_values(window, grid), grid), "ks").value == expected.value
     with pytest.raises(EmptyWindowError):
         score(values, (of_values([], grid), grid))
-
-
-def grid_for_ks(values: Any):
-    from driftline.summary.grid import quantile_grid
-
-    return quantile_grid(values)
 
 
 def test_the_default_bins_suit_the_metric_and_the_users_word_comes_first():
@@ -320,8 +324,6 @@ def test_the_default_bins_suit_the_metric_and_the_users_word_comes_first():
 
 
 def test_every_metric_has_an_analysis_that_travels(spec: Make, as_rows: Make):
-    from driftline.wire import api
-
     baseline = BaselineData.of_values(np.arange(500.0))
     for metric in METRICS:
         asked = spec(metric=metric, num_bins=METRICS[metric].bins)
@@ -336,7 +338,12 @@ def test_every_metric_has_an_analysis_that_travels(spec: Make, as_rows: Make):
 
 
 def test_a_spec_stored_before_is_read_as_it_was():
-    from driftline.wire import api
-
     old = b'{"bin_mode":"quantile","num_bins":5,"metric":"psi","aggregation":"density","compat":"v1"}'
     assert api.decode(old, Summarizer) == Summarizer()
+
+
+def test_an_analysis_stored_before_is_read_without_a_metric(spec: Make, ask: Make, as_rows: Make):
+    made = ask(spec(), BaselineData.of_values(np.arange(50.0)), as_rows(np.arange(40.0)))
+    old = msgspec.json.decode(api.encode(made))
+    del old["metric"]
+    assert api.decode(msgspec.json.encode(old), api.Analysis) == msgspec.structs.replace(made, metric=None)
