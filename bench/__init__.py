@@ -1,1 +1,1 @@
-"""Benchmarks against limits and against other rules; each prints a table and writes JSON under `bench/results`."""
+"""Benchmarks against limits and peers: each prints a table, writes bench/results/*.json and fails where it misses."""

@@ -34,7 +34,7 @@ def test_the_enums_of_an_assay_are_those_of_the_builders():
 
 
 def test_a_score_of_bins_that_are_none_says_what_they_are():
-    for bins in ("5", 2.5, None):
+    for bins in ("5", 2.5, [None]):
         with pytest.raises(InvalidInputError, match="give a whole number of bins, or a list of edges"):
             driftline.score([1, 2], [1], bins=bins)  # pyright: ignore[reportArgumentType]  what a notebook may do
 

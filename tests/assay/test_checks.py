@@ -34,7 +34,9 @@ def test_the_defaults_of_the_compatible_call_pass(spec: Make):
         ({"bin_mode": "deciles"}, "there is no bin mode 'deciles'"),
         ({"aggregation": "edges"}, "aggregation 'edges' has no published meaning.*'density', 'cumulative'"),
         ({"aggregation": "Edges"}, "no published meaning"),
-        ({"metric": "wasserstein"}, "there is no metric 'wasserstein'; use one of 'psi', 'sumdiff', 'maxdiff'"),
+        ({"metric": "kl"}, "there is no metric 'kl'; use one of 'psi', 'sumdiff', 'maxdiff', 'ks', 'js'"),
+        ({"metric": "ks", "aggregation": "cumulative"}, "no meaning for metric 'ks'; use 'density', or one of 'psi'"),
+        ({"metric": "js", "bin_weights": [1.0] * 7}, "bin weights have no meaning for metric 'js'"),
         ({"compat": "v3"}, "there is no compat 'v3'"),
         ({"num_bins": 0}, "0 bins"),
         ({"num_bins": 5000}, "1 to 200"),
@@ -85,7 +87,7 @@ def test_a_score_of_nothing_is_no_score():
     with pytest.raises(InvalidInputError, match="window is not numeric"):
         score([1.0], ["sharp"])
     with pytest.raises(InvalidInputError, match="no metric"):
-        score([1.0], [1.0], metric="ks")
+        score([1.0], [1.0], metric="kl")
 
 
 def test_a_score_takes_what_notebooks_hold():

@@ -7,6 +7,7 @@ import pytest
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.false_alarms import false_alarm_rate
+from driftline.assay.metrics import METRICS
 from driftline.assay.score import score
 from driftline.wire.api import Summarizer
 
@@ -37,6 +38,13 @@ def test_a_large_window_of_a_large_baseline_never_alarms():
         ({"metric": "maxdiff"}, 0.15),
         ({"metric": "sumdiff"}, 0.25),
         ({"aggregation": "cumulative"}, 0.5),
+        ({"metric": "ks"}, 0.22),
+        ({"metric": "js"}, 0.3),
+        ({"metric": "hellinger"}, 0.3),
+        ({"metric": "chi2"}, 10.0),
+        ({"metric": "wasserstein", "bins": 20}, 0.3),
+        ({"metric": "mean_shift"}, 0.3),
+        ({"metric": "quantile_shift", "bins": 20}, 0.6),
         ({"weights": [0, 0, 0, 0, 0, 1, 1]}, 0.05),
     ],
 )
@@ -44,7 +52,9 @@ def test_every_metric_has_the_rate_of_a_simulation(asked: dict[str, Any], thresh
     r = np.random.default_rng(2)
     draws = [score(r.normal(size=60), r.normal(size=30), compat="v1", **asked).value for _ in range(500)]
     measured = float(np.mean(np.array(draws) >= threshold))
-    chosen = {"bin_weights" if name == "weights" else name: value for name, value in asked.items()}
+    names = {"weights": "bin_weights", "bins": "num_bins"}
+    chosen = {"num_bins": METRICS[asked.get("metric", "psi")].bins}
+    chosen |= {names.get(name, name): value for name, value in asked.items()}
     assert 0.02 < measured < 0.9
     found = rate(30, BaselineData.of_values(r.normal(size=60)), Summarizer(**chosen), threshold)
     assert found == pytest.approx(measured, abs=0.07)

@@ -4,7 +4,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from driftline.assay.metrics.missing_rate import LABELS
 from driftline.charts.bins import bins_chart, range_text
+from driftline.charts.scores import score_chart
 from driftline.wire.api import Bins
 
 Make = Callable[..., Any]
@@ -74,3 +76,16 @@ def test_a_value_with_a_bin_of_its_own_is_written_once(bins: Bins):
         labels=["left_outlier", "e_1.00e0", "right_outlier"], edges=[0.0, 1.0], baseline=[], window=[], contributions=[]
     )
     assert range_text(given, 0) == "≤ 0"
+
+
+def test_what_is_measured_is_said_with_its_unit(analysis: Make, bins: Bins):
+    for draw in (bins_chart, lambda one: score_chart([one])):
+        said = texts(drawn(draw(analysis(score=0.6, bins=bins, metric="wasserstein"))))
+        assert any("Wasserstein distance in the field's unit" in text for text in said)
+
+
+def test_missing_values_have_bins_without_a_range(analysis: Make):
+    bins = Bins(labels=list(LABELS), edges=[0.5], baseline=[0.95, 0.05], window=[0.5, 0.5], contributions=[0.0, 0.45])
+    said = texts(drawn(bins_chart(analysis(score=0.45, bins=bins, metric="missing_rate"))))
+    assert {"has a value", "missing"} <= set(said)
+    assert not any("0.5" in text for text in said if "≤" in text or ">" in text)

@@ -21,7 +21,9 @@ def test_it_names_every_folder_of_the_package():
     assert [name for name in sorted(folders) if f"  {name}/" not in ARCHITECTURE] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/first-assay.md", "docs/compat.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/first-assay.md", "docs/compat.md", "docs/metrics.md", "CONTRIBUTING.md"]
+)
 def test_the_files_that_a_page_links_to_are_there(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]

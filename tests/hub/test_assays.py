@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from driftline.assay.metrics import METRICS
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, NotYetError
 from driftline.hub import assays, grids
 from driftline.hub.store import assays as store
@@ -67,6 +68,15 @@ def test_windows_not_heard_yet_are_late_and_those_to_come_are_not_asked(shop: An
     shop.at(49)
     found = [one for one in run(shop).analyses if one.device == "camera-1"]
     assert [one.status for one in found] == ["Ok"] * 4 + ["Late"] * 2
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_answers_from_rows_and_from_counts(shop: Any, metric: api.Metric) -> None:
+    how = api.Summarizer(metric=metric, num_bins=METRICS[metric].bins)
+    found = run(shop, windows=api.Windows(width_s=180, start_ns=ns(24)), summarizer=how, alert_threshold=100.0)
+    assert {one.source for one in found.analyses} == {"rows", "counts"}
+    assert {one.status for one in found.analyses} == {"Ok"}
+    assert {one.metric for one in found.analyses} == {metric}
 
 
 def test_run_until_ends_the_run(shop: Any) -> None:

@@ -1,10 +1,12 @@
 """The builders of the reference platform: each call changes the assay's own windows and bins."""
 
 from datetime import UTC, datetime
+from typing import get_args
 
 import pandas as pd
 import pytest
 
+from driftline.assay.metrics import METRICS
 from driftline.errors import InvalidInputError
 from driftline.sdk.assay_config import Aggregation, BinMode, Metric, SummarizerBuilder, WindowBuilder
 from driftline.sdk.times import NaiveTimeWarning
@@ -52,6 +54,19 @@ def test_the_summarizer_is_an_attribute_and_a_call():
     assert builder.summarizer == api.Summarizer(
         bin_mode="equal", num_bins=3, metric="sumdiff", aggregation="cumulative", compat="v1"
     )
+
+
+def test_a_metric_brings_bins_that_suit_it_unless_somebody_chose_them():
+    assert [SummarizerBuilder().add_metric(one).summarizer.num_bins for one in Metric] == [
+        5, 5, 5, 60, 10, 10, 60, 10, 5, 60, 5,
+    ]  # fmt: skip
+    assert SummarizerBuilder().add_metric("ks").add_metric("PSI").summarizer == api.Summarizer()
+    assert SummarizerBuilder().add_num_bins(7).add_metric(Metric.KS).summarizer.num_bins == 7
+    assert SummarizerBuilder().add_metric(Metric.KS).add_num_bins(7).summarizer.num_bins == 7
+
+
+def test_the_enum_has_every_metric_that_can_be_asked_for():
+    assert {one.value for one in Metric} == set(get_args(api.Metric)) == set(METRICS)
 
 
 def test_edges_make_the_mode_provided():

@@ -14,8 +14,10 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.bins import Layout, quantile_edges
 from driftline.assay.checks import check
 from driftline.assay.false_alarms import false_alarm_rate
-from driftline.assay.metrics import Measured, measure
-from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.metrics import METRICS, Measured, measure
+from driftline.assay.metrics.missing_rate import LABELS
+from driftline.assay.metrics.sample import UNKNOWN, Sample
+from driftline.assay.observed import Floats, Observed, Part, in_bins
 from driftline.summary.grid import Grid, joined, just_below
 from driftline.wire import api
 
@@ -77,7 +79,8 @@ def analyse(
     Mean, median and std are over finite values; the median of counts is interpolated inside its cell.
     """
     window = Observed.of_parts(parts, float32=field_type == "float32")
-    compared = compare(spec.summarizer, baseline, window) if heard and window.n and baseline.usable else None
+    judged = heard and not unjudgeable(spec.summarizer, baseline, window)
+    compared = compare(spec.summarizer, baseline, window) if judged else None
     score = None if compared is None else compared.measured.score
     moments = window.moments
     return api.Analysis(
@@ -89,7 +92,7 @@ def analyse(
         start_ns=start_ns,
         end_ns=end_ns,
         score=score,
-        status=_status(spec, window.n, score, heard=heard),
+        status=_status(spec, judged_by(spec.summarizer, window), score, heard=heard),
         alert_threshold=spec.alert_threshold,
         warning_threshold=spec.warning_threshold,
         count=moments.count,
@@ -100,30 +103,76 @@ def analyse(
         median=moments.median,
         std=moments.std,
         source="rows" if parts and all(part.values is not None for part in parts) else "counts",
+        metric=spec.summarizer.metric,
         bins=None if compared is None else compared.bins,
         notes=_notes(spec, baseline, window, compared),
     )
 
 
 def compare(summarizer: api.Summarizer, baseline: BaselineData, window: Observed) -> Compared:
-    """Cut a window with at least one value as its baseline is cut, and measure how far the shares lie apart.
+    """Cut a window as its baseline is cut, and measure how far the two lie apart; it is not `unjudgeable`.
 
     Raises:
         InvalidInputError: the baseline has no finite value.
     """
+    if summarizer.metric == "missing_rate":
+        return _missing(baseline, window)
     layout = baseline.layout(summarizer)
     baseline_shares, counts = np.zeros(len(layout.labels)), np.zeros(len(layout.labels))
+    edges = np.zeros(layout.edges.size)
     moved = interpolated = 0.0
     for piece in window.pieces:
         if piece.n:
             cut = baseline.cut(summarizer, piece.grid)
-            counts += np.diff(piece.upto(cut.edges), prepend=0.0, append=float(piece.n))
+            counts += in_bins(piece.upto(cut.edges), piece.n)
             baseline_shares += cut.shares * (piece.n / window.n)
+            edges += cut.edges * (piece.n / window.n)
             moved, interpolated = max(moved, cut.moved), max(interpolated, cut.interpolated)
     shares = counts / window.n
     weights = layout.weights(summarizer.bin_weights)
-    measured = measure(summarizer.metric, baseline_shares, shares, summarizer.aggregation, weights)
+    if METRICS[summarizer.metric].asks == "shares":
+        before, now = Sample(baseline_shares), Sample(shares)
+    else:
+        before, now = sample_of(baseline.observed, baseline_shares), sample_of(window, shares)
+    measured = measure(summarizer.metric, before, now, summarizer.aggregation, weights, edges)
     return Compared(layout, baseline_shares, shares, measured, moved, interpolated)
+
+
+def sample_of(observed: Observed, shares: Floats) -> Sample:
+    """Return what metrics may ask of a baseline or a window: its shares, its size and its moments."""
+    moments = observed.moments
+    numbers = (moments.min, moments.max, moments.mean, moments.std)
+    if moments.min is None:
+        return Sample(shares, float(observed.n))
+    return Sample(shares, float(observed.n), *(UNKNOWN if one is None else one for one in numbers))
+
+
+def unjudgeable(summarizer: api.Summarizer, baseline: BaselineData, window: Observed) -> str | None:
+    """Say why a window has no score against a baseline; None where it has one."""
+    if summarizer.metric == "missing_rate":
+        # Here a missing value is what is looked at, and a window of nothing else says the most.
+        return None if window.count and baseline.observed.count else "there was no inference"
+    if not baseline.usable:
+        return NOTHING_TO_COMPARE_WITH
+    if not window.n:
+        return f"the window's {window.count} values are all missing, which is not the same as no drift"
+    kind = METRICS[summarizer.metric]
+    if window.range is None and kind.asks == "places":
+        return (
+            f"every value of the window is infinite, so there is no {kind.name}; 'psi' and 'ks' count infinite values"
+        )
+    return None
+
+
+def judged_by(summarizer: api.Summarizer, window: Observed) -> int:
+    """Return how many values a score rests on: for the missing rate every inference, else those that have one."""
+    return window.count if summarizer.metric == "missing_rate" else window.n
+
+
+def _missing(baseline: BaselineData, window: Observed) -> Compared:
+    layout = Layout(LABELS, np.array([0.5]), ((0,), (1,)))
+    before, now = (np.array([one.n, one.missing]) / one.count for one in (baseline.observed, window))
+    return Compared(layout, before, now, measure("missing_rate", before, now), 0.0, 0.0)
 
 
 def describe(
@@ -201,22 +250,27 @@ def _notes(spec: api.AssaySpec, baseline: BaselineData, window: Observed, compar
     if window.missing:
         shares = f"{window.missing / window.count:.1%} of {window.count} inferences have no value"
         notes.append(f"{shares} (baseline {baseline.missing_share:.1%})")
-    if not baseline.usable:
-        notes.append(NOTHING_TO_COMPARE_WITH)
     if compared is None:
-        return notes
+        reason = unjudgeable(spec.summarizer, baseline, window) if window.n or not baseline.usable else None
+        return [*notes, reason] if reason else notes
     notes += compared.layout.notes
-    if 0 < window.n < min_count(spec):
-        notes.append(f"{window.n} values are fewer than min_count {min_count(spec)}; the score decides nothing")
+    n = judged_by(spec.summarizer, window)
+    if 0 < n < min_count(spec):
+        notes.append(f"{n} values are fewer than min_count {min_count(spec)}; the score decides nothing")
     if compared.interpolated >= INTERPOLATED_WORTH_SAYING:
         notes.append(
             "baseline and window were counted on different grids; where a bin edge cuts a cell, shares are estimated "
             f"(cells hold at most {compared.interpolated:.1%} of the baseline)"
         )
-    return notes + _false_alarm_note(spec, baseline, window.n, compared)
+    if compared.measured.p_value is not None:
+        name = METRICS[spec.summarizer.metric].name
+        notes.append(f"{name}: p = {compared.measured.p_value:.2g} if rows are independent and nothing drifted")
+    return notes + _false_alarm_note(spec, baseline, n, compared)
 
 
 def _false_alarm_note(spec: api.AssaySpec, baseline: BaselineData, n: int, compared: Compared) -> list[str]:
+    if spec.summarizer.metric == "missing_rate":
+        return []
     if baseline.n < MIN_COUNT:
         return [_short_baseline(baseline)]
     if n < min_count(spec) or len(compared.layout.labels) < 2:

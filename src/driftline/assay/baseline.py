@@ -11,15 +11,16 @@ that cuts a cell of either is interpolated there, and is taken only where that c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
 from driftline.assay.bins import Layout, layout_of
-from driftline.assay.observed import Floats, Moments, Observed, Part, Rows
+from driftline.assay.observed import Floats, Moments, Observed, Part, Rows, in_bins
 from driftline.summary.arrays import as_floats, edges_of
-from driftline.summary.grid import Grid
+from driftline.summary.grid import Grid, just_below
 from driftline.wire.api import Summarizer
 
 # An edge inside cells that hold this share of the baseline misplaces at most so much, and on average half of it: with
@@ -89,6 +90,18 @@ class BaselineData:
         """The baseline's own statistics."""
         return self.observed.moments
 
+    @cached_property
+    def single_ends(self) -> tuple[bool, bool]:
+        """Whether the least and the greatest finite value came once.
+
+        One that comes again and again is a limit that nothing goes beyond.
+        """
+        ends = (self.observed.least, self.observed.greatest)
+        below = [just_below(end, float32=self.float32) for end in ends]
+        upto, before = self.observed.upto(np.array(ends)), self.observed.upto(np.array(below))
+        least, greatest = (upto - before <= 1).tolist()
+        return least, greatest
+
     @property
     def usable(self) -> bool:
         """Whether anything can be compared with it: at least one finite value."""
@@ -133,7 +146,7 @@ class BaselineData:
 
     def shares(self, edges: Floats) -> Floats:
         """Return the share of the baseline in each bin between these edges, shape (edges + 1,)."""
-        return np.diff(self.observed.upto(edges), prepend=0.0, append=float(self.n)) / self.n
+        return in_bins(self.observed.upto(edges), self.n) / self.n
 
     def _candidates(self, asked: Floats, grid: Grid | None) -> Floats:
         """Return where an edge might lie: where it was asked, and at edges of the baseline's and the window's grids."""

@@ -38,6 +38,7 @@ def check_summarizer(summarizer: Summarizer) -> None:
     _check_named("compat", summarizer.compat, (None, *get_args(Compat)))
     _check_named("bin mode", summarizer.bin_mode, get_args(BinMode), meaningless=(None, "none"))
     _check_named("aggregation", summarizer.aggregation, get_args(Aggregation), meaningless=("edges",))
+    _check_by_bin(summarizer)
     if summarizer.bin_mode == "provided":
         _check_edges(summarizer.bin_edges)
     elif summarizer.bin_edges is not None:
@@ -48,6 +49,22 @@ def check_summarizer(summarizer: Summarizer) -> None:
         raise InvalidInputError(f"{summarizer.num_bins} bins were asked for; 1 to {BINS_MAX} can be had, 5 is usual")
     if summarizer.bin_weights is not None:
         _check_weights(summarizer.bin_weights, summarizer)
+
+
+def _check_by_bin(summarizer: Summarizer) -> None:
+    kind = METRICS[summarizer.metric]
+    if kind.by_bin:
+        return
+    have_it = ", ".join(repr(name) for name, one in METRICS.items() if one.by_bin)
+    if summarizer.aggregation != "density":
+        raise InvalidInputError(
+            f"aggregation {summarizer.aggregation!r} has no meaning for metric {summarizer.metric!r}; "
+            f"use 'density', or one of {have_it}"
+        )
+    if summarizer.bin_weights is not None:
+        raise InvalidInputError(
+            f"bin weights have no meaning for metric {summarizer.metric!r}; leave them out, or use one of {have_it}"
+        )
 
 
 def _check_thresholds(alert: float, warning: float | None) -> None:

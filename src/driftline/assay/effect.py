@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
+from driftline.assay.metrics.sample import in_sd
 from driftline.assay.observed import Counted, Floats, Observed
 from driftline.assay.statistics import CELLS
 
@@ -20,8 +21,9 @@ CONFIDENCE = 0.95
 class Effect:
     """What a window changed; None where baseline or window have no finite value.
 
-    `mean_shift` and `median_shift` are in the baseline's standard deviations (0 for a constant that stayed, infinite
-    for one that changed); `wasserstein` is in the field's unit; `outside` is the share beyond the baseline's least and
+    `mean_shift` and `median_shift` are in the baseline's standard deviations (of a constant baseline see
+    `driftline.assay.metrics.sample.in_sd`); `missing_change` is the window's missing share less the baseline's;
+    `wasserstein` is in the field's unit; `outside` is the share beyond the baseline's least and
     greatest value; `psi` is over ten cells, `psi_at_least` its lower confidence bound.
     """
 
@@ -31,6 +33,7 @@ class Effect:
     outside: float | None = None
     psi: float | None = None
     psi_at_least: float | None = None
+    missing_change: float = 0.0
 
 
 def effect_of(baseline: BaselineData, window: Observed, *, rows_per_fact: float = 1.0) -> Effect:
@@ -39,17 +42,19 @@ def effect_of(baseline: BaselineData, window: Observed, *, rows_per_fact: float 
     `rows_per_fact` is how many rows say as much as an independent one (1: all are); it widens the bound.
     """
     then, now = baseline.moments, window.moments
+    missing_change = (window.missing / window.count if window.count else 0.0) - baseline.missing_share
     if then.mean is None or now.mean is None or then.median is None or now.median is None or then.std is None:
-        return Effect()
+        return Effect(missing_change=missing_change)
     counts, shares = _cells(baseline, window)
     psi = _psi(counts / window.n, shares)
     return Effect(
-        mean_shift=_in_sd(now.mean - then.mean, then.std),
-        median_shift=_in_sd(now.median - then.median, then.std),
+        mean_shift=float(in_sd(np.array(now.mean - then.mean), then.std, baseline.n)),
+        median_shift=float(in_sd(np.array(now.median - then.median), then.std, baseline.n)),
         wasserstein=wasserstein(baseline.observed, window),
         outside=_outside(baseline.observed, window),
         psi=psi,
         psi_at_least=psi_at_least(counts, shares, baseline.n, rows_per_fact=rows_per_fact),
+        missing_change=missing_change,
     )
 
 
@@ -112,12 +117,6 @@ def psi_at_least(counts: Floats, shares: Floats, baseline_n: int, *, rows_per_fa
     if not np.isfinite(bound):
         bound = found - degrees - 1.645 * 2 * float(np.sqrt(found))
     return max(0.0, bound * unit)
-
-
-def _in_sd(shift: float, sd: float) -> float:
-    if sd > 0:
-        return shift / sd
-    return 0.0 if shift == 0 else float(np.copysign(np.inf, shift))
 
 
 def _curve(observed: Observed, at: Floats) -> Floats:

@@ -11,14 +11,14 @@ Source: Wilks (1962), Mathematical Statistics, 8.7 for the gaps.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import floor, log10
+from math import erfc, floor, log10, sqrt
 
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.metrics import scores_of
+from driftline.assay.metrics import METRICS, scores_of
+from driftline.assay.metrics.sample import Sample
 from driftline.assay.observed import Floats
-from driftline.summary.grid import just_below
 from driftline.wire.api import Aggregation, Metric, Summarizer
 
 # Enough to tell 1 % from 2 %; the generator is seeded, so that every hub says the same.
@@ -44,14 +44,20 @@ def false_alarm_rate(
     >>> 0.03 < false_alarm_rate(Summarizer(), 0.25, baseline, shares, None, 50) < 0.05
     True
     """
+    if summarizer.metric == "mean_shift":
+        # Whatever the field is, means of independent rows are close to normal; both sides' are.
+        return erfc(threshold / sqrt(2 / n + 2 / baseline.n))
     counts = [_rounded(share * baseline.n) for share in shares.tolist()]
     gaps = list(counts)
     if summarizer.bin_mode != "provided" and len(gaps) > 2:
         # The least value closes its bin from below, so one gap less lies in there.
-        if not gaps[0] and _single(baseline, baseline.observed.least):
+        least_once, greatest_once = baseline.single_ends
+        if not gaps[0] and least_once:
             gaps[0], gaps[1] = 1.0, max(0.0, gaps[1] - 1)
-        if not gaps[-1] and _single(baseline, baseline.observed.greatest):
+        if not gaps[-1] and greatest_once:
             gaps[-1] = 1.0
+    # Only metrics that ask where values lie need this; it would keep equal shares from sharing an answer.
+    places = _places(baseline, summarizer) if METRICS[summarizer.metric].asks == "places" else None
     return _rate(
         summarizer.metric,
         summarizer.aggregation,
@@ -60,7 +66,19 @@ def false_alarm_rate(
         tuple(counts),
         tuple(gaps),
         int(_rounded(n)),
+        places,
     )
+
+
+def _places(baseline: BaselineData, summarizer: Summarizer) -> "_Places":
+    moments = baseline.moments
+    edges = tuple(baseline.layout(summarizer).edges.tolist())
+    return edges, moments.min or 0.0, moments.max or 0.0, moments.std or 0.0
+
+
+# Edges, least and greatest value, standard deviation. Drawn windows reach as far as the baseline: what falls beyond
+# counts as lying at its end.
+_Places = tuple[tuple[float, ...], float, float, float]
 
 
 @lru_cache(maxsize=4096)
@@ -72,20 +90,19 @@ def _rate(
     counts: Sequence[float],
     gaps: Sequence[float],
     n: int,
+    places: _Places | None,
 ) -> float:
     random = np.random.default_rng(_SEED)
     # Gamma variables divided by their sum are Dirichlet; a bin of no gaps stays empty.
     drawn = random.standard_gamma(np.array(gaps), size=(_DRAWS, len(gaps)))
     windows = random.multinomial(n, drawn / drawn.sum(axis=1, keepdims=True)) / n
     shares = np.array(counts) / sum(counts)
-    scores = scores_of(metric, shares, windows, aggregation, None if weights is None else np.array(weights))
+    edges, low, high, std = places or ((), 0.0, 0.0, 0.0)
+    ends = [np.full(_DRAWS, end) for end in (low, high)]
+    before, drawn = Sample(shares, sum(counts), low, high, std=std), Sample(windows, np.full(_DRAWS, float(n)), *ends)
+    chosen = None if weights is None else np.array(weights)
+    scores = scores_of(metric, before, drawn, aggregation, chosen, np.array(edges))
     return float((scores >= threshold).mean())
-
-
-def _single(baseline: BaselineData, value: float) -> bool:
-    """Say whether an extreme value came once; one that comes again and again is a limit that nothing goes beyond."""
-    below = just_below(value, float32=baseline.float32)
-    return float(np.diff(baseline.observed.upto(np.array([below, value])))[0]) <= 1
 
 
 def _rounded(number: float) -> float:

@@ -84,14 +84,15 @@ class Rows:
         """The least and the greatest finite value."""
         return (float(self.finite[0]), float(self.finite[-1])) if self.finite.size else None
 
-    @property
+    @cached_property
     def power_sums(self) -> tuple[int, float, float]:
         """Number, mean and sum of squared distances from the mean, of the finite values."""
         if not self.finite.size:
             return 0, 0.0, 0.0
         mean = float(self.finite.mean())
         distance = self.finite - mean
-        return self.finite.size, mean, float(np.dot(distance, distance))
+        # Not np.dot: its BLAS wakes threads for long arrays, which then spin on the hub's other core.
+        return self.finite.size, mean, float(np.square(distance).sum())
 
 
 class Counted:
@@ -152,7 +153,7 @@ class Counted:
         low, high = self._summary.min, self._summary.max
         return None if low is None or high is None else (low, high)
 
-    @property
+    @cached_property
     def power_sums(self) -> tuple[int, float, float]:
         """Number, mean and sum of squared distances from the mean, of the finite values."""
         n = self._summary.finite
@@ -163,6 +164,17 @@ class Counted:
 
 
 Piece = Rows | Counted
+
+
+def in_bins(upto: Floats, n: float) -> Floats:
+    """Return how many of n values lie in each bin, from how many lie at or below each edge.
+
+    >>> in_bins(np.array([2.0, 5.0]), 9).tolist()
+    [2.0, 3.0, 4.0]
+    """
+    # np.diff(prepend=…, append=…) does the same and takes three times as long.
+    ends = np.concatenate(([0.0], upto, [n]))
+    return ends[1:] - ends[:-1]
 
 
 class Observed:

@@ -5,24 +5,33 @@ Everything else that scores does so on the hub; this is for a notebook, a test, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from driftline.assay.analysis import compare
+from driftline.assay.analysis import compare, unjudgeable
 from driftline.assay.baseline import BaselineData
 from driftline.assay.checks import check_summarizer
-from driftline.assay.observed import Observed, Part
+from driftline.assay.effect import Effect, effect_of
+from driftline.assay.metrics import kind_of
+from driftline.assay.observed import Floats, Observed, Part
 from driftline.errors import EmptyWindowError, InvalidInputError
+from driftline.summary.grid import Grid
+from driftline.summary.summary import Summary
 from driftline.wire.api import Aggregation, BinMode, Bins, Compat, Metric, Summarizer
+
+# What `score` compares: numbers of any shape (list, numpy, pandas, Arrow), or a summary and the grid it is counted on.
+Given = ArrayLike | tuple[Summary, Grid] | Part
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """How far a window lies from its baseline: `value`, and the bins it was made of.
 
-    `count` is all of the window, missing included; `notes` are sentences, e.g. that there are fewer bins than asked.
+    `p_value`, where the metric is a test (ks, chi2): how often independent rows without drift give as much; frames of
+    one camera are not independent. `count` is all of the window, missing included; `notes` are sentences, e.g. that
+    there are fewer bins than asked.
     """
 
     value: float
@@ -30,57 +39,69 @@ class Score:
     bins: Bins
     count: int
     missing: int
+    effect: Effect
+    p_value: float | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def contributions(self) -> list[float]:
+        """What each bin gives to the value; one a label of `bins`."""
+        return self.bins.contributions
 
     def __float__(self) -> float:
         return self.value
 
 
 def score(
-    baseline: ArrayLike,
-    window: ArrayLike,
+    baseline: Given,
+    window: Given,
     metric: Metric = "psi",
-    bins: int | Sequence[float] = 5,
+    bins: int | Sequence[float] | None = None,
     bin_mode: BinMode = "quantile",
     compat: Compat | None = None,
     *,
     aggregation: Aggregation = "density",
     weights: Sequence[float] | None = None,
 ) -> Score:
-    """Compare two arrays of any shape; NaN and None are missing.
+    """Compare two arrays, Series or Arrow columns of any shape, or summaries; NaN, null and None are missing.
 
-    `bins` is how many, or the edges themselves for bin mode "provided". `compat` None is driftline's own rules: v1's
-    bins and rule for empty bins, and a bin of its own for a value that fills two. Where one array is float32 both are
-    rounded to it, because 0.1 as a float32 is another number.
+    A summary comes with its grid, as the pair `(summary, grid)`. `bins` is how many, or the edges themselves for bin
+    mode "provided"; None is what suits the metric: 5 for psi, sumdiff and maxdiff, 10 for js, hellinger and chi2, 60
+    for ks, wasserstein and quantile_shift. `compat` None is driftline's own rules: v1's bins and rule for empty bins,
+    and a bin of its own for a value that fills two. Where one array is float32 both are rounded to it, because 0.1 as a
+    float32 is another number.
 
     >>> round(score([1, 2, 3], [1, 2, 2, 3]).value, 6)
     0.033789
+    >>> score([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], "wasserstein").value
+    1.0
 
     Raises:
         EmptyWindowError: the window has no value, which is not the same as no drift.
         InvalidInputError: the baseline has no finite value, or what was asked has no meaning.
     """
-    edges = None if isinstance(bins, int | np.integer) else _edges(bins)
+    chosen = cast("Metric", str(metric).lower())
+    edges = None if bins is None or isinstance(bins, int | np.integer) else _edges(bins)
     mode = cast("BinMode", str(bin_mode).lower())
     summarizer = Summarizer(
-        metric=cast("Metric", str(metric).lower()),
+        metric=chosen,
         bin_mode="provided" if edges is not None and mode == "quantile" else mode,
-        num_bins=5 if edges is not None else int(cast("int", bins)),
+        num_bins=kind_of(chosen).bins if bins is None or edges is not None else int(cast("int", bins)),
         bin_edges=edges,
         aggregation=cast("Aggregation", str(aggregation).lower()),
         bin_weights=None if weights is None else [float(weight) for weight in weights],
         compat=compat,
     )
     check_summarizer(summarizer)
-    field_type = "float32" if np.float32 in {_dtype(baseline), _dtype(window)} else "float64"
-    data = BaselineData.of_values(_numbers("baseline", baseline), field_type)
-    parts = [Part(values=_numbers("window", window))]
-    observed = Observed.of_parts(parts, float32=field_type == "float32")
-    if not observed.n:
-        raise EmptyWindowError(
-            f"the window's {observed.count} values are all missing, which is not the same as no drift; "
-            "compare a window with at least one value"
-        )
+    parts = {name: _part(name, given) for name, given in (("baseline", baseline), ("window", window))}
+    float32 = any(is_float32 for _, is_float32 in parts.values())
+    data = BaselineData.of_parts([parts["baseline"][0]], "float32" if float32 else "float64")
+    observed = Observed.of_parts([parts["window"][0]], float32=float32)
+    reason = unjudgeable(summarizer, data, observed)
+    if reason:
+        if not observed.count or data.usable:
+            raise EmptyWindowError(f"{reason}; compare a window with at least one value")
+        raise InvalidInputError(reason)
     compared = compare(summarizer, data, observed)
     return Score(
         compared.measured.score,
@@ -88,6 +109,8 @@ def score(
         compared.bins,
         observed.count,
         observed.missing,
+        effect_of(data, observed),
+        compared.measured.p_value,
         compared.layout.notes,
     )
 
@@ -101,12 +124,39 @@ def _edges(given: object) -> list[float]:
         raise InvalidInputError(f"bins={given!r:.60}: give a whole number of bins, or a list of edges") from error
 
 
-def _numbers(name: str, values: ArrayLike) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _part(name: str, given: Given) -> tuple[Part, bool]:
+    """Return what was given as a part, and whether it is float32."""
+    if isinstance(given, Part):
+        return given, False
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Summary):
+        if not isinstance(given[1], Grid):
+            raise InvalidInputError(f"the {name} is a summary without its grid; give (summary, grid)")
+        return Part(summary=given[0], grid=given[1]), False
+    if isinstance(given, Summary):
+        raise InvalidInputError(f"the {name} is a summary without its grid; give (summary, grid)")
+    values, float32 = _numbers(name, given)
+    return Part(values=values), float32
+
+
+def _numbers(name: str, given: Any) -> tuple[Floats, bool]:
     try:
-        return np.asarray(values, dtype=np.float64).ravel()
+        found = np.asarray(given)
+        kind = found.dtype.kind
+        if kind in "USMmcV" or (kind == "O" and any(isinstance(one, str | bytes) for one in found.ravel())):
+            # numpy would read "1.5" as a number and a date as nanoseconds: a score, and a wrong one.
+            raise TypeError(f"it holds {_what(found)}")
+        if kind == "O":
+            # pandas' own missing value is no number and not None.
+            missing = np.array([one is None or type(one).__name__ in {"NAType", "NaTType"} for one in found.ravel()])
+            found = np.where(missing, np.nan, found.ravel())
+        return np.asarray(found, dtype=np.float64).ravel(), found.dtype == np.float32
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"the {name} is not numeric ({error}); give an array of numbers") from error
 
 
-def _dtype(values: ArrayLike) -> type[np.generic]:
-    return np.asarray(values).dtype.type
+def _what(found: "np.ndarray[Any, np.dtype[Any]]") -> str:
+    if found.dtype.kind == "O":
+        return f"text such as {next(one for one in found.ravel() if isinstance(one, str | bytes))!r:.40}"
+    return {"U": "text", "S": "text", "M": "times", "m": "durations", "c": "complex numbers"}.get(
+        found.dtype.kind, f"{found.dtype}"
+    )

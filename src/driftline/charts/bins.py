@@ -1,7 +1,8 @@
 """One window beside its baseline, bin by bin: where its score comes from."""
 
 from driftline.assay.bins import LEFT
-from driftline.charts.scale import clock_text, figure, span_text
+from driftline.assay.metrics.missing_rate import LABELS
+from driftline.charts.scale import clock_text, figure, metric_text, span_text
 from driftline.charts.svg import Markup, chart, el, group, label, line, shortened
 from driftline.wire.api import Analysis, Bins
 
@@ -80,6 +81,8 @@ def range_text(bins: Bins, i: int) -> str:
     """
     if not bins.edges:
         return "all"
+    if tuple(bins.labels) == LABELS:
+        return ""  # whether there is a value at all: not a range of values
     if i == 0:
         # The least value of the baseline is closed into its own bin, but given edges are the user's own.
         own = bins.labels[0] == LEFT and not bins.labels[1].startswith("e_")
@@ -114,6 +117,7 @@ def _title(analysis: Analysis) -> str:
 def _subtitle(analysis: Analysis, bins: Bins, most: int) -> str:
     n = analysis.count - analysis.missing
     text = f"{span_text(analysis.start_ns, analysis.end_ns)}, {n} values from {analysis.source}"
+    text += metric_text({analysis.metric})
     if most >= 0:
         text += (
             f"; most comes from {bins.labels[most]}: {_percent(bins.window[most])} where the baseline has "

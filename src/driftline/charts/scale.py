@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from driftline.assay.metrics import METRICS
 from driftline.clock import NS_PER_S
+from driftline.wire.api import Metric
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 _STEPS_S = (
@@ -209,3 +212,16 @@ def figure(value: float) -> str:
     ('0.0312', '14.3', '1234', '1e-07')
     """
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def metric_text(metrics: AbstractSet[Metric | None]) -> str:
+    """Write what scores measure, and in which unit where they have one, to follow other words.
+
+    >>> metric_text({"wasserstein"}), metric_text({"psi"}), metric_text({None}), metric_text({"psi", "ks"})
+    (", Wasserstein distance in the field's unit", ', PSI', '', '')
+    """
+    (metric, *others) = metrics
+    if metric is None or others:
+        return ""
+    kind = METRICS[metric]
+    return f", {kind.name} {kind.unit}".rstrip()

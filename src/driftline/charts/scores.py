@@ -14,6 +14,7 @@ from driftline.charts.scale import (
     clock_text,
     duration_text,
     figure,
+    metric_text,
     score_scale,
     span_text,
     time_ticks,
@@ -400,7 +401,8 @@ def _subtitle(analyses: Sequence[Analysis]) -> str:
     scale = score_scale([one.score for one in analyses if one.score is not None], [analyses[0].alert_threshold], 0, 1)
     how = "" if scale.knee is None else f"; scale linear up to {scale.knee:g}, logarithmic above"
     names = sorted({one.name for one in analyses})
-    return f"{shortened(names[0], 40) if len(names) == 1 else 'score'}, {kind}, {span_text(start, end)}{how}"
+    measured = metric_text({one.metric for one in analyses})
+    return f"{shortened(names[0], 40) if len(names) == 1 else 'score'}{measured}, {kind}, {span_text(start, end)}{how}"
 
 
 def _description(series: Sequence[_Series], days: bool) -> str:

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from driftline.assay.metrics import METRICS
 from driftline.errors import InvalidInputError
 from driftline.sdk.times import Moment, to_ns
 from driftline.wire import api
@@ -24,11 +25,19 @@ class BinMode(StrEnum):
 
 
 class Metric(StrEnum):
-    """How far two lists of shares lie apart."""
+    """How far a window lies from its baseline; docs/metrics.md says what each means. The first three are compatible."""
 
     PSI = "psi"
     MAXDIFF = "maxdiff"
     SUMDIFF = "sumdiff"
+    KS = "ks"
+    JS = "js"
+    HELLINGER = "hellinger"
+    WASSERSTEIN = "wasserstein"
+    CHI2 = "chi2"
+    MEAN_SHIFT = "mean_shift"
+    QUANTILE_SHIFT = "quantile_shift"
+    MISSING_RATE = "missing_rate"
 
 
 class Aggregation(StrEnum):
@@ -72,6 +81,7 @@ class SummarizerBuilder:
 
     def __init__(self) -> None:
         self.summarizer = api.Summarizer()
+        self._bins_chosen = False
 
     def __call__(self) -> Self:
         """Return itself."""
@@ -92,9 +102,10 @@ class SummarizerBuilder:
         return self if edges is None else self.add_bin_edges(edges)
 
     def add_num_bins(self, num_bins: int) -> Self:
-        """Choose how many bins, outliers not counted; the default is 5."""
+        """Choose how many bins, outliers not counted; the default suits the metric, 5 for PSI."""
         if isinstance(num_bins, bool) or not isinstance(num_bins, int | float) or num_bins != int(num_bins):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
             raise InvalidInputError(f"add_num_bins({num_bins!r}): give a whole number, 5 is usual")
+        self._bins_chosen = True
         return self._change(num_bins=int(num_bins))
 
     def add_bin_edges(self, edges: Sequence[float]) -> Self:
@@ -106,8 +117,11 @@ class SummarizerBuilder:
         return self._change(bin_weights=_floats("add_bin_weights", weights))
 
     def add_metric(self, metric: Metric | str) -> Self:
-        """Choose the metric; the default is PSI."""
-        return self._change(metric=_member(Metric, metric).value)
+        """Choose the metric; the default is PSI. It brings its own number of bins, unless you chose one."""
+        chosen = _member(Metric, metric).value
+        if not self._bins_chosen:
+            self._change(num_bins=METRICS[chosen].bins)
+        return self._change(metric=chosen)
 
     def add_aggregation(self, aggregation: Aggregation | str) -> Self:
         """Choose how shares are compared; the default is bin by bin.

@@ -17,7 +17,10 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 Status = Literal["Ok", "Warning", "Alert", "NoData", "TooFew", "Late"]
 Source = Literal["rows", "counts"]
-Metric = Literal["psi", "sumdiff", "maxdiff"]
+Metric = Literal[
+    "psi", "sumdiff", "maxdiff", "ks", "js", "hellinger", "wasserstein", "chi2",
+    "mean_shift", "quantile_shift", "missing_rate",
+]  # fmt: skip
 BinMode = Literal["quantile", "equal", "provided"]
 Aggregation = Literal["density", "cumulative"]
 Compat = Literal["v1", "v2"]
@@ -236,6 +239,7 @@ class Windows(Struct):
 class Summarizer(Struct):
     """How a window is binned and compared; `bin_edges` for mode provided, `bin_weights` one a bin, outliers included.
 
+    `num_bins` is always what is used; the SDK fills in what suits the metric where its user named none.
     `compat` None is driftline's own rules, v1 and v2 those of the reference platform.
     """
 
@@ -284,7 +288,8 @@ class Bins(Struct):
     """How the baseline and the window share the bins.
 
     `edges` has one entry fewer than `labels`: bin i holds edges[i-1] < x <= edges[i]; the first reaches down to
-    minus infinity and the last up to infinity. `contributions` add up to the score where the metric is a sum.
+    minus infinity and the last up to infinity. `contributions` add up to the score; for maxdiff, ks and quantile_shift
+    the largest is the score. missing_rate has two bins of its own, has a value and missing.
     `edges_moved` is how far the farthest edge was snapped to reach the window's grid, in the field's unit.
     """
 
@@ -301,6 +306,7 @@ class Analysis(Struct):
 
     `count` is all inferences, missing included; min to std are None without values; `score` is None where there
     is none. `revision` grows when late data changed the answer. `notes` are sentences (fewer bins than asked, …).
+    `metric` says what the score measures; it is None in answers stored before there were more than three.
     """
 
     assay_id: str | None
@@ -322,6 +328,7 @@ class Analysis(Struct):
     median: float | None
     std: float | None
     source: Source
+    metric: Metric | None = None
     revision: int = 1
     bins: Bins | None = None
     notes: list[str] = []

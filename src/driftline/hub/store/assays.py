@@ -293,7 +293,8 @@ def put(connection: Connection, analysis: api.Analysis) -> api.Analysis | None:
     before = connection.execute(query).scalar_one_or_none()
     if before is not None:
         kept = msgspec.json.decode(before, type=api.Analysis)
-        if msgspec.structs.replace(analysis, revision=kept.revision) == kept:
+        # Answers stored before they named their metric are not new for naming it now.
+        if msgspec.structs.replace(analysis, revision=kept.revision, metric=kept.metric) == kept:
             return None
         analysis = msgspec.structs.replace(analysis, revision=kept.revision + 1)
     facts = {

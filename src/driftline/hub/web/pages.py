@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
+from driftline.assay.metrics import METRICS
 from driftline.charts.bins import bins_chart
 from driftline.charts.histogram import histogram
 from driftline.charts.scores import finding, score_chart
@@ -306,10 +307,19 @@ def _question(view: views.Assay) -> Content:
     until = [f" It {'ran' if ended else 'runs'} until ", moment(spec.run_until_ns), "."] if spec.run_until_ns else None
     rule = (
         f" of {view.pipeline} moved from its baseline? {duration(windows.width_s)} windows{every}; "
-        f"{how.metric.upper()} over {counted(how.num_bins, how.bin_mode + ' bin')}; "
+        f"{_measure(how)}; "
         f"alerts from {spec.alert_threshold:g} on{warning}."
     )
     return ["Has ", el("code", spec.field), rule, until]
+
+
+def _measure(how: api.Summarizer) -> str:
+    """Say what is measured; moments and missing values have no bins."""
+    kind = METRICS[how.metric]
+    if how.metric in {"mean_shift", "missing_rate"}:
+        return f"{kind.name} {kind.unit}".rstrip()
+    bins = counted(len(how.bin_edges or ()) + 1 if how.bin_mode == "provided" else how.num_bins, how.bin_mode + " bin")
+    return f"{kind.name} {kind.unit}".rstrip() + f" over {bins}"
 
 
 def _answers(newest: Sequence[api.Analysis]) -> Html:

@@ -1,0 +1,158 @@
+"""Scores of many windows against one baseline at once: for previews, backtests and benchmarks.
+
+The same numbers as `driftline.assay.analysis.analyse` gives window by window, without an analysis for each: rows of all
+windows are counted together, and summaries on one grid become one table of counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftline.assay.baseline import BaselineData, Cut
+from driftline.assay.bins import Layout
+from driftline.assay.metrics import METRICS, terms_of
+from driftline.assay.metrics.sample import Sample
+from driftline.assay.observed import Counted, Floats, in_bins
+from driftline.errors import InvalidInputError
+from driftline.summary.arrays import as_floats, edges_of
+from driftline.summary.grid import Grid
+from driftline.summary.summary import FINITE_MAX, Summary
+from driftline.wire.api import Summarizer
+
+Counts = NDArray[np.int64]
+
+# The greatest value that is not yet infinite, as a device counts.
+_FINITE = float(np.nextafter(FINITE_MAX, 0))
+_NOTHING = (np.nan,) * 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Answers, one entry a window, in order.
+
+    `scores` is NaN where there was nothing to score; `shares` and `contributions` have shape (windows, bins),
+    `baseline` (bins,); `p_values` is None where the metric has none. `count` is all inferences, missing included.
+    """
+
+    layout: Layout
+    scores: Floats
+    shares: Floats
+    contributions: Floats
+    baseline: Floats
+    count: Counts
+    missing: Counts
+    p_values: Floats | None
+    moved: float
+
+
+def score_rows(summarizer: Summarizer, baseline: BaselineData, values: Floats, sizes: Sequence[int] | Counts) -> Batch:
+    """Score windows of rows: `values` of all windows one after the other, and how many each has; NaN is missing.
+
+    >>> made = score_rows(Summarizer(), BaselineData.of_values(range(100)), np.array([1.0, 50.0, 99.0]), [2, 0, 1])
+    >>> made.scores.round(3).tolist()
+    [2.708, nan, 4.165]
+
+    Raises:
+        InvalidInputError: the baseline has no finite value, sizes that are not those of the values, or a metric that
+            is not about values.
+    """
+    _check(summarizer)
+    size = np.asarray(sizes, dtype=np.int64)
+    every = as_floats(values, float32=baseline.float32)
+    if (size < 0).any() or int(size.sum()) != every.size:
+        raise InvalidInputError(f"the windows' sizes add up to {int(size.sum())}, but there are {every.size} values")
+    cut = baseline.cut(summarizer, None)
+    # Looking up edges in sorted values takes half the time of looking up every value, and NaN sorts behind infinity.
+    asked = np.concatenate((cut.edges, [-FINITE_MAX, _FINITE, np.inf]))
+    upto = np.zeros((size.size, asked.size))
+    places = np.full((3, size.size), np.nan)
+    needed = METRICS[summarizer.metric].asks == "places"
+    ends = np.cumsum(size)
+    for i, (start, end) in enumerate(zip((ends - size).tolist(), ends.tolist(), strict=True)):
+        window = np.sort(every[start:end])
+        upto[i] = found = window.searchsorted(asked, side="right")
+        if needed and found[-2] > found[-3]:
+            finite = window[found[-3] : found[-2]]
+            places[:, i] = finite[0], finite[-1], finite.mean()
+    n = upto[:, -1]
+    counts = np.diff(upto[:, :-3], axis=1, prepend=0.0, append=n[:, None])
+    return _batch(summarizer, baseline, cut, counts, (size, size - n.astype(np.int64)), places)
+
+
+def score_summaries(summarizer: Summarizer, baseline: BaselineData, summaries: Sequence[Summary], grid: Grid) -> Batch:
+    """Score windows of counts, all on one grid.
+
+    Raises:
+        InvalidInputError: the baseline has no finite value, a summary of another grid, or a metric that is not about
+            values.
+    """
+    _check(summarizer)
+    if any(one.grid_id != grid.id for one in summaries):
+        raise InvalidInputError(f"not all of these summaries were counted on grid {grid.id}; score each grid's apart")
+    cut = baseline.cut(summarizer, grid)
+    exact = bool(np.isin(cut.edges, edges_of(grid)).all())
+    counts = _table(summaries, grid, cut.edges) if exact else _interpolated(summaries, grid, cut.edges, baseline)
+    facts = np.array([(one.count, one.missing) for one in summaries], dtype=np.int64).reshape(-1, 2).T
+    places = _places(summaries, grid) if METRICS[summarizer.metric].asks == "places" else np.full((3, 1), np.nan)
+    return _batch(summarizer, baseline, cut, counts, (facts[0], facts[1]), places)
+
+
+def _table(summaries: Sequence[Summary], grid: Grid, edges: Floats) -> Floats:
+    """Count all windows between edges of their grid: each cell falls into one bin."""
+    bins = edges.size + 1
+    bin_of = np.searchsorted(edges, np.append(edges_of(grid), np.inf), side="left").tolist()
+    rows: list[list[int]] = []
+    # Plain Python: turning the pairs into an array takes twice as long as adding them up.
+    for one in summaries:
+        row = [0] * bins
+        for cell, n in one.cells:
+            row[bin_of[cell]] += n
+        rows.append(row)
+    return np.array(rows, dtype=np.float64).reshape(-1, bins)
+
+
+def _interpolated(summaries: Sequence[Summary], grid: Grid, edges: Floats, baseline: BaselineData) -> Floats:
+    """Count all windows between edges that cut cells, which a baseline of counts on another grid may ask for."""
+    counts = np.zeros((len(summaries), edges.size + 1))
+    for i, one in enumerate(summaries):
+        counts[i] = in_bins(Counted(one, grid, float32=baseline.float32).upto(edges), one.n)
+    return counts
+
+
+def _check(summarizer: Summarizer) -> None:
+    if summarizer.metric == "missing_rate":
+        raise InvalidInputError("the missing rate needs no bins and no batch: it is missing / count of each window")
+
+
+def _places(summaries: Sequence[Summary], grid: Grid) -> Floats:
+    """Return least and greatest finite value and mean, shape (3, windows)."""
+    facts = [(one.min, one.max, one.sum, one.finite) if one.min is not None else _NOTHING for one in summaries]
+    known = np.array(facts, dtype=np.float64).reshape(-1, 4)
+    return np.stack((known[:, 0], known[:, 1], grid.centre + known[:, 2] / known[:, 3]))
+
+
+def _batch(
+    summarizer: Summarizer,
+    baseline: BaselineData,
+    cut: Cut,
+    counts: Floats,
+    sizes: tuple[Counts, Counts],
+    places: Floats,
+) -> Batch:
+    layout = baseline.layout(summarizer)
+    n = counts.sum(axis=1)
+    shares = np.divide(counts, n[:, None], out=np.zeros_like(counts), where=n[:, None] > 0)
+    moments = baseline.moments if METRICS[summarizer.metric].asks == "places" else None
+    before = Sample(cut.shares, float(baseline.n))
+    if moments is not None:
+        known = (np.nan if one is None else one for one in (moments.min, moments.max, moments.mean, moments.std))
+        before = Sample(cut.shares, float(baseline.n), *known)
+    now = Sample(shares, np.maximum(n, 1), *places)
+    weights = layout.weights(summarizer.bin_weights)
+    scores, terms, p_values = terms_of(summarizer.metric, before, now, summarizer.aggregation, weights, cut.edges)
+    scores = np.where(n > 0, scores, np.nan)
+    if p_values is not None:
+        p_values = np.where(n > 0, p_values, np.nan)
+    return Batch(layout, scores, shares, terms, cut.shares, *sizes, p_values, cut.moved)
