@@ -27,7 +27,7 @@ def test_an_error_is_one_sentence_and_exit_code_one(capsys: pytest.CaptureFixtur
 
 def test_a_clip_that_is_not_there_is_said_before_anything_starts(capsys: pytest.CaptureFixture[str]):
     assert main(["demo", "--camera", "nowhere.mp4", "--model", __file__]) == 1
-    assert "there is no clip nowhere.mp4" in capsys.readouterr().err
+    assert "the clip nowhere.mp4 is not there" in capsys.readouterr().err
 
 
 def test_the_module_runs_as_the_command():
