@@ -182,7 +182,6 @@ def describe(
     device: str | None,
     start_ns: int | None,
     end_ns: int | None,
-    field_type: str,  # noqa: ARG001  called like its siblings; the baseline knows its own type
 ) -> api.BaselineStats:
     """Return a baseline's own numbers: statistics, bins, and its raw values where they are known and not too many."""
     moments = baseline.moments

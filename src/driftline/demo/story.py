@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import driftline
-from driftline.clock import NS_PER_S, Clock, iso
+from driftline.clock import NS_PER_S, FastClock, iso
 from driftline.demo import cameras
 from driftline.demo.pace import DEVICES
 from driftline.demo.processes import Processes
@@ -101,7 +101,7 @@ class Findings:
 class Story:
     """Tells the story against one hub; `say` prints progress."""
 
-    def __init__(self, processes: Processes, clock: Clock, scene: Scene, say: Say) -> None:
+    def __init__(self, processes: Processes, clock: FastClock, scene: Scene, say: Say) -> None:
         self._processes = processes
         self._clock = clock
         self._scene = scene
@@ -156,14 +156,9 @@ class Story:
 
     def _first_window_ns(self) -> int:
         """Return the start of the first window that begins when every device is surely ready."""
-        ready_ns = self._clock.now_ns() + int(READY_S * self._speed() * NS_PER_S)
+        ready_ns = self._clock.now_ns() + int(READY_S * self._clock.factor * NS_PER_S)
         window_ns = WINDOW_S * NS_PER_S
         return -(-ready_ns // window_ns) * window_ns
-
-    def _speed(self) -> float:
-        before_ns = self._clock.now_ns()
-        in_one_s = before_ns + NS_PER_S
-        return 1.0 / max(self._clock.wait_s(in_one_s), 1e-3)
 
     def _start_devices(self, began_ns: int, fault_device: int | None) -> None:
         # Half a frame into the window, so that no frame stands on a window's edge.

@@ -19,6 +19,7 @@ from driftline.edge.limits import Held
 from driftline.edge.recorder import Recorder
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.framework import Framework
+from driftline.pipeline.limits import Limits as StepLimits
 from driftline.pipeline.run import Pipeline
 from driftline.wire.device import Desired, DesiredPipeline, RecordKind
 
@@ -178,12 +179,9 @@ def limits_in_words(wanted: DesiredPipeline, held: Held) -> str:
     parts = [held.words(wanted.limits)]
     limits = sidecar_limits(wanted, held=held.whole)
     for step in wanted.definition["steps"]:
-        own = limits.get(step["model"], {})
-        words = [f"cpus {own['cpus']:g}: affinity"] if "cpus" in own else []
-        if "memory_bytes" in own:
-            words.append(f"memory {own['memory_bytes'] / 2**20:.0f} MiB: limit on data (RLIMIT_DATA)")
-        if words:
-            parts.append(f"process of {step['name']}: {', '.join(words)}")
+        own = StepLimits(**limits.get(step["model"], {})).words
+        if own:
+            parts.append(f"process of {step['name']}: {own}")
     return "; ".join(part for part in parts if part)
 
 

@@ -63,7 +63,6 @@ class Question:
                 device=device or None,
                 start_ns=span.start_ns,
                 end_ns=span.end_ns,
-                field_type=self.target.field_type,
             )
             for device, data in self.baselines.items()
         ]
@@ -355,7 +354,6 @@ def baselines_of(hub: Hub, kept: store.Kept) -> list[api.BaselineStats]:
             device=device or None,
             start_ns=spec.baseline.start_ns,
             end_ns=spec.baseline.end_ns,
-            field_type=kept.field_type,
         )
         for device, material in materials.items()
     ]

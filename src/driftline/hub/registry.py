@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -358,16 +357,6 @@ def pipeline(hub: Hub, identity: str) -> api.Pipeline:
     """
     with hub.database.reading() as connection:
         return need_pipeline(connection, identity)
-
-
-def newest_definition(hub: Hub, pipeline: str) -> Mapping[str, Any]:
-    """Return the definition of a pipeline's newest version.
-
-    Raises:
-        EntityNotFoundError: there is no such pipeline.
-    """
-    with hub.database.reading() as connection:
-        return need_pipeline(connection, pipeline).versions[0].definition
 
 
 def _step(model: api.Model, workspace: api.Workspace) -> dict[str, Any]:

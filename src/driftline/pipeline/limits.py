@@ -62,6 +62,14 @@ class Limits:
         return f"its process ended with code {returncode}"
 
     @property
+    def words(self) -> str:
+        """By what `apply` holds a process, "" where nothing is limited."""
+        parts = [] if self.cpus is None else [f"cpus {self.cpus:g}: affinity"]
+        if self.memory_bytes is not None:
+            parts.append(f"memory {self.memory_bytes / MIB:.0f} MiB: limit on data (RLIMIT_DATA)")
+        return ", ".join(parts)
+
+    @property
     def memory_text(self) -> str:
         """The memory limit as messages show it."""
         return "no limit" if self.memory_bytes is None else f"a limit of {self.memory_bytes / MIB:.0f} MiB"
