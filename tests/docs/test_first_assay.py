@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from driftline.demo.scene import Shelf
 
 PAGE = (Path(__file__).parents[2] / "docs" / "first-assay.md").read_text(encoding="utf-8")
-FACTOR = 30
-MINUTES = {"Two": 2, "Six": 6}
+FACTOR = 15
+MINUTES = {"Three": 3, "Six": 6}
 
 
 def section(title: str) -> str:
