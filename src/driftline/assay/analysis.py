@@ -6,13 +6,14 @@ cut part by part, each against the baseline cut the same way, weighted by how ma
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.bins import Layout, quantile_edges
 from driftline.assay.checks import check
+from driftline.assay.effect import effect_of
 from driftline.assay.false_alarms import false_alarm_rate
 from driftline.assay.metrics import METRICS, Measured, measure
 from driftline.assay.metrics.missing_rate import LABELS
@@ -62,6 +63,7 @@ class Compared:
 
 def analyse(
     spec: api.AssaySpec,
+    watched: api.Watched,
     baseline: BaselineData,
     parts: Sequence[Part],
     *,
@@ -72,7 +74,7 @@ def analyse(
     field_type: str,
     assay_id: str | None = None,
 ) -> api.Analysis:
-    """Answer for the window [start_ns, end_ns) of one device.
+    """Answer for the window [start_ns, end_ns) of one device and field; `driftline.assay.promise` adds the evidence.
 
     The spec has passed `check`. `heard` says whether the device has told everything up to the window's end; until then
     the status is Late and there is no score. Where there are values, too few of them still have a score.
@@ -81,20 +83,22 @@ def analyse(
     window = Observed.of_parts(parts, float32=field_type == "float32")
     judged = heard and not unjudgeable(spec.summarizer, baseline, window)
     compared = compare(spec.summarizer, baseline, window) if judged else None
-    score = None if compared is None else compared.measured.score
+    measured = None if compared is None else compared.measured
+    score = None if measured is None else measured.score
     moments = window.moments
+    fixed = spec.alarm if isinstance(spec.alarm, api.Fixed) else None
     return api.Analysis(
         assay_id=assay_id,
         name=spec.name,
-        iopath=spec.iopath,
-        field=spec.field,
+        iopath=watched.iopath,
+        field=watched.field,
         device=device,
         start_ns=start_ns,
         end_ns=end_ns,
         score=score,
         status=_status(spec, judged_by(spec.summarizer, window), score, heard=heard),
-        alert_threshold=spec.alert_threshold,
-        warning_threshold=spec.warning_threshold,
+        alert_threshold=None if fixed is None else fixed.threshold,
+        warning_threshold=None if fixed is None else fixed.warning,
         count=moments.count,
         missing=moments.missing,
         min=moments.min,
@@ -104,9 +108,15 @@ def analyse(
         std=moments.std,
         source="rows" if parts and all(part.values is not None for part in parts) else "counts",
         metric=spec.summarizer.metric,
+        effect=_effect(baseline, window) if heard and window.count else None,
+        p_value=None if measured is None else measured.p_value,
         bins=None if compared is None else compared.bins,
         notes=_notes(spec, baseline, window, compared),
     )
+
+
+def _effect(baseline: BaselineData, window: Observed) -> api.Effect:
+    return api.Effect(**asdict(effect_of(baseline, window)))
 
 
 def compare(summarizer: api.Summarizer, baseline: BaselineData, window: Observed) -> Compared:
@@ -177,6 +187,7 @@ def _missing(baseline: BaselineData, window: Observed) -> Compared:
 
 def describe(
     spec: api.AssaySpec,
+    watched: api.Watched,
     baseline: BaselineData,
     *,
     device: str | None,
@@ -187,6 +198,7 @@ def describe(
     moments = baseline.moments
     stats = api.BaselineStats(
         device=device,
+        field=watched.field,
         count=moments.count,
         missing=moments.missing,
         min=moments.min,
@@ -204,7 +216,7 @@ def describe(
         stats.shares = baseline.cut(spec.summarizer, None).shares.tolist()
     values = baseline.raw
     if values is not None and values.size <= VALUES_MAX:
-        stats.values = [value if np.isfinite(value) else None for value in values.tolist()]
+        stats.values = [float(value) if np.isfinite(value) else None for value in values]
     return stats
 
 
@@ -230,9 +242,12 @@ def _status(spec: api.AssaySpec, n: int, score: float | None, *, heard: bool) ->
         return "NoData"
     if n < min_count(spec):
         return "TooFew"
-    if score >= spec.alert_threshold:
+    if isinstance(spec.alarm, api.Promise):
+        # The evidence decides, not this one window.
+        return "Ok"
+    if score >= spec.alarm.threshold:
         return "Alert"
-    if spec.warning_threshold is not None and score >= spec.warning_threshold:
+    if spec.alarm.warning is not None and score >= spec.alarm.warning:
         return "Warning"
     return "Ok"
 
@@ -241,7 +256,8 @@ def min_count(spec: api.AssaySpec) -> int:
     """Return how many values a window needs before its score decides anything."""
     if spec.min_count is not None:
         return spec.min_count
-    return MIN_COUNT if spec.summarizer.compat is None else 1
+    compatible = spec.summarizer.compat is not None and isinstance(spec.alarm, api.Fixed)
+    return 1 if compatible else MIN_COUNT
 
 
 def _notes(spec: api.AssaySpec, baseline: BaselineData, window: Observed, compared: Compared | None) -> list[str]:
@@ -268,16 +284,16 @@ def _notes(spec: api.AssaySpec, baseline: BaselineData, window: Observed, compar
 
 
 def _false_alarm_note(spec: api.AssaySpec, baseline: BaselineData, n: int, compared: Compared) -> list[str]:
-    if spec.summarizer.metric == "missing_rate":
+    if spec.summarizer.metric == "missing_rate" or isinstance(spec.alarm, api.Promise):
         return []
     if baseline.n < MIN_COUNT:
         return [_short_baseline(baseline)]
     if n < min_count(spec) or len(compared.layout.labels) < 2:
         return []
     weights = compared.layout.weights(spec.summarizer.bin_weights)
-    rate = false_alarm_rate(spec.summarizer, spec.alert_threshold, baseline, compared.baseline, weights, n)
+    rate = false_alarm_rate(spec.summarizer, spec.alarm.threshold, baseline, compared.baseline, weights, n)
     note = (
-        f"without any drift about {rate:.0%} of windows of {n} values reach {spec.alert_threshold:g} against a "
+        f"without any drift about {rate:.0%} of windows of {n} values reach {spec.alarm.threshold:g} against a "
         f"baseline of {baseline.n} (independent rows; autocorrelated frames more often)"
     )
     return [note] if rate >= FALSE_ALARM_WORTH_SAYING else []

@@ -1,17 +1,21 @@
 """What an assay may ask: everything that cannot be answered is refused here, with what could be asked instead."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import get_args
 
 from driftline.assay.bins import asked_bins
 from driftline.assay.metrics import METRICS
+from driftline.assay.promise import check_promise
 from driftline.assay.window import check_windows
 from driftline.errors import InvalidInputError
-from driftline.wire.api import Aggregation, AssaySpec, BinMode, Compat, Summarizer
+from driftline.wire.api import Aggregation, AssaySpec, BinMode, Compat, Fixed, Promise, Summarizer, Watched
 
 # More bins than this say nothing that fewer do not; a grid has at most 256 cells.
 BINS_MAX = 200
+# Every field gets a share of the promise; more than this watch a machine, not a question.
+FIELDS_MAX = 64
 
 
 def check(spec: AssaySpec) -> None:
@@ -20,10 +24,14 @@ def check(spec: AssaySpec) -> None:
     Raises:
         InvalidInputError: a threshold, window, bin, weight or metric that cannot be; the message says what can.
     """
-    _check_thresholds(spec.alert_threshold, spec.warning_threshold)
+    _check_watched(spec.watched)
+    if isinstance(spec.alarm, Fixed):
+        _check_thresholds(spec.alarm.threshold, spec.alarm.warning)
     if spec.min_count is not None and spec.min_count < 1:
         raise InvalidInputError(f"min_count is {spec.min_count}; it is a number of values, 1 or more")
     check_windows(spec.windows)
+    if isinstance(spec.alarm, Promise):
+        check_promise(spec.alarm, spec.windows)
     check_summarizer(spec.summarizer)
 
 
@@ -65,6 +73,19 @@ def _check_by_bin(summarizer: Summarizer) -> None:
         raise InvalidInputError(
             f"bin weights have no meaning for metric {summarizer.metric!r}; leave them out, or use one of {have_it}"
         )
+
+
+def _check_watched(watched: Sequence[Watched]) -> None:
+    if not watched:
+        raise InvalidInputError("the assay watches nothing; give at least one iopath, such as 'output confidence 0'")
+    if len(watched) > FIELDS_MAX:
+        raise InvalidInputError(
+            f"{len(watched)} fields are watched; one assay takes at most {FIELDS_MAX}, make several"
+        )
+    fields = [one.field for one in watched]
+    twice = sorted({field for field in fields if fields.count(field) > 1})
+    if twice:
+        raise InvalidInputError(f"{', '.join(twice)} is watched twice; name each field once")
 
 
 def _check_thresholds(alert: float, warning: float | None) -> None:

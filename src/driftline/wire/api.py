@@ -24,6 +24,8 @@ Metric = Literal[
 BinMode = Literal["quantile", "equal", "provided"]
 Aggregation = Literal["density", "cumulative"]
 Compat = Literal["v1", "v2"]
+Season = Literal["day", "week"]
+EvidenceKind = Literal["rows", "windows"]
 ModelStatus = Literal["pending", "loading", "ready", "error"]
 
 
@@ -217,15 +219,18 @@ class Device(Struct):
 
 
 class Baseline(Struct):
-    """What a window is compared with: `values`, or what the devices saw from `start_ns` to `end_ns`.
+    """What a window is compared with: `values` by field, or what the devices saw from `start_ns` to `end_ns`.
 
-    A baseline in time is each device's own: cameras differ. `device` names one whose time range serves all.
+    A baseline in time is each device's own: cameras differ. `device` names one whose time range serves all. `season`
+    says that what is usual repeats: windows are then compared with those of their hour of day, and of their weekday
+    where it is a week, in the time zone of the assay's calendar; such a baseline is one in time.
     """
 
-    values: list[float | None] | None = None
+    values: dict[str, list[float | str | None]] | None = None
     start_ns: int | None = None
     end_ns: int | None = None
     device: str | None = None
+    season: Season | None = None
 
 
 class Windows(Struct):
@@ -252,35 +257,71 @@ class Summarizer(Struct):
     compat: Compat | None = "v1"
 
 
-class AssaySpec(Struct):
-    """The standing question. `field` is canonical (`out.avg_confidence`), `iopath` the user's own spelling.
+class Watched(Struct):
+    """What an assay watches: `field` is canonical (`out.avg_confidence`), `iopath` the user's own spelling."""
 
-    `devices` empty means all that run the pipeline.
+    field: str
+    iopath: str
+
+
+class Fixed(Struct, tag_field="kind", tag="fixed"):
+    """Alert where a window's score reaches a threshold, as the reference platform does; it promises nothing."""
+
+    threshold: float = 0.25
+    warning: float | None = None
+
+
+class Promise(Struct, tag_field="kind", tag="promise"):
+    """Alert where the evidence for drift makes a false alarm as rare as said, over all devices and fields together.
+
+    `min_effect` is a shift in the baseline's standard deviations: what is surely smaller is a Warning at most.
+    `seed` makes a rerun decide the same.
     """
+
+    false_alarm_every_s: int
+    min_effect: float | None = None
+    seed: int = 0
+
+
+class Calendar(Struct):
+    """When and where an assay's devices work: an IANA time zone, and opening hours such as 'Mon-Sat 07:00-20:00'.
+
+    Windows that are not wholly inside the opening hours are answered and wake nobody; None is always open.
+    """
+
+    time_zone: str = "UTC"
+    opening_hours: str | None = None
+
+
+class AssaySpec(Struct):
+    """The standing question: `watched` fields, all under one alarm. `devices` empty means all that run the pipeline."""
 
     name: str
     pipeline: str
-    field: str
-    iopath: str
+    watched: list[Watched]
     baseline: Baseline
     step: str | None = None
     windows: Windows = msgspec.field(default_factory=Windows)
     summarizer: Summarizer = msgspec.field(default_factory=Summarizer)
-    alert_threshold: float = 0.25
-    warning_threshold: float | None = None
+    alarm: Fixed | Promise = msgspec.field(default_factory=Fixed)
+    calendar: Calendar = msgspec.field(default_factory=Calendar)
     min_count: int | None = None
     run_until_ns: int | None = None
     devices: list[str] = []
 
 
 class Assay(Struct):
-    """A standing assay: `POST /workspaces/{id}/assays` with an `AssaySpec` saves it and starts its scheduled runs."""
+    """A standing assay: `POST /workspaces/{id}/assays` with an `AssaySpec` saves it and starts its scheduled runs.
+
+    `baseline_version` counts the baselines it has had; `spec.baseline` is the newest.
+    """
 
     id: str
     workspace: str
     spec: AssaySpec
     active: bool
     created_ns: int
+    baseline_version: int = 1
     notes: list[str] = []
 
 
@@ -301,12 +342,52 @@ class Bins(Struct):
     edges_moved: float = 0.0
 
 
+class Evidence(Struct):
+    """How surely something changed, by the promise of a rate of false alarms: an Alert from `alarm_at` on.
+
+    `value` is what has come together up to and with this window, `e` how much the window multiplied it by (above 1 it
+    speaks for drift). `residuals` are in standard deviations of a window's statistic (location, spread, omnibus,
+    missing, outside), `p` how likely each is without drift. `kind` says whether independent rows or whole windows are
+    what the baseline is compared by. `alarmed` lasts from an Alert to its resolution, also over windows that cannot
+    be judged; `resolved` is True in the window that ends it. `counted` is False where a window overlaps one that was
+    counted before it: evidence then stays what it was.
+    """
+
+    value: float
+    alarm_at: float
+    kind: EvidenceKind
+    e: float = 1.0
+    residuals: dict[str, float] = {}
+    p: dict[str, float] = {}
+    alarmed: bool = False
+    resolved: bool = False
+    counted: bool = True
+
+
+class Effect(Struct):
+    """How much changed, in units to be weighed against a cost; None where there is nothing to compare.
+
+    `mean_shift` and `median_shift` are in the baseline's standard deviations, `wasserstein` in the field's unit,
+    `outside` is the share beyond the baseline's least and greatest value (of categories: of new ones), `psi_at_least`
+    a lower 95 % confidence bound, `missing_change` the missing share less the baseline's.
+    """
+
+    mean_shift: float | None = None
+    median_shift: float | None = None
+    wasserstein: float | None = None
+    outside: float | None = None
+    psi: float | None = None
+    psi_at_least: float | None = None
+    missing_change: float = 0.0
+
+
 class Analysis(Struct):
-    """An assay's answer for one device and one window.
+    """An assay's answer for one device, one field and one window.
 
     `count` is all inferences, missing included; min to std are None without values; `score` is None where there
     is none. `revision` grows when late data changed the answer. `notes` are sentences (fewer bins than asked, …).
-    `metric` says what the score measures; it is None in answers stored before there were more than three.
+    `alert_threshold` is that of a fixed alarm; under a promise it is None and `evidence` decides. `p_value` is of the
+    metrics that have one, for independent rows. A category has no min to std, and bins without edges.
     """
 
     assay_id: str | None
@@ -318,7 +399,7 @@ class Analysis(Struct):
     end_ns: int
     score: float | None
     status: Status
-    alert_threshold: float
+    alert_threshold: float | None
     warning_threshold: float | None
     count: int
     missing: int
@@ -328,16 +409,40 @@ class Analysis(Struct):
     median: float | None
     std: float | None
     source: Source
-    metric: Metric | None = None
+    metric: Metric
     revision: int = 1
+    baseline_version: int = 1
+    evidence: Evidence | None = None
+    effect: Effect | None = None
+    p_value: float | None = None
     bins: Bins | None = None
     notes: list[str] = []
 
 
+class Calibrated(Struct):
+    """What a promise rests on: `windows` of about `n` values in the baseline, worth `effective` independent ones.
+
+    `kind` and `why` say which evidence is used. `health` are sentences about what the baseline lacks and what to do;
+    `refused` says why it carries no promise, and then the rest is empty.
+    """
+
+    kind: EvidenceKind | None = None
+    why: str = ""
+    n: int = 0
+    windows: int = 0
+    effective: float = 0.0
+    health: list[str] = []
+    refused: str | None = None
+
+
 class BaselineStats(Struct):
-    """A baseline's own numbers, as one row of `compare_basic_stats`; population standard deviation."""
+    """A baseline's own numbers, as one row of `compare_basic_stats`; population standard deviation.
+
+    `calibrated` is None under a fixed alarm, and before the first windows have shown how many values one has.
+    """
 
     device: str | None
+    field: str
     count: int
     missing: int
     min: float | None
@@ -350,12 +455,77 @@ class BaselineStats(Struct):
     edges: list[float] = []
     labels: list[str] = []
     shares: list[float] = []
-    values: list[float | None] | None = None
+    values: list[float | str | None] | None = None
+    version: int = 1
+    calibrated: Calibrated | None = None
+    notes: list[str] = []
+
+
+class NewBaseline(Struct):
+    """`POST /assays/{id}/baselines`: compare with another baseline from now on; the evidence starts again.
+
+    Give a `baseline`, or the id of an `incident`: then it is what came since the incident was opened.
+    """
+
+    baseline: Baseline | None = None
+    incident: str | None = None
+
+
+class BaselineVersion(Struct):
+    """One of an assay's baselines: it is what windows that begin at or after `from_ns` are compared with."""
+
+    version: int
+    from_ns: int
+    created_ns: int
+    baseline: Baseline
+    notes: list[str] = []
+
+
+class NewPreview(Struct):
+    """`POST /workspaces/{id}/assays/preview`: what would this assay do? `within` is a number of windows."""
+
+    spec: AssaySpec
+    within: int = 20
+
+
+class Detectable(Struct):
+    """What becomes of a shift: `found` is the share of simulated streams that alarm within the windows asked for.
+
+    `shift` is in the baseline's standard deviations, `median_windows` how many it takes; None where half never do.
+    """
+
+    shift: float
+    found: float
+    median_windows: float | None
+
+
+class StreamPreview(Struct):
+    """What an assay would do for one device and field.
+
+    `past_alarms` are the start times of what would have been alarms, over `past_windows` windows of the past;
+    `smallest_shift` is the least shift that at least 80 % of simulated streams find, None where none is.
+    """
+
+    device: str | None
+    field: str
+    calibrated: Calibrated
+    alarm_at: float
+    past_windows: int
+    past_alarms: list[int]
+    smallest_shift: float | None
+    detectable: list[Detectable]
+
+
+class Preview(Struct):
+    """Streams by device and field; simulated on the baselines' own windows, with the promise's seed."""
+
+    within: int
+    streams: list[StreamPreview]
     notes: list[str] = []
 
 
 class AssayRun(Struct):
-    """`POST /workspaces/{id}/assays/run`: analyses by window start, then device; `baselines` one a device, or one."""
+    """`POST /workspaces/{id}/assays/run`: analyses by window start, device, field; `baselines` a device and field."""
 
     analyses: list[Analysis]
     baselines: list[BaselineStats]

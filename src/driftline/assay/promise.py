@@ -1,0 +1,144 @@
+"""A promise kept for one device and field: its baseline calibrated, and what each window adds to the evidence.
+
+The statistics are those of `driftline.assay.calibration` and `driftline.assay.evidence`; here they meet what an assay
+asks and answers. The promise is the assay's, over all its streams (devices × fields) together; a stream's state goes
+from window to window in time order. Windows that overlap are not independent: of a sliding assay's, every so many-th
+that begins after the last counted one ended is counted, and the others show the evidence as it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+
+from driftline.assay.baseline import BaselineData
+from driftline.assay.calibration import Calibration, calibrate, promise_health
+from driftline.assay.evidence import WARNING, Answer, State, alarm_level, step
+from driftline.assay.observed import Part
+from driftline.assay.statistics import Yardstick, yardstick_of
+from driftline.assay.window import WindowPlan
+from driftline.errors import InvalidInputError
+from driftline.wire import api
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One device and field under a promise."""
+
+    baseline: BaselineData
+    calibration: Calibration
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """What its windows are measured by."""
+        return yardstick_of(self.baseline, self.calibration.n)
+
+    def begin(self) -> State:
+        """Return the state before the first window."""
+        return State.start(self.calibration)
+
+    def step(
+        self, state: State, analysis: api.Analysis, parts: Sequence[Part], alarm_at: float, *, min_count: int
+    ) -> tuple[api.Analysis, State]:
+        """Count a window that was answered already; one that nothing was heard of yet changes nothing.
+
+        The answer gets its evidence, and its status from that: pure, so that late data is answered by stepping again.
+        """
+        if analysis.status == "Late":
+            return analysis, state
+        after, answer = step(
+            self.calibration, state, self.yardstick.measure(parts), alarm_at, min_count=max(1, min_count)
+        )
+        evidence = _evidence(answer, self.calibration, after)
+        return msgspec.structs.replace(analysis, status=answer.status, evidence=evidence), after
+
+    def aside(self, state: State, analysis: api.Analysis, alarm_at: float) -> api.Analysis:
+        """Return the answer to a window that is not counted: its own score beside the evidence as it is."""
+        if analysis.status == "Late":
+            return analysis
+        value = sum(state.evidence)
+        evidence = api.Evidence(
+            value=value, alarm_at=alarm_at, kind=self.calibration.kind, alarmed=state.alarmed, counted=False
+        )
+        status = analysis.status
+        if status == "Ok":
+            status = "Alert" if state.alarmed else "Warning" if value >= WARNING * alarm_at else "Ok"
+        return msgspec.structs.replace(analysis, status=status, evidence=evidence)
+
+
+def calibrated(calibration: Calibration | None, refused: str | None, alarm_at: float) -> api.Calibrated:
+    """Describe what a promise rests on, or why it does not stand."""
+    if calibration is None:
+        return api.Calibrated(refused=refused or "the baseline could not be calibrated")
+    return api.Calibrated(
+        kind=calibration.kind,
+        why=calibration.why,
+        n=calibration.n,
+        windows=calibration.windows,
+        effective=calibration.effective,
+        health=promise_health(calibration, alarm_at),
+    )
+
+
+def calibration_of(
+    promise: api.Promise,
+    baseline: BaselineData,
+    n: int,
+    windows: Sequence[Sequence[Part]] | None,
+) -> Calibration:
+    """Calibrate a stream on its baseline's windows, in time order; None cuts the raw values in their order by n.
+
+    Raises:
+        InvalidInputError: the baseline carries no promise; the message says how many windows it needs.
+    """
+    return calibrate(baseline, n=n, windows=windows, seed=promise.seed)
+
+
+def is_counted(plan: WindowPlan, start_ns: int) -> bool:
+    """Say whether the window that begins here is one of those that do not overlap.
+
+    >>> plan = WindowPlan(0, width_ns=180, interval_ns=60)
+    >>> [is_counted(plan, start) for start, _ in plan.windows(480)]
+    [True, False, False, True, False, False]
+    """
+    every = -(-plan.width_ns // plan.interval_ns)
+    return (start_ns - plan.start_ns) // plan.interval_ns % every == 0
+
+
+def alarm_at(promise: api.Promise, windows: api.Windows, streams: int) -> float:
+    """Return how much evidence makes an alarm, for each of so many streams under one promise.
+
+    Raises:
+        InvalidInputError: the promise is shorter than a window.
+    """
+    apart_s = windows.interval_s or windows.width_s
+    interval_s = apart_s * -(-windows.width_s // apart_s)
+    return alarm_level(max(1, streams), promise.false_alarm_every_s, interval_s)
+
+
+def check_promise(promise: api.Promise, windows: api.Windows) -> None:
+    """Refuse a promise that cannot be kept.
+
+    Raises:
+        InvalidInputError: it is no longer than a window, or the least effect is not a number of 0 or more.
+    """
+    alarm_at(promise, windows, 1)
+    effect = promise.min_effect
+    if effect is not None and not 0 <= effect < float("inf"):
+        raise InvalidInputError(
+            f"min_effect is {effect}; it is a shift in the baseline's standard deviations, 0 or more, such as 0.1"
+        )
+
+
+def _evidence(answer: Answer, calibration: Calibration, after: State) -> api.Evidence:
+    return api.Evidence(
+        value=answer.evidence,
+        alarm_at=answer.alarm_at,
+        kind=calibration.kind,
+        e=answer.e,
+        residuals=dict(answer.residuals),
+        p=dict(answer.p),
+        alarmed=after.alarmed,
+        resolved=answer.resolved,
+    )
