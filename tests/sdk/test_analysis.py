@@ -34,6 +34,7 @@ PROMISED = msgspec.structs.replace(
     evidence=api.Evidence(value=700.0, alarm_at=14_400.0, kind="windows", e=12.0),
     effect=api.Effect(mean_shift=0.4, median_shift=0.5, wasserstein=0.1, outside=0.2, psi=2.75, psi_at_least=0.6),
 )  # fmt: skip
+UNHEARD = msgspec.structs.replace(EMPTY, status="Late", alert_threshold=None)
 BASELINE = api.BaselineStats(
     device=None, field="out.x", count=4, missing=0, min=0.3, max=0.5, mean=0.4, median=0.4, std=0.0, start_ns=START_NS
 )
@@ -58,11 +59,11 @@ def test_the_table_has_the_columns_of_the_reference_first_and_in_its_order():
 
 
 def test_under_a_promise_the_table_adds_evidence_and_effect_and_has_no_threshold():
-    frame = shown(PROMISED, EMPTY).to_dataframe()
+    frame = shown(PROMISED, UNHEARD).to_dataframe()
     assert list(frame.columns[13:20]) == ["device", "end", "field", "count", "missing", "source", "revision"]
     added = ["evidence", "alarm_at", "mean_shift", "psi_at_least", "p_value", "baseline_version"]
     assert frame.loc[0, added].tolist() == [700.0, 14_400.0, 0.4, 0.6, 0.01, 2]
-    assert frame["alert_threshold"].isna().tolist() == [True, False]
+    assert frame["alert_threshold"].isna().all()
     assert frame.loc[1, added[:-1]].isna().all()
     assert frame["evidence"].dtype == float
 
@@ -151,6 +152,13 @@ def test_charts_are_drawings_that_can_be_kept(tmp_path: Any):
     assert chart._repr_html_() == str(chart)
     assert chart.save(tmp_path / "scores.svg").read_text(encoding="utf-8") == str(chart)
     assert str(shown(ONE)[0].chart()).startswith("<svg")
+
+
+def test_evidence_is_drawn_where_there_is_a_promise():
+    drawn, fixed = str(shown(PROMISED, UNHEARD).chart_scores()), str(shown(ONE, EMPTY).chart_scores())
+    assert "vidence" in drawn
+    assert "vidence" not in fixed
+    assert str(shown(PROMISED)[0].chart()).startswith("<svg")
 
 
 def test_a_notebook_shows_tables_with_escaped_texts():

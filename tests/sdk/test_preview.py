@@ -59,3 +59,7 @@ def test_a_notebook_shows_it_as_a_table():
     assert "&lt;b&gt;" in html
     assert "finds a shift of 0.5 sd" in html
     assert "a note" in html
+
+
+def test_it_is_drawn():
+    assert str(shown(STREAM, BLIND, REFUSED).chart()).startswith("<svg")

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from driftline.charts.detectability import detectability_chart
 from driftline.clock import iso
 from driftline.errors import InvalidInputError
 from driftline.sdk.chart import Chart
@@ -54,8 +55,6 @@ class Preview:
 
     def chart(self) -> Chart:
         """Draw how large a shift must be to be found in time."""
-        from driftline.charts.detectability import detectability_chart
-
         return Chart(detectability_chart(self.preview))
 
     def __repr__(self) -> str:
