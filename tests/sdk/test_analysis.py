@@ -125,6 +125,13 @@ def test_a_device_is_compared_with_its_own_baseline_where_it_has_one():
     assert one.compare_basic_stats().loc["mean", "Baseline"] == 0.1
 
 
+def test_a_window_is_not_compared_with_a_baseline_that_came_later():
+    newer = msgspec.structs.replace(BASELINE, version=2)
+    (old, new) = shown(ONE, PROMISED, baseline=newer)
+    assert (old.baseline(), new.baseline()) == (None, newer)
+    assert old.compare_basic_stats()["Baseline"].tolist() == [None] * 9
+
+
 def test_bins_stand_side_by_side_with_what_each_gives_to_the_score():
     frame = shown(ONE)[0].compare_bins()
     assert list(frame["b_edge_names"]) == BINS.labels

@@ -137,8 +137,12 @@ class AssayAnalysis:
         return list(self.analysis.notes)
 
     def baseline(self) -> api.BaselineStats | None:
-        """Return the numbers of what the window was compared with; None where its device has no baseline."""
-        found = {stats.device: stats for stats in self._baselines() if stats.field == self.field}
+        """Return the numbers of what the window was compared with.
+
+        None where its device has no baseline, or a newer one has replaced it since.
+        """
+        of = (self.field, self.analysis.baseline_version)
+        found = {stats.device: stats for stats in self._baselines() if (stats.field, stats.version) == of}
         return found.get(self.device, found.get(None))
 
     def compare_basic_stats(self) -> pd.DataFrame:

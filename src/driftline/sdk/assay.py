@@ -182,7 +182,11 @@ class Assay:
         return list(self._facts.notes)
 
     def results(
-        self, start: Moment | None = None, end: Moment | None = None, device: str | None = None
+        self,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        device: str | None = None,
+        field: str | None = None,
     ) -> AssayAnalysisList:
         """Return the stored answers whose windows begin in [start, end), by window start, device and field."""
         found = self._connection.items(
@@ -191,6 +195,7 @@ class Assay:
             start_ns=to_ns_or_none(start, "start"),
             end_ns=to_ns_or_none(end, "end"),
             device=device,
+            field=field,
         )
         return AssayAnalysisList(
             [AssayAnalysis(one, lambda: self.baselines, self.spec.summarizer) for one in found], self._facts.notes

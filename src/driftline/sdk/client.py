@@ -282,14 +282,17 @@ class Client:
         end: Moment | None = None,
         *,
         device: str | None = None,
+        field: str | None = None,
     ) -> AssayAnalysisList:
         """Return what a standing assay's scheduled runs found, for windows that begin in [start, end).
+
+        `device` and `field` (a key, such as `out.avg_confidence`) choose one.
 
         Raises:
             EntityNotFoundError: there is no such assay.
         """
         found = assay_id if isinstance(assay_id, Assay) else self.get_assay(assay_id)
-        return found.results(start, end, device)
+        return found.results(start, end, device, field)
 
     def set_assay_active(self, assay_id: str, active: bool) -> Assay:
         """Start or stop an assay's scheduled runs."""
