@@ -269,14 +269,10 @@ class _Seasonal:
                 dealt = yardstick.measure_rows(draw.permutation(rows)[: size * n].reshape(size, n), 0)
                 found.append(self.usual.relative(dealt, int(one)))
         values = np.concatenate(found)
-        # Dealt windows vary about their slot's mean alone, and that mean is known as well as it is by other turns.
-        wider = count / np.maximum(count - np.array(self.usual.spent), 1) * count / max(count - self.seen, 1)
-        return _mean(values) + (values - _mean(values)) * np.sqrt(wider)
-
-    @property
-    def seen(self) -> int:
-        """How many slots the baseline's windows lie in."""
-        return np.unique(self.slots).size
+        # They vary about their own season's mean alone, and a new day's mean is only known from other days: by this
+        # factor of variance each.
+        wider = count / np.maximum(count - np.array(self.usual.spent), 1)
+        return _mean(values) + (values - _mean(values)) * wider
 
     @property
     def between(self) -> float:
@@ -305,7 +301,7 @@ def _calibration(
             why = "independence assumed: " + ("rows are not in time order" if not ordered else f"only {count} windows")
         size, mean, squares = np.full(len(NAMES), float(count)), _mean(shuffled), _squares(shuffled)
         # Each shuffle deals out the same rows, and its windows vary about their mean alone.
-        freedom = np.full(len(NAMES), len(shuffled) * (1 - (1 if seasonal is None else seasonal.seen) / count))
+        freedom = np.full(len(NAMES), len(shuffled) * (1 - 1 / count))
         rho, persistence, kind = np.zeros(len(NAMES)), 0.0, "rows"
     else:
         kind, why = "windows", f"{doubt}: windows are compared with windows"

@@ -8,8 +8,10 @@ and means the same at n = 50 and n = 1,000,000.
 
 All statistics speak of one unit, the baseline's standard deviation of a row: a shift of the mean counts as what it is,
 any other change as the shift that is as easily seen. A change of spread by the factor f is √2 ln f (the divergence of
-two normal distributions), one of a share 2 |asin √p − asin √q| (Cohen's h), one of shape √PSI (which is d for two
-normal distributions d apart).
+two normal distributions), one of a share 2 |asin √p − asin √q| (Cohen's h). The omnibus score has no such size: on a
+field of few values a PSI of 0.03 may be a hundredth of a standard deviation. A change of shape alone, which leaves mean
+and spread where they were, is therefore never surely as large as anything; who wants to hear of it sets no `min_effect`.
+A category has neither mean nor spread, and there √PSI counts, which is d for two normal distributions d apart.
 
 Sources: Cohen (1988), Statistical power analysis, for d and h; Kullback & Leibler's divergence J for the others.
 """
@@ -102,7 +104,8 @@ def weigh(
     grown = _grown(magnitude, calibration, before, window, start_ns)
     size, low, high, sure = _bounds(grown, calibration, before)
     largest = int(np.argmax(low))
-    told = largest if low[largest] > 0 else int(np.argmax(sure))
+    # Nothing is surely large: then what changed most surely is told, of what has a size.
+    told = largest if low[largest] > 0 else int(np.argmax(np.where(np.isnan(high), -1.0, sure)))
     reached = grown.reached or min_effect is None or bool(low[largest] >= min_effect)
     grown = Magnitude(grown.windows, grown.total, grown.squares, reached and answer.status == "Alert")
     status: Status = "Warning" if answer.status == "Alert" and not reached else answer.status
@@ -158,23 +161,26 @@ def _bounds(magnitude: Magnitude, calibration: Calibration, before: State) -> tu
     size = np.abs(shift)
     sure = np.where(np.array(magnitude.windows) > 0, size / np.maximum(error, 1e-300), 0.0)
     low, high = np.maximum(size - t * error, 0.0), size + t * error
-    return _in_sd(size, calibration), _in_sd(low, calibration), _in_sd(high, calibration), sure
+    low, high = _in_sd(low, calibration), _in_sd(high, calibration)
+    if magnitude.windows[LOCATION]:
+        low[OMNIBUS], high[OMNIBUS] = 0.0, np.nan
+    return _in_sd(size, calibration), low, high, sure
 
 
 def _in_sd(shift: Floats, calibration: Calibration) -> Floats:
     """Return shifts of statistics as the shift of the mean that is as easily seen."""
+    # Ten cells see 1.4 of the 2 ln f by which a variance grows (less where f is large): √2 ln f is what they see.
     # Moving one of n rows by a standard deviation moves the location by its floor.
     row = calibration.floor[LOCATION] * calibration.n
-    rho, season = calibration.rho[OMNIBUS], calibration.season
-    usual = calibration.mean[OMNIBUS] / (1 - rho)
-    grown = min(float(shift[OMNIBUS]), 700.0)
-    if season is None or not season.centre[OMNIBUS]:
-        shape = math.sqrt(math.exp(min(usual, 0.0) + grown) - math.exp(min(usual, 0.0)))
-    else:
-        # Far from all day's distribution a small step changes much: distances, not their squares, are subtracted.
-        usual += float(np.mean(season.centre[OMNIBUS]))
-        shape = math.exp(usual / 2) * (math.exp(grown / 2) - 1)
-    return np.array([shift[LOCATION] / row, shift[SPREAD] / math.sqrt(2), shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]])
+    usual = calibration.mean[OMNIBUS] / (1 - calibration.rho[OMNIBUS])
+    if calibration.season is not None and calibration.season.centre[OMNIBUS]:
+        usual += float(np.mean(calibration.season.centre[OMNIBUS]))
+    # The statistic is the logarithm of PSI; no PSI of shares that a window can have is e¹⁰⁰.
+    grown = min(usual + float(shift[OMNIBUS]), 100.0)
+    shape = math.sqrt(max(0.0, math.exp(grown) - math.exp(usual)))
+    return np.array(
+        [shift[LOCATION] / row, shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]]
+    )
 
 
 def _text(statistic: int, size: float, low: float, high: float, min_effect: float | None) -> str:

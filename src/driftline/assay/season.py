@@ -40,6 +40,8 @@ TURNS_MIN = 2
 WIDTHS = (0, 1, 2, 4, 8)
 # A season's spread is drawn to that of all windows as by this many of them.
 PRIOR_WINDOWS = 8.0
+# By less than this share another width, by less than this logarithm another spread, is better by chance alone.
+BETTER, LIKELIER = 0.01, 2.0
 # The standard deviation of a normal variable, in parts of its mean distance from the centre.
 SD_PER_DISTANCE = 1.2533
 
@@ -104,7 +106,9 @@ def season_of(starts_ns: Sequence[int], zone: str = "UTC", cycle: Cycle = "day")
         InvalidInputError: no such cycle or time zone.
     """
     if cycle not in {"day", "week"}:
-        raise InvalidInputError(f"a season of {cycle!r} is not known; it is 'day' (hour of day) or 'week' (and weekday)")
+        raise InvalidInputError(
+            f"a season of {cycle!r} is not known; it is 'day' (hour of day) or 'week' (and weekday)"
+        )
     zone_of(zone)
     spacing = _spacing_s(starts_ns)
     return Season(cycle, zone, next((slot for slot in SLOTS_S if spacing <= slot), SLOTS_S[-1]))
@@ -247,22 +251,19 @@ class _Curves:
                 break
             others = self._filled(total.sum(axis=0) - total, count.sum(axis=0) - count, pooled)
             error = float(np.abs(self._distance(others)).sum())
-            # What is no better than rounding is not better.
-            if error < best * (1 - 1e-9):
+            if error < best * (1 - BETTER):
                 best, width, expected = error, pooled, others
+        spread, divisor = self._spread(np.abs(self._distance(expected)), count, every, floor)
+        if width < 0 and not spread:
+            return (), (), width, 0.0, self.values
+        relative = (self.values - expected[self.turn, self.slots]) / divisor
         if width < 0:
-            centre: tuple[float, ...] = ()
-            spent, relative = 0.0, self.values
-        else:
-            both = total.sum(axis=0)[None], count.sum(axis=0)[None]
-            curve = self._filled(*both, width)[0]
-            centre = _short(curve)
-            weight = _weights(self.shape[1], width) @ both[1][0]
-            spent = float((both[1][0] / np.maximum(weight, 1.0)).sum()) - 1.0
-            relative = self.values - expected[self.turn, self.slots]
-        distance = self._distance(expected)
-        spread, divisor = self._spread(np.abs(distance), count, every, floor)
-        return centre, spread, width, round(spent, 2), relative / divisor
+            return _short(np.full(self.shape[1], total.sum() / every)), spread, width, 0.0, relative
+        of_slot = count.sum(axis=0)
+        curve = self._filled(total.sum(axis=0)[None], of_slot[None], width)[0]
+        pooled_windows = _weights(self.shape[1], width) @ of_slot
+        spent = float((of_slot / np.maximum(pooled_windows, 1.0)).sum()) - 1.0
+        return _short(curve), spread, width, round(max(spent, 0.0), 2), relative
 
     def _spread(self, distance: Floats, count: Floats, every: float, floor: float) -> tuple[tuple[float, ...], Floats]:
         """Return how much each slot varies in parts of all windows, and what each window is divided by."""
@@ -279,7 +280,7 @@ class _Curves:
         # By the likelihood of a Laplace distribution, which forgives an outlier.
         seasonal = float(np.where(self.known, np.log(divisor) + distance / divisor, 0.0).sum())
         plain = float(np.where(self.known, np.log(mean) + distance / mean, 0.0).sum())
-        if seasonal >= plain:
+        if seasonal >= plain - LIKELIER:
             return (), one
         return _short(spread / mean), divisor / mean
 
@@ -367,11 +368,11 @@ class OpeningHours:
     def is_open(self, start_ns: int, end_ns: int) -> Openness:
         """Say whether a site is open all the time from start to end, a part of it, or not at all."""
         open_ns, upto = 0, start_ns
-        for begins, ends in self._utc(start_ns, end_ns):
-            begins, ends = max(begins, upto), min(ends, end_ns)
-            if ends > begins:
-                open_ns += ends - begins
-                upto = ends
+        for opens, closes in self._utc(start_ns, end_ns):
+            first, last = max(opens, upto), min(closes, end_ns)
+            if last > first:
+                open_ns += last - first
+                upto = last
         if open_ns >= end_ns - start_ns:
             return "open"
         return "partly" if open_ns else "closed"
