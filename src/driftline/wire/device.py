@@ -95,6 +95,10 @@ class Reader:
     def varint(self) -> int:
         """Take one varint of at most 64 bits."""
         # Most are one byte; a summary has some fifty.
+        at = self._at
+        if at < len(self._data) and self._data[at] < 0x80:
+            self._at = at + 1
+            return self._data[at]
         number = shift = 0
         for at in range(self._at, min(self._at + 10, len(self._data))):
             byte = self._data[at]
