@@ -104,7 +104,10 @@ def test_streams_measured_together_are_measured_as_one_by_one(grid: Grid, as_cou
 
 
 def test_a_usual_window_on_its_grid_is_not_measured_alone(as_counts: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(type(YARDSTICKS["log"]), "measured", lambda *_: pytest.fail("measured alone"))
+    def alone(*_: object) -> None:
+        pytest.fail("measured alone")
+
+    monkeypatch.setattr(type(YARDSTICKS["log"]), "measured", alone)
     grid = quantile_grid(FIELDS["log"].tolist())
     windows = [as_counts(R.choice(FIELDS["log"], 60), grid).summary for _ in range(5)]
     made = measure_summaries([YARDSTICKS["log"]] * 5, windows, grid)
