@@ -94,7 +94,7 @@ class Yardstick:
             elif finite:
                 values[:, LOCATION] = self._location(np.array([mean]))
             values[:, SPREAD] = spread
-            values[:, OMNIBUS] = self._omnibus(counts[None], reference[None])
+            values[:, OMNIBUS] = omnibus(counts[None], reference[None], self.n, self.baseline.n)
             values[:, OUTSIDE] = stabilised(np.array([outside / window.n]))
         return WindowStatistics(window.count, window.missing, tuple(values[0].tolist()))
 
@@ -126,7 +126,7 @@ class Yardstick:
             values[:, LOCATION] = score
         left_out = _neighbourhood(counts, apart)
         reference = np.maximum(cut.shares * self.baseline.n - left_out, 0.0)
-        values[:, OMNIBUS] = self._omnibus(counts, reference)
+        values[:, OMNIBUS] = omnibus(counts, reference, self.n, self.baseline.n)
         outside = (present & ((rows < self.low) | (rows > self.high))).sum(axis=1)
         values[:, OUTSIDE] = stabilised(outside / np.maximum(n, 1))
         values[n == 0] = np.nan
@@ -143,25 +143,16 @@ class Yardstick:
 
     # ── the statistics ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _inside(self, mean: Floats) -> Floats:
-        if self.scale == "logit":
-            return np.clip(mean, 0.5 / self.n, 1 - 0.5 / self.n)
-        return mean
-
     @property
     def slope(self) -> float:
         """How much the location moves when the mean moves by one."""
         if self.scale == "logit":
-            inside = float(self._inside(np.array([self.centre]))[0])
+            inside = float(_inside(np.array([self.centre]), self.n)[0])
             return 1 / (inside * (1 - inside))
         return 1 / (self.centre if self.scale == "log" else self.unit)
 
     def _location(self, mean: Floats) -> Floats:
-        """Return the mean on its scale."""
-        inside = self._inside(mean)
-        if self.scale == "log":
-            return np.log(inside)
-        return np.log(inside / (1 - inside)) if self.scale == "logit" else inside / self.unit
+        return located(self.scale, mean, self.unit, self.n)
 
     def _cells(self, window: Observed, without: Sequence[Observed]) -> tuple[Floats, Floats, Floats]:
         """Return the window's counts, the baseline's less those `without`, and its shares, all cut the same way."""
@@ -176,20 +167,6 @@ class Yardstick:
                 reference = reference + left * (piece.n / window.n)
                 shares = shares + cut.shares * (piece.n / window.n)
         return counts, reference, shares
-
-    def _omnibus(self, counts: Floats, reference: Floats) -> Floats:
-        """Return the logarithm of PSI and what PSI is expected to be of independent rows: that is nearly normal.
-
-        An empty cell of the window is filled up from the baseline, by half a row a cell: PSI stays finite, and a cell
-        that both leave empty adds nothing. Of fewer than n rows PSI is larger by chance, which is allowed for.
-        """
-        n = counts.sum(axis=1)
-        bins = counts.shape[1]
-        b = (reference + 0.5) / (reference.sum(axis=1) + 0.5 * bins)[:, None]
-        w = (counts + 0.5 * bins * b) / (n + 0.5 * bins)[:, None]
-        psi = ((w - b) * np.log(w / b)).sum(axis=1)
-        chance = (bins - 1) * (1 / self.n + 1 / self.baseline.n)
-        return np.log(psi * np.minimum(1.0, n / self.n) + chance)
 
 
 def yardstick_of(baseline: BaselineData, n: int) -> Yardstick:
@@ -236,6 +213,39 @@ def scale_of(observed: Observed) -> Scale:
     return "identity" if max(below, above) <= SKEWED * min(below, above) else "ranks"
 
 
+# The statistics of many windows at once. What belongs to a yardstick is one number for all windows, or one a window.
+
+
+def located(scale: Scale, mean: Floats, unit: float | Floats, rows: int | Floats) -> Floats:
+    """Return means of bounded values on their scale; `ranks` has its location from `scores_of` instead."""
+    if scale == "log":
+        return np.log(mean)
+    if scale != "logit":
+        return mean / unit
+    inside = _inside(mean, rows)
+    return np.log(inside / (1 - inside))
+
+
+def _inside(mean: Floats, rows: int | Floats) -> Floats:
+    return np.clip(mean, 0.5 / rows, 1 - 0.5 / rows)
+
+
+def omnibus(counts: Floats, reference: Floats, rows: int | Floats, baseline_rows: int | Floats) -> Floats:
+    """Return the logarithm of PSI and what PSI is expected to be of independent rows: that is nearly normal.
+
+    `counts` and `reference` have shape (windows, cells). An empty cell of the window is filled up from the baseline, by
+    half a row a cell: PSI stays finite, and a cell that both leave empty adds nothing. Of fewer rows than usual PSI is
+    larger by chance, which is allowed for.
+    """
+    n = counts.sum(axis=1)
+    bins = counts.shape[1]
+    b = (reference + 0.5) / (reference.sum(axis=1) + 0.5 * bins)[:, None]
+    w = (counts + 0.5 * bins * b) / (n + 0.5 * bins)[:, None]
+    psi = ((w - b) * np.log(w / b)).sum(axis=1)
+    chance = (bins - 1) * (1 / rows + 1 / baseline_rows)
+    return np.log(psi * np.minimum(1.0, n / rows) + chance)
+
+
 def stabilised(share: Floats) -> Floats:
     """Return asin √share, whose chance variation is about 1 / (2 √n) at every share."""
     return np.arcsin(np.sqrt(np.clip(share, 0.0, 1.0)))
@@ -271,23 +281,32 @@ def scores_of(counts: Floats, shares: Floats, rows: int, baseline_rows: int) -> 
     where the standard deviation of a lognormal is itself a lottery. What a baseline has not seen is scored as one row
     more would be: the next window goes a little beyond a short one, and that is no drift.
     """
-    first, second = _scores(shares.tobytes(), 1 / max(baseline_rows, UNSEEN_MIN))
+    return scored(counts, *_kept_scores(shares.tobytes(), baseline_rows), rows)
+
+
+def scored(counts: Floats, first: Floats, second: Floats, rows: int | Floats) -> tuple[Floats, Floats]:
+    """Do `scores_of` with scores already worked out by `normal_scores`, the same for all windows or a row each."""
     w = counts / np.maximum(counts.sum(axis=1), 1.0)[:, None]
-    mean = w @ first
-    return mean, np.log(np.maximum(w @ second - mean * mean, 0.0) + 1 / rows)
+    mean = (w * first).sum(axis=1)
+    return mean, np.log(np.maximum((w * second).sum(axis=1) - mean * mean, 0.0) + 1 / rows)
+
+
+def normal_scores(shares: Floats, baseline_rows: int | Floats) -> tuple[Floats, Floats]:
+    """Return the mean of a normal variable, and of its square, in cells of these shares; shape (…, cells) each."""
+    from scipy.special import ndtri
+
+    unseen = np.asarray(1 / np.maximum(baseline_rows, UNSEEN_MIN))[..., None]
+    share = (shares + unseen) / (1 + unseen * shares.shape[-1])
+    edges = ndtri(np.clip(np.cumsum(share, axis=-1)[..., :-1], 0.0, 1.0))
+    none = np.zeros((*share.shape[:-1], 1))
+    density = np.concatenate((none, np.exp(-edges * edges / 2) / np.sqrt(2 * np.pi), none), axis=-1)
+    weighted = np.concatenate((none, edges, none), axis=-1) * density
+    return -np.diff(density) / share, 1 - np.diff(weighted) / share
 
 
 @lru_cache(maxsize=256)
-def _scores(shares: bytes, unseen: float) -> tuple[Floats, Floats]:
-    """Return the mean of a normal variable, and of its square, in cells of these shares."""
-    from scipy.special import ndtri
-
-    share = np.frombuffer(shares)
-    share = (share + unseen) / (1 + unseen * share.size)
-    edges = ndtri(np.clip(np.cumsum(share)[:-1], 0.0, 1.0))
-    density = np.concatenate(([0.0], np.exp(-edges * edges / 2) / np.sqrt(2 * np.pi), [0.0]))
-    weighted = np.concatenate(([0.0], edges, [0.0])) * density
-    return -np.diff(density) / share, 1 - np.diff(weighted) / share
+def _kept_scores(shares: bytes, baseline_rows: int) -> tuple[Floats, Floats]:
+    return normal_scores(np.frombuffer(shares), baseline_rows)
 
 
 def _bounded(window: Observed, low: float, high: float) -> tuple[int, float, float]:

@@ -6,12 +6,15 @@ Layout, version 1. A varint is unsigned LEB128, a string a varint length and UTF
                  varint cells, byte k if cells, cells × cell
     cell       = varint (skipped × 2ᵏ + low) with low = min(count − 1, 2ᵏ − 1), then varint (count − 1 − low) if
                  low = 2ᵏ − 1; `skipped` is how many empty cells lie between this and the one before
-    floats     = min, max, sum, sum of squares: two bytes with a size in each half byte, then each number as
-                 big-endian float64 without its trailing zero bytes (a float32 takes 5 bytes so)
+    floats     = min, max, sum, sum of squares: two bytes with a size in each half byte, then each number without
+                 its trailing zero bytes: big-endian float64 where the size is at most 8 (a rounded sum takes 6 bytes),
+                 else big-endian float32 of size − 8 bytes
     categories = 0x02, varint count, varint missing, varint other, varint names, names × (string, varint count)
 
 A reader refuses what no values can have given: counts that do not add up, numbers that are not finite, names out of
-order, bytes left over. k is chosen by the writer so that a usual count fits one byte with the gap before it.
+order, bytes left over. k is chosen by the writer so that a usual count fits one byte with the gap before it. The writer
+rounds sums to 36 bits after the point: the mean moves by less than a 10⁻¹⁰th of its distance from the grid's centre,
+the variance by less than a 10⁻⁹th, and where it would be more, nothing is rounded.
 """
 
 import itertools
@@ -19,12 +22,19 @@ import math
 import struct
 from collections.abc import Sequence
 
+from driftline.summary.grid import to_float32
 from driftline.summary.summary import CATEGORIES_MAX, CATEGORY_GRID_ID, CategorySummary, Summary
 from driftline.wire.device import Reader, WireError, varint
 
 _NUMBERS, _CATEGORIES = 1, 2
+_FLOAT, _FLOAT32, _BITS = struct.Struct(">d"), struct.Struct(">f"), struct.Struct(">Q")
+_FLOAT_BYTES, _FLOAT32_BYTES = 8, 4
 # Seven bits fit one byte: six for the count leave one for the gap.
 _LOW_BITS_MAX = 6
+# The bits of a sum that are rounded off: its last two bytes.
+_ROUNDED_BITS = 16
+# What lies within so many parts of Σ(x−c)² is spread, the rest is distance from the centre. Below, rounding would show.
+_SPREAD_MIN = 1 / 50
 # More than any grid has; keeps hostile bytes from asking for memory.
 _CELLS_MAX = 1 << 16
 
@@ -35,7 +45,7 @@ def encode(summary: Summary | CategorySummary) -> bytes:
         return _encode_categories(summary)
     parts = [bytes([_NUMBERS]), *map(varint, (summary.count, summary.missing, *summary.infinite))]
     if summary.min is not None and summary.max is not None:
-        parts.append(_encode_floats((summary.min, summary.max, summary.sum, summary.sum_squares)))
+        parts.append(_encode_floats((summary.min, summary.max, *_rounded_sums(summary))))
     parts.append(varint(len(summary.cells)))
     if summary.cells:
         parts.append(_encode_cells(summary.cells))
@@ -60,10 +70,32 @@ def decode(data: bytes, grid_id: str) -> Summary | CategorySummary:
     return summary
 
 
+def _rounded_sums(summary: Summary) -> tuple[float, float]:
+    squares = summary.finite * summary.sum_squares
+    if squares - summary.sum * summary.sum < _SPREAD_MIN * squares:
+        return summary.sum, summary.sum_squares
+    return _rounded(summary.sum), _rounded(summary.sum_squares)
+
+
+def _rounded(number: float) -> float:
+    (bits,) = _BITS.unpack(_FLOAT.pack(number))
+    half = 1 << (_ROUNDED_BITS - 1)
+    return float(_FLOAT.unpack(_BITS.pack((bits + half) >> _ROUNDED_BITS << _ROUNDED_BITS))[0])
+
+
 def _encode_floats(numbers: Sequence[float]) -> bytes:
-    words = [struct.pack(">d", number + 0.0).rstrip(b"\0") for number in numbers]
-    a, b, c, d = map(len, words)
+    sizes, words = zip(*map(_word, numbers), strict=True)
+    a, b, c, d = sizes
     return bytes([a << 4 | b, c << 4 | d]) + b"".join(words)
+
+
+def _word(number: float) -> tuple[int, bytes]:
+    """Return a number's size as it travels, and its bytes: the shorter of two forms, if float32 can hold it."""
+    word = _FLOAT.pack(number + 0.0).rstrip(b"\0")
+    if len(word) <= _FLOAT32_BYTES or to_float32(number) != number:
+        return len(word), word
+    short = _FLOAT32.pack(number).rstrip(b"\0")
+    return _FLOAT_BYTES + len(short), short
 
 
 def _encode_cells(cells: Sequence[tuple[int, int]]) -> bytes:
@@ -102,12 +134,18 @@ def _decode_numbers(reader: Reader, grid_id: str) -> Summary:
 
 def _decode_floats(reader: Reader) -> tuple[float, float, float, float]:
     sizes = [half for byte in reader.take(2) for half in (byte >> 4, byte & 0xF)]
-    if max(sizes) > 8:
-        raise WireError("a number of more than 8 bytes")
-    low, high, total, squares = (struct.unpack(">d", reader.take(size).ljust(8, b"\0"))[0] for size in sizes)
+    if max(sizes) > _FLOAT_BYTES + _FLOAT32_BYTES:
+        raise WireError("a number of more than 8 bytes, or of more than 4 as a float32")
+    low, high, total, squares = (_number(reader, size) for size in sizes)
     if not all(map(math.isfinite, (low, high, total, squares))) or low > high or squares < 0:
         raise WireError("min, max and sums of a summary are finite, min <= max, and squares are not negative")
     return low, high, total, squares
+
+
+def _number(reader: Reader, size: int) -> float:
+    if size <= _FLOAT_BYTES:
+        return float(_FLOAT.unpack(reader.take(size).ljust(_FLOAT_BYTES, b"\0"))[0])
+    return float(_FLOAT32.unpack(reader.take(size - _FLOAT_BYTES).ljust(_FLOAT32_BYTES, b"\0"))[0])
 
 
 def _decode_cells(reader: Reader) -> tuple[tuple[int, int], ...]:

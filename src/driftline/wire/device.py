@@ -7,7 +7,7 @@ here; a **batch** carries many of them up, and the **reply** brings the acknowle
 Layout, version 1. A varint is unsigned LEB128; a string is a varint length and UTF-8.
 
     window  = 0x01, string pipeline, varint start in s, varint width in s, varint inferences, varint fields,
-              fields × (string key, 8 bytes grid id, varint length, summary bytes)
+              fields × (string key, 8 bytes grid id), fields × varint length, fields × summary bytes
     rows    = 0x01, varint length, JSON head, column bytes; times and columns as the head lists them
     event   = JSON object with "type" and "at_ns"
     batch   = gzip( b"DLB1", varint length, JSON head, record bytes one after the other )
@@ -95,6 +95,10 @@ class Reader:
     def varint(self) -> int:
         """Take one varint of at most 64 bits."""
         # Most are one byte; a summary has some fifty.
+        at = self._at
+        if at < len(self._data) and self._data[at] < 0x80:
+            self._at = at + 1
+            return self._data[at]
         number = shift = 0
         for at in range(self._at, min(self._at + 10, len(self._data))):
             byte = self._data[at]
@@ -154,8 +158,10 @@ def encode_window(window: WindowRecord) -> bytes:
         varint(window.inferences),
         varint(len(window.fields)),
     ]
-    for one in window.fields:
-        parts += [_string(one.key), bytes.fromhex(one.grid_id), varint(len(one.summary)), one.summary]
+    # What is the same in every window of a batch stands together: gzip then says it in one word, not one a field.
+    parts += [_string(one.key) + bytes.fromhex(one.grid_id) for one in window.fields]
+    parts += [varint(len(one.summary)) for one in window.fields]
+    parts += [one.summary for one in window.fields]
     return b"".join(parts)
 
 
@@ -169,10 +175,9 @@ def decode_window(data: bytes) -> WindowRecord:
     _version(reader)
     pipeline, start_s, width_s = reader.string(), reader.varint(), reader.varint()
     inferences, count = reader.varint(), reader.varint()
-    fields: list[FieldSummary] = []
-    for _ in range(count):
-        key, grid_id = reader.string(), reader.take(8).hex()
-        fields.append(FieldSummary(key, grid_id, reader.take(reader.varint())))
+    names = [(reader.string(), reader.take(8).hex()) for _ in range(count)]
+    sizes = [reader.varint() for _ in range(count)]
+    fields = [FieldSummary(*name, reader.take(size)) for name, size in zip(names, sizes, strict=True)]
     _nothing_left(reader)
     return WindowRecord(pipeline, start_s, width_s, inferences, tuple(fields))
 
@@ -315,7 +320,9 @@ class BatchHead:
 
 def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:
     """Encode and compress one request body."""
-    document = asdict(head) | {"records": [[one.sequence, one.kind, len(one.data)] for one in records]}
+    # What is empty is what a reader takes for granted.
+    facts = {name: value for name, value in asdict(head).items() if value}
+    document = facts | {"records": [[one.sequence, one.kind, len(one.data)] for one in records]}
     encoded = json.dumps(document, separators=(",", ":")).encode()
     body = b"".join([BATCH_MAGIC, varint(len(encoded)), encoded, *(one.data for one in records)])
     # mtime=0: the same batch is the same bytes, so that a repeated request has the same hash.
