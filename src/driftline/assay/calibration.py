@@ -36,9 +36,10 @@ Kind = Literal["rows", "windows"]
 
 # Below this many windows nothing is promised,
 WINDOWS_MIN = 5
-# nor below so many times the time in which correlation decays by e: fewer say neither how wide a field wanders nor how
-# slowly. Of 200 AR(1) baselines of 4, 10, 12, 20 and 30 such times 0, 1, 1, 7 and 36 % are then accepted.
-SPANS_MIN = 25.0
+# nor below so many times the time in which correlation decays by e, and up to twice as many the more a window resembles
+# the one before it: fewer tell neither how far a field wanders nor how slowly. Of AR(1) baselines of 4, 10, 12, 20, 30,
+# 40 and 60 such times 1, 0, 1, 3, 25, 70 and 83 % are accepted, and at most 2.5 % of all break the promise.
+SPANS_MIN = 20.0
 # How many standard errors slower than measured the rows' correlation is thought to decay: one in twenty is slower.
 CAUTION = 1.645
 # How many standard errors more than measured a window is thought to resemble the one before it, where rows say so.
@@ -187,7 +188,8 @@ def _rows(windows: Sequence[Sequence[Part]]) -> Floats | None:
 def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, ordered: bool, seed: int) -> Calibration:
     count = len(values)
     shuffled = None if rows is None else _shuffled(yardstick, rows, seed)
-    doubt = _doubt(values, rows, shuffled, ordered=ordered)
+    ranks = None if rows is None else _centred_ranks(rows)
+    doubt = _doubt(values, ranks, shuffled, ordered=ordered)
     if shuffled is not None and doubt is None:
         why = "rows in time order show no autocorrelation: independent rows"
         if not ordered or count < WINDOWS_TO_MEASURE:
@@ -198,7 +200,7 @@ def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, o
         rho, persistence, kind, decay = np.zeros(len(NAMES)), 0.0, "rows", NO_DECAY
     else:
         kind, why = "windows", f"{doubt}: windows are compared with windows"
-        decay = _decay(yardstick, values, rows)
+        decay = _decay(yardstick, values, ranks)
         _refuse_short(decay, count, yardstick.n)
         rho, persistence = _correlations(yardstick, values, decay)
         residuals = values[1:] - rho * values[:-1]
@@ -230,7 +232,7 @@ def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, o
         freedom_max=(cap, cap, FREEDOM_WINDOWS, FREEDOM_WINDOWS, FREEDOM_WINDOWS),
         floor=_tuple(floors),
         bounded=bounded,
-        health=tuple(_health(values, _briefly(yardstick, rows, rho), persistence) if ordered else ()),
+        health=tuple(_health(values, _briefly(yardstick, ranks, rho), persistence) if ordered else ()),
     )
 
 
@@ -259,20 +261,19 @@ def _shuffled(yardstick: Yardstick, rows: Floats, seed: int) -> Floats:
     )
 
 
-def _doubt(values: Floats, rows: Floats | None, shuffled: Floats | None, *, ordered: bool) -> str | None:
+def _doubt(values: Floats, ranks: Floats | None, shuffled: Floats | None, *, ordered: bool) -> str | None:
     """Return why rows are not taken for independent, or None."""
     from scipy.special import chdtrc
 
-    if rows is None or shuffled is None:
+    if ranks is None or shuffled is None:
         return "only counts are known, and counts do not show whether rows are independent"
     if not ordered:
         return None
-    ranks = _centred_ranks(rows)
-    total = float(ranks @ ranks)
+    total = _product(ranks, ranks)
     if not total:
         return None
     lags = range(1, min(LAGS, ranks.size - 1) + 1)
-    found = [float(ranks[lag:] @ ranks[:-lag]) / total for lag in lags]
+    found = [_product(ranks[lag:], ranks[:-lag]) / total for lag in lags]
     # Ljung & Box (1978).
     q = ranks.size * (ranks.size + 2) * sum(r * r / (ranks.size - lag) for lag, r in zip(lags, found, strict=True))
     if chdtrc(len(lags), q) < DOUBT:
@@ -285,12 +286,21 @@ def _doubt(values: Floats, rows: Floats | None, shuffled: Floats | None, *, orde
     return None
 
 
+def _product(one: Floats, other: Floats) -> float:
+    """Return the inner product without BLAS, whose threads cost more than they save and change the last digits."""
+    return float(np.einsum("i,i->", one, other))
+
+
 def _centred_ranks(rows: Floats) -> Floats:
     """Return mid-ranks about zero: autocorrelation that no outlier and no skewness hides."""
     present = rows[~np.isnan(rows)]
-    ordered = np.sort(present)
-    low, high = np.searchsorted(ordered, present, side="left"), np.searchsorted(ordered, present, side="right")
-    return (low + high - present.size) / 2.0
+    order = np.argsort(present)
+    ordered = present[order]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    size = np.diff(np.append(first, present.size))
+    ranks = np.empty(present.size)
+    ranks[order] = np.repeat(first + (size - present.size) / 2, size)
+    return ranks
 
 
 # ── how much a window resembles the one before it ────────────────────────────────────────────────────────────────
@@ -307,13 +317,13 @@ _CORRELATIONS = np.minimum(_TIMES**2 * _DECAY**2 / _VARIANCES, 1.0)
 class _Decay:
     """How slowly correlation decays: by e in about `time` windows, at most in `longest`; `spans` of these in all.
 
-    `needed` is how many such windows would span enough.
+    `few` is how much a small number of windows adds to the error of spans (see `_spans_error`).
     """
 
     time: float
     longest: float
     spans: float
-    needed: int
+    few: float
 
     @property
     def resemblance(self) -> tuple[float, float]:
@@ -321,11 +331,26 @@ class _Decay:
         low, high = np.interp([self.time, self.longest], _TIMES, _CORRELATIONS).tolist()
         return low, high
 
+    @property
+    def enough(self) -> bool:
+        """Whether that carries a promise."""
+        return self.spans >= _spans_needed(self.resemblance[1])
 
-NO_DECAY = _Decay(0.0, 0.0, math.inf, WINDOWS_MIN)
+    @property
+    def needed(self) -> int:
+        """How many such windows would."""
+        spans = _spans_needed(self.resemblance[0])
+        return math.ceil((spans + _spans_error(spans, self.few)) * self.time)
 
 
-def _decay(yardstick: Yardstick, values: Floats, rows: Floats | None) -> _Decay:
+NO_DECAY = _Decay(0.0, 0.0, math.inf, 0.0)
+
+
+def _spans_needed(resemblance: float) -> float:
+    return SPANS_MIN * (1 + resemblance * resemblance)
+
+
+def _decay(yardstick: Yardstick, values: Floats, ranks: Floats | None) -> _Decay:
     """Return how slowly correlation decays, as rows show it, or windows where they show it to be slower.
 
     A short baseline tells this worst where it matters most. As its mean is estimated along with it, `spans` decay times
@@ -337,14 +362,14 @@ def _decay(yardstick: Yardstick, values: Floats, rows: Floats | None) -> _Decay:
     count = len(values)
     found, error = _found(values[:, LOCATION], yardstick.floors[LOCATION]), 1 / math.sqrt(count)
     fast, slow = np.interp([found - error, found + RESEMBLANCE_ERRORS * error], _CORRELATIONS, _TIMES).tolist()
-    time = min(_time_of_counts(yardstick, values), slow) if rows is None else _time_of_rows(rows) / yardstick.n
+    time = min(_time_of_counts(yardstick, values), slow) if ranks is None else _time_of_rows(ranks) / yardstick.n
     time = max(time, fast if fast > _TIMES[0] else 0.0)
     if not time > 0:
         return NO_DECAY
-    seen, few = count / time, 0.0 if rows is not None else 2 / count
+    seen, few = count / time, 0.0 if ranks is not None else 2 / count
     # Of nearly no span there is no saying how many there are: a quarter of what is seen stays.
     time, spans = count / max(seen - 4, seen / 4), _least_spans(seen, few)
-    return _Decay(time, count / spans, spans, math.ceil((SPANS_MIN + _spans_error(SPANS_MIN, few)) * time))
+    return _Decay(time, count / spans, spans, few)
 
 
 def _spans_error(spans: float, few: float) -> float:
@@ -360,16 +385,15 @@ def _least_spans(seen: float, few: float) -> float:
     return low
 
 
-def _time_of_rows(rows: Floats) -> float:
-    """Return in how many rows correlation decays by e: at the longest lag where any is left.
+def _time_of_rows(ranks: Floats) -> float:
+    """Return in how many rows the correlation of their ranks decays by e: at the longest lag where any is left.
 
     Short lags of a smooth field say little about long ones.
     """
-    ranks = _centred_ranks(rows)
-    total = float(ranks @ ranks) / max(ranks.size, 1)
+    total = _product(ranks, ranks) / max(ranks.size, 1)
     time, lag = 0.0, 1
     while total and lag <= ranks.size // 4:
-        alike = float(ranks[lag:] @ ranks[:-lag]) / (ranks.size - lag) / total
+        alike = _product(ranks[lag:], ranks[:-lag]) / (ranks.size - lag) / total
         if alike <= ALIKE:
             break
         time = -lag / math.log(min(alike, 1 - 1e-9))
@@ -395,15 +419,14 @@ def _found(column: Floats, floor: float) -> float:
     return found + (1 + 4 * found) / len(column)  # Kendall (1954): short series look less correlated than they are
 
 
-def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
+def _briefly(yardstick: Yardstick, ranks: Floats | None, rho: Floats) -> Floats:
     """Return the correlations of windows if rows resembled each other as long as consecutive ones let expect.
 
     A baseline that drifts inside is correlated at every lag; taken off, its drift would not be seen.
     """
-    if rows is None or not rho.any():
+    if ranks is None or not rho.any():
         return rho
-    ranks = _centred_ranks(rows)
-    alike = float(ranks[1:] @ ranks[:-1]) / float(ranks @ ranks)
+    alike = _product(ranks[1:], ranks[:-1]) / _product(ranks, ranks)
     time = -1 / math.log(min(max(alike, 1e-9), 1 - 1e-9))
     return np.minimum(rho, float(np.interp(time / yardstick.n, _TIMES, _CORRELATIONS)))
 
@@ -438,7 +461,7 @@ def _refuse_below_least(count: int, n: int) -> None:
 
 
 def _refuse_short(decay: _Decay, count: int, n: int) -> None:
-    if decay.spans < SPANS_MIN:
+    if not decay.enough:
         raise InvalidInputError(
             f"the baseline has {count} windows of {n} inferences, too few for their autocorrelation: values resemble "
             f"those of about {decay.time:.2g} windows before. A promise needs {max(decay.needed, count + 1)} windows: "
