@@ -50,9 +50,9 @@ WINDOWS_TO_MEASURE = 10
 # From here on gross changes are found in two or three windows and small ones at nearly the best speed.
 WINDOWS_ENOUGH = 20
 # Statistics of few windows have heavier tails than normal ones; simulation showed 8 degrees of freedom to be safe, and
-# many more for the mean and spread of independent rows, of which the central limit theorem speaks.
+# two more for the mean and spread of independent rows, of which the central limit theorem speaks.
 FREEDOM_WINDOWS = 8.0
-FREEDOM_ROWS = 15.0
+FREEDOM_ROWS = 10.0
 # So many windows of shuffled rows are scored at least.
 SHUFFLED = 100
 # How many lags the test of independence looks at, and at which level it doubts.
