@@ -24,6 +24,7 @@ import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.machine import machine
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
 from driftline.assay.evidence import State, step
@@ -419,8 +420,6 @@ def real(samples: Path) -> tuple[dict[str, Any], list[str]]:
 
 def main() -> int:
     """Run, write the results, and return 1 where a target is missed."""
-    from bench.alarms import machine
-
     document, missed = real(Path(os.environ.get("DRIFTLINE_SAMPLES", "samples")))
     versions = {"opencv": cv2.__version__, "onnxruntime": onnxruntime.__version__, "data": NANNYML}
     RESULTS.parent.mkdir(exist_ok=True)

@@ -25,10 +25,12 @@ from driftline.assay.statistics import (
     MISSING,
     NAMES,
     OMNIBUS,
+    OUTSIDE,
     SPREAD,
     Scale,
     WindowStatistics,
     Yardstick,
+    stabilised,
     yardstick_of,
 )
 from driftline.errors import InvalidInputError
@@ -37,26 +39,33 @@ Kind = Literal["rows", "windows"]
 
 # Below this many windows nothing is promised,
 WINDOWS_MIN = 5
-# nor where they are worth fewer than this: in simulations of AR(1) rows that parts baselines that hold from others.
-EFFECTIVE_MIN = 3.9
-# How many standard errors slower than measured the rows' correlation is thought to decay.
-CAUTION = 1.3
+# nor below so many times the time in which correlation decays by e, and up to twice as many the more a window resembles
+# the one before it: fewer tell neither how far a field wanders nor how slowly. Of AR(1) baselines of 4, 10, 12, 20, 30,
+# 40 and 60 such times 1, 0, 1, 3, 25, 70 and 83 % are accepted, and at most 2.5 % of all break the promise.
+SPANS_MIN = 20.0
+# How many standard errors slower than measured the rows' correlation is thought to decay: one in twenty is slower.
+CAUTION = 1.645
+# How many standard errors more than measured a window is thought to resemble the one before it, where rows say so.
+RESEMBLANCE_ERRORS = 2.0
 # From here on autocorrelation can be measured between windows, and neighbours can be left out of what a window is
 # compared with.
 WINDOWS_TO_MEASURE = 10
 # From here on gross changes are found in two or three windows and small ones at nearly the best speed.
 WINDOWS_ENOUGH = 20
 # Statistics of few windows have heavier tails than normal ones; simulation showed 8 degrees of freedom to be safe, and
-# many more for the mean and spread of independent rows, of which the central limit theorem speaks.
+# two more for the mean and spread of independent rows, of which the central limit theorem speaks.
 FREEDOM_WINDOWS = 8.0
-FREEDOM_ROWS = 15.0
+FREEDOM_ROWS = 10.0
 # So many windows of shuffled rows are scored at least.
 SHUFFLED = 100
 # How many lags the test of independence looks at, and at which level it doubts.
 LAGS = 20
 DOUBT = 0.01
+# Below this many windows that are compared with each other score and spread have heavier tails than a t variable (6 to
+# 7 % of quiet runs alarmed at 5 to 10 windows): their evidence is bounded by rank.
+WINDOWS_FOR_SHAPE = 12
 # Where windows resemble their predecessors this much, score and spread come in bursts whose size a few windows cannot
-# tell; their evidence is then bounded by their rank among the baseline's windows.
+# tell; their evidence is then bounded so, too.
 BURSTS_OMNIBUS, BURSTS_SPREAD = 0.2, 0.5
 RHO_MAX = 0.95
 # Correlation does not decay exponentially; taking it so is wrong by about this much.
@@ -73,9 +82,9 @@ class Calibration:
 
     A window's statistic less `rho` times its predecessor's is a residual; `size` residuals had this `mean` and sum of
     `squares` about it, which is worth `freedom` degrees of freedom, of which at most `freedom_max` are believed.
-    `floor` is the least standard deviation. Evidence of `bounded` statistics is limited by rank. `effective` is how
-    many independent windows the `windows` are worth; `kind` and `why` say which evidence is used. With a `season` all
-    this is of statistics relative to what is usual at their time (see `adjusted`).
+    `floor` is the least standard deviation. Evidence of `bounded` statistics is limited by rank. `effective` is about
+    how many independent windows the `windows` are worth; `kind` and `why` say which evidence is used. With a `season`
+    all this is of statistics relative to what is usual at their time (see `adjusted`).
     """
 
     kind: Kind
@@ -162,7 +171,7 @@ def calibrate(
     there = [i for i, window in enumerate(read) if window.n]
     read = [read[i] for i in there]
     usual = n or int(np.median([window.n for window in read] or [1]))
-    _refuse_below(len(read), len(read), usual, 0.0)
+    _refuse_below_least(len(read), usual)
     yardstick = yardstick_of(baseline, usual)
     apart = _apart(len(read))
     values = [yardstick.measured(one, read[max(0, i - apart) : i + apart + 1]).values for i, one in enumerate(read)]
@@ -203,7 +212,7 @@ def _of_rows(baseline: BaselineData, n: int | None, *, ordered: bool, seed: int)
     if n is None or n < 1:
         raise InvalidInputError(f"windows of {n} inferences were asked for; give how many a window has, 1 or more")
     count = rows.size // n
-    _refuse_below(count, count, n, 0.0)
+    _refuse_below_least(count, n)
     yardstick = yardstick_of(baseline, n)
     values = yardstick.measure_rows(rows[: count * n].reshape(count, n), _apart(count))
     return _calibration(yardstick, values, rows, ordered=ordered, seed=seed)
@@ -294,7 +303,8 @@ def _calibration(
     shuffled = None
     if rows is not None:
         shuffled = _shuffled(yardstick, rows, seed) if seasonal is None else seasonal.shuffled(yardstick, seed)
-    doubt = _doubt(values, rows, shuffled, ordered=ordered)
+    ranks = None if rows is None else _centred_ranks(rows)
+    doubt = _doubt(values, ranks, shuffled, ordered=ordered)
     if shuffled is not None and doubt is None:
         why = "rows in time order show no autocorrelation: independent rows"
         if not ordered or count < WINDOWS_TO_MEASURE:
@@ -302,10 +312,12 @@ def _calibration(
         size, mean, squares = np.full(len(NAMES), float(count)), _mean(shuffled), _squares(shuffled)
         # Each shuffle deals out the same rows, and its windows vary about their mean alone.
         freedom = np.full(len(NAMES), len(shuffled) * (1 - 1 / count))
-        rho, persistence, kind = np.zeros(len(NAMES)), 0.0, "rows"
+        rho, persistence, kind, decay = np.zeros(len(NAMES)), 0.0, "rows", NO_DECAY
     else:
         kind, why = "windows", f"{doubt}: windows are compared with windows"
-        rho, persistence = _correlations(yardstick, values, rows, 0.0 if seasonal is None else seasonal.between)
+        decay = _decay(yardstick, values, ranks, 0.0 if seasonal is None else seasonal.between)
+        _refuse_short(decay, count, yardstick.n)
+        rho, persistence = _correlations(yardstick, values, decay)
         residuals = values[1:] - rho * values[:-1]
         alone = rho == 0
         size = np.where(alone, count, count - 1.0)
@@ -317,21 +329,21 @@ def _calibration(
             # A season's curve costs some, too; how far it is off stands in the squares already, and stays there.
             left = np.maximum(freedom - np.array(seasonal.usual.spent), 1.0)
             squares, freedom = squares * left / freedom, left
-    # Of windows that resemble each other fewer are independent, and the resemblance itself must be known well: the
-    # factor was found by simulation of AR(1) rows.
-    effective = count * (1 - persistence) ** 2 / (1 + persistence)
-    _refuse_below(effective, count, yardstick.n, persistence)
-    cap = FREEDOM_ROWS if kind == "rows" else FREEDOM_WINDOWS
     if seasonal is not None:
         matters = "" if seasonal.usual.any else ", which makes no difference here"
         why = f"{why}; relative to what is usual at their {seasonal.usual.season.text}{matters}"
-    bounded = (False, persistence >= BURSTS_SPREAD, persistence >= BURSTS_OMNIBUS, False, False)
+    cap = FREEDOM_ROWS if kind == "rows" else FREEDOM_WINDOWS
+    few = kind == "windows" and count < WINDOWS_FOR_SHAPE
+    bounded = (False, few or persistence >= BURSTS_SPREAD, few or persistence >= BURSTS_OMNIBUS, False, False)
+    floors = yardstick.floors
+    # One excursion takes as many rows outside as resemble each other.
+    floors[OUTSIDE] = stabilised(np.array([1 / yardstick.n + 2 * decay.time]))[0]
     return Calibration(
         kind=kind,
         why=why,
         n=yardstick.n,
         windows=count,
-        effective=round(effective, 2),
+        effective=round(count * min(1.0, 0.5 / max(decay.time, 1e-9)), 2),
         seed=seed,
         scale=yardstick.scale,
         rho=_tuple(rho),
@@ -340,9 +352,9 @@ def _calibration(
         squares=_tuple(squares),
         freedom=_tuple(freedom),
         freedom_max=(cap, cap, FREEDOM_WINDOWS, FREEDOM_WINDOWS, FREEDOM_WINDOWS),
-        floor=_tuple(yardstick.floors),
+        floor=_tuple(floors),
         bounded=bounded,
-        health=tuple(_health(values, _briefly(yardstick, rows, rho), persistence) if ordered else ()),
+        health=tuple(_health(values, _briefly(yardstick, ranks, rho), persistence) if ordered else ()),
         season=None if seasonal is None else seasonal.usual,
     )
 
@@ -372,20 +384,19 @@ def _shuffled(yardstick: Yardstick, rows: Floats, seed: int) -> Floats:
     )
 
 
-def _doubt(values: Floats, rows: Floats | None, shuffled: Floats | None, *, ordered: bool) -> str | None:
+def _doubt(values: Floats, ranks: Floats | None, shuffled: Floats | None, *, ordered: bool) -> str | None:
     """Return why rows are not taken for independent, or None."""
     from scipy.special import chdtrc
 
-    if rows is None or shuffled is None:
+    if ranks is None or shuffled is None:
         return "only counts are known, and counts do not show whether rows are independent"
     if not ordered:
         return None
-    ranks = _centred_ranks(rows)
-    total = float(ranks @ ranks)
+    total = _product(ranks, ranks)
     if not total:
         return None
     lags = range(1, min(LAGS, ranks.size - 1) + 1)
-    found = [float(ranks[lag:] @ ranks[:-lag]) / total for lag in lags]
+    found = [_product(ranks[lag:], ranks[:-lag]) / total for lag in lags]
     # Ljung & Box (1978).
     q = ranks.size * (ranks.size + 2) * sum(r * r / (ranks.size - lag) for lag, r in zip(lags, found, strict=True))
     if chdtrc(len(lags), q) < DOUBT:
@@ -398,12 +409,21 @@ def _doubt(values: Floats, rows: Floats | None, shuffled: Floats | None, *, orde
     return None
 
 
+def _product(one: Floats, other: Floats) -> float:
+    """Return the inner product without BLAS, whose threads cost more than they save and change the last digits."""
+    return float(np.einsum("i,i->", one, other))
+
+
 def _centred_ranks(rows: Floats) -> Floats:
     """Return mid-ranks about zero: autocorrelation that no outlier and no skewness hides."""
     present = rows[~np.isnan(rows)]
-    ordered = np.sort(present)
-    low, high = np.searchsorted(ordered, present, side="left"), np.searchsorted(ordered, present, side="right")
-    return (low + high - present.size) / 2.0
+    order = np.argsort(present)
+    ordered = present[order]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    size = np.diff(np.append(first, present.size))
+    ranks = np.empty(present.size)
+    ranks[order] = np.repeat(first + (size - present.size) / 2, size)
+    return ranks
 
 
 # ── how much a window resembles the one before it ────────────────────────────────────────────────────────────────
@@ -416,70 +436,141 @@ _VARIANCES = 2 * _TIMES - 2 * _TIMES**2 * _DECAY
 _CORRELATIONS = np.minimum(_TIMES**2 * _DECAY**2 / _VARIANCES, 1.0)
 
 
-def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None, between: float) -> tuple[float, float]:
-    """Return how much consecutive windows should resemble each other if correlation decays exponentially, and at most.
+@dataclass(frozen=True, slots=True)
+class _Decay:
+    """How slowly correlation decays: by e in about `time` windows, at most in `longest`; `spans` of these in all.
 
-    From rows: how fast it has decayed at the longest lag, up to a window, where any is left; short lags of a smooth
-    field say little about long ones. From counts: window means that vary nearly as much as rows do are those of rows
-    that hardly change within a window; what varies `between` them by season was taken off both.
+    `few` is how much a small number of windows adds to the error of spans (see `_spans_error`).
     """
-    if rows is None:
-        row = 1.0 if yardstick.scale == "ranks" else yardstick.unit * yardstick.slope
-        share = float(np.nanvar(values[:, LOCATION], ddof=1)) / max(row * row - between, 1e-300)
-        most = share * (1 + CAUTION * math.sqrt(2 / len(values)))
-        low, high = np.interp([share, most], _VARIANCES, _CORRELATIONS).tolist()
+
+    time: float
+    longest: float
+    spans: float
+    few: float
+
+    @property
+    def resemblance(self) -> tuple[float, float]:
+        """How much consecutive windows should resemble each other if correlation decays exponentially, and at most."""
+        low, high = np.interp([self.time, self.longest], _TIMES, _CORRELATIONS).tolist()
         return low, high
-    ranks = _centred_ranks(rows)
-    total = float(ranks @ ranks) / max(ranks.size, 1)
+
+    @property
+    def enough(self) -> bool:
+        """Whether that carries a promise."""
+        return self.spans >= _spans_needed(self.resemblance[1])
+
+    @property
+    def needed(self) -> int:
+        """How many such windows would."""
+        spans = _spans_needed(self.resemblance[0])
+        return math.ceil((spans + _spans_error(spans, self.few)) * self.time)
+
+
+NO_DECAY = _Decay(0.0, 0.0, math.inf, 0.0)
+
+
+def _spans_needed(resemblance: float) -> float:
+    return SPANS_MIN * (1 + resemblance * resemblance)
+
+
+def _decay(yardstick: Yardstick, values: Floats, ranks: Floats | None, between: float = 0.0) -> _Decay:
+    """Return how slowly correlation decays, as rows show it, or windows where they show it to be slower.
+
+    A short baseline tells this worst where it matters most. As its mean is estimated along with it, `spans` decay times
+    look like four more, give or take √(2 spans); where windows of counts must tell, √(2 / windows) of them besides.
+    Believed is the least number that looks so in one case of twenty. What varies `between` windows by season was taken
+    off them, and is taken off the rows.
+
+    Source: Marriott & Pope (1954) and Kendall (1954) for the bias, Bartlett (1946) for the error, in units of spans.
+    """
+    count = len(values)
+    found, error = _found(values[:, LOCATION], yardstick.floors[LOCATION]), 1 / math.sqrt(count)
+    fast, slow = np.interp([found - error, found + RESEMBLANCE_ERRORS * error], _CORRELATIONS, _TIMES).tolist()
+    time = (
+        min(_time_of_counts(yardstick, values, between), slow) if ranks is None else _time_of_rows(ranks) / yardstick.n
+    )
+    time = max(time, fast if fast > _TIMES[0] else 0.0)
+    if not time > 0:
+        return NO_DECAY
+    seen, few = count / time, 0.0 if ranks is not None else 2 / count
+    # Of nearly no span there is no saying how many there are: a quarter of what is seen stays.
+    time, spans = count / max(seen - 4, seen / 4), _least_spans(seen, few)
+    return _Decay(time, count / spans, spans, few)
+
+
+def _spans_error(spans: float, few: float) -> float:
+    return CAUTION * math.sqrt(2 * spans + few * spans * spans)
+
+
+def _least_spans(seen: float, few: float) -> float:
+    """Return the spans that with their bias and error look like those seen; a hundredth of these where none do."""
+    low, high = seen / 100, seen
+    while high - low > 1e-3 * high:
+        half = (low + high) / 2
+        low, high = (half, high) if half + 4 + _spans_error(half, few) < seen else (low, half)
+    return low
+
+
+def _time_of_rows(ranks: Floats) -> float:
+    """Return in how many rows the correlation of their ranks decays by e: at the longest lag where any is left.
+
+    Short lags of a smooth field say little about long ones.
+    """
+    total = _product(ranks, ranks) / max(ranks.size, 1)
     time, lag = 0.0, 1
-    while lag <= yardstick.n and lag < ranks.size and total:
-        alike = float(ranks[lag:] @ ranks[:-lag]) / (ranks.size - lag) / total
-        if alike > ALIKE:
-            time = -lag / math.log(min(alike, 1 - 1e-9))
+    while total and lag <= ranks.size // 4:
+        alike = _product(ranks[lag:], ranks[:-lag]) / (ranks.size - lag) / total
+        if alike <= ALIKE:
+            break
+        time = -lag / math.log(min(alike, 1 - 1e-9))
         lag *= 2
-    # The relative standard error of this time for AR(1) rows.
-    most = time * (1 + CAUTION * math.sqrt(2 * time / max(ranks.size, 1)))
-    low, high = np.interp([time / yardstick.n, most / yardstick.n], _TIMES, _CORRELATIONS).tolist()
-    return low, high
+    return time
 
 
-def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
+def _time_of_counts(yardstick: Yardstick, values: Floats, between: float) -> float:
+    """Return the same in windows: means that vary nearly as much as rows do are those of rows that hardly change."""
+    row = 1.0 if yardstick.scale == "ranks" else yardstick.unit * yardstick.slope
+    share = float(np.nanvar(values[:, LOCATION], ddof=1)) / max(row * row - between, 1e-300)
+    return float(np.interp(share, _VARIANCES, _TIMES))
+
+
+def _found(column: Floats, floor: float) -> float:
+    """Return how much a statistic's windows resemble their predecessors; not at all where one row moves them more."""
+    known = ~np.isnan(column)
+    distance = np.where(known, column - _mean(column[:, None])[0], 0.0)
+    total = float(distance @ distance)
+    if not total > len(column) * floor * floor:
+        return 0.0
+    found = float(distance[1:] @ distance[:-1]) / total
+    return found + (1 + 4 * found) / len(column)  # Kendall (1954): short series look less correlated than they are
+
+
+def _briefly(yardstick: Yardstick, ranks: Floats | None, rho: Floats) -> Floats:
     """Return the correlations of windows if rows resembled each other as long as consecutive ones let expect.
 
     A baseline that drifts inside is correlated at every lag; taken off, its drift would not be seen.
     """
-    if rows is None or not rho.any():
+    if ranks is None or not rho.any():
         return rho
-    ranks = _centred_ranks(rows)
-    alike = float(ranks[1:] @ ranks[:-1]) / float(ranks @ ranks)
+    alike = _product(ranks[1:], ranks[:-1]) / _product(ranks, ranks)
     time = -1 / math.log(min(max(alike, 1e-9), 1 - 1e-9))
     return np.minimum(rho, float(np.interp(time / yardstick.n, _TIMES, _CORRELATIONS)))
 
 
-def _correlations(
-    yardstick: Yardstick, values: Floats, rows: Floats | None, between: float = 0.0
-) -> tuple[Floats, float]:
+def _correlations(yardstick: Yardstick, values: Floats, decay: _Decay) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 
     Few windows measure it badly; what is expected is corrected by what is measured, give or take a standard error.
     What is taken off errs on the large side: too much costs some power, too little the promise.
     """
-    count = len(values)
-    expected, most = _expected(yardstick, values, rows, between)
-    error = 1 / math.sqrt(count)
+    expected, most = decay.resemblance
+    error = 1 / math.sqrt(len(values))
     rho, best = np.zeros(len(NAMES)), 0.0
     for statistic, prior in enumerate((most, most**2, most**2, 0.0, 0.0)):
-        column = values[:, statistic]
-        known = ~np.isnan(column)
-        distance = np.where(known, column - _mean(column[:, None])[0], 0.0)
-        total = float(distance @ distance)
-        if not total > 0:
-            continue
-        found = float(distance[1:] @ distance[:-1]) / total
-        found += (1 + 4 * found) / count  # Kendall (1954): short series look less correlated than they are
-        rho[statistic] = np.clip(prior, found - error, found + error)
+        found = _found(values[:, statistic], yardstick.floors[statistic])
+        rho[statistic] = np.clip(prior, found - error, found + RESEMBLANCE_ERRORS * error)
         if statistic == LOCATION:
-            ours, theirs = error**-2, ((most - expected) ** 2 + MODEL_ERROR**2) ** -1
+            ours, theirs = error**-2, (((most - expected) / CAUTION) ** 2 + MODEL_ERROR**2) ** -1
             best = (ours * found + theirs * expected) / (ours + theirs)
     return np.clip(rho, 0.0, RHO_MAX), min(max(best, 0.0), RHO_MAX)
 
@@ -487,16 +578,21 @@ def _correlations(
 # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _refuse_below(effective: float, count: int, n: int, persistence: float) -> None:
-    if count >= WINDOWS_MIN and effective >= EFFECTIVE_MIN:
-        return
-    needed = max(WINDOWS_MIN, math.ceil(EFFECTIVE_MIN * (1 + persistence) / (1 - persistence) ** 2))
-    have = "1 window" if count == 1 else f"{count} windows"
-    alike = f"; each may resemble the one before it with a correlation of {persistence:.2f}" if persistence else ""
-    raise InvalidInputError(
-        f"the baseline has {have} of {n} inferences{alike}. A promise needs {needed}: take a longer baseline, wider "
-        "windows, or a fixed threshold"
-    )
+def _refuse_below_least(count: int, n: int) -> None:
+    if count < WINDOWS_MIN:
+        raise InvalidInputError(
+            f"the baseline has {'1 window' if count == 1 else f'{count} windows'} of {n} inferences. A promise needs "
+            f"{WINDOWS_MIN}: take a longer baseline, narrower windows, or a fixed threshold"
+        )
+
+
+def _refuse_short(decay: _Decay, count: int, n: int) -> None:
+    if not decay.enough:
+        raise InvalidInputError(
+            f"the baseline has {count} windows of {n} inferences, too few for their autocorrelation: values resemble "
+            f"those of about {decay.time:.2g} windows before. A promise needs {max(decay.needed, count + 1)} windows: "
+            "take a longer baseline or a fixed threshold"
+        )
 
 
 def _health(values: Floats, rho: Floats, persistence: float) -> list[str]:

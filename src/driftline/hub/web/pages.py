@@ -15,8 +15,8 @@ from starlette.types import Scope
 
 from driftline.assay.metrics import METRICS
 from driftline.charts.bins import bins_chart
-from driftline.charts.histogram import histogram
 from driftline.charts.findings import finding
+from driftline.charts.histogram import histogram
 from driftline.charts.scores import score_chart
 from driftline.charts.svg import STYLE
 from driftline.errors import DriftlineError
