@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from driftline.assay.analysis import Part, analyse
-from driftline.assay.baseline import BaselineData
+from driftline.assay.analysis import Baseline, Part, analyse
 from driftline.summary.arrays import of_values
 from driftline.summary.grid import Grid
 from driftline.wire import api
@@ -45,9 +44,7 @@ def spec() -> Callable[..., api.AssaySpec]:
 def ask() -> Callable[..., api.Analysis]:
     """Asks an assay about some parts of one window."""
 
-    def make(
-        spec: api.AssaySpec, baseline: BaselineData, *parts: Part, heard: bool = True, field_type: str = "float64"
-    ) -> api.Analysis:
+    def make(spec: api.AssaySpec, baseline: Baseline, *parts: Part, heard: bool = True) -> api.Analysis:
         return analyse(
             spec,
             WATCHED,
@@ -57,7 +54,6 @@ def ask() -> Callable[..., api.Analysis]:
             start_ns=0,
             end_ns=180 * S,
             heard=heard,
-            field_type=field_type,
         )
 
     return make

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.evidence import WARNING, step
+from driftline.assay.evidence import WARNING, State, step
 from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of, check_promise, is_counted
 from driftline.assay.window import WindowPlan
 from driftline.errors import InvalidInputError
@@ -45,7 +45,7 @@ def answer(spec: Make, ask: Make, as_rows: Make, stream: Stream) -> Make:
 
 
 def test_a_window_gets_its_evidence_and_its_status_from_what_came_together(stream: Stream, answer: Make):
-    state, statuses = stream.begin(), []
+    state, statuses, last = stream.begin(), list[str](), None
     for window in rows(8, 2, shift=0.5):
         analysis, parts = answer(window)
         assert (analysis.status, analysis.evidence) == ("Ok", None)
@@ -57,15 +57,16 @@ def test_a_window_gets_its_evidence_and_its_status_from_what_came_together(strea
         assert told.score == analysis.score
         statuses.append(told.status)
         state = after
-    assert statuses[0] == "Ok"
-    assert statuses[-1] == "Alert"
-    assert told.evidence.alarmed
-    assert told.evidence.residuals["location"] > 2
-    assert told.evidence.p["location"] < 0.05
+        last = told.evidence
+    assert (statuses[0], statuses[-1]) == ("Ok", "Alert")
+    assert last is not None
+    assert last.alarmed
+    assert last.residuals["location"] > 2
+    assert last.p["location"] < 0.05
 
 
 def test_an_answer_with_evidence_travels(stream: Stream, answer: Make):
-    told, _ = stream.step(stream.begin(), *answer(rows(1, 3)[0]), A, min_count=20)
+    told, _ = see(stream, stream.begin(), answer(rows(1, 3)[0]))
     assert api.decode(api.encode(told), api.Analysis) == told
 
 
@@ -78,17 +79,17 @@ def test_a_window_that_nothing_was_heard_of_changes_nothing(stream: Stream, answ
 
 def test_late_data_is_answered_by_stepping_again_from_there(stream: Stream, answer: Make):
     first, late, last = rows(3, 4, shift=0.3)
-    _, state = stream.step(stream.begin(), *answer(first), A, min_count=20)
-    _, without = stream.step(state, *answer([]), A, min_count=20)
-    _, then = stream.step(state, *answer(late), A, min_count=20)
-    assert stream.step(then, *answer(last), A, min_count=20) == stream.step(then, *answer(last), A, min_count=20)
+    _, state = see(stream, stream.begin(), answer(first))
+    _, without = see(stream, state, answer([]))
+    _, then = see(stream, state, answer(late))
+    assert see(stream, then, answer(last)) == see(stream, then, answer(last))
     assert sum(then.evidence) > sum(without.evidence) == sum(state.evidence)
 
 
 def test_a_window_without_data_or_with_too_little_keeps_the_evidence_and_says_which(stream: Stream, answer: Make):
-    _, state = stream.step(stream.begin(), *answer(rows(1, 5)[0]), A, min_count=20)
+    _, state = see(stream, stream.begin(), answer(rows(1, 5)[0]))
     for values, status in (([], "NoData"), ([np.nan] * N, "NoData"), ([0.0] * 19, "TooFew")):
-        told, after = stream.step(state, *answer(values), A, min_count=20)
+        told, after = see(stream, state, answer(values))
         assert told.status == status
         assert told.evidence is not None
         assert told.evidence.value == sum(state.evidence)
@@ -96,19 +97,19 @@ def test_a_window_without_data_or_with_too_little_keeps_the_evidence_and_says_wh
 
 
 def test_min_count_is_the_assays_own(stream: Stream, answer: Make):
-    told, _ = stream.step(stream.begin(), *answer(rows(1, 11)[0, :19]), A, min_count=1)
+    told, _ = see(stream, stream.begin(), answer(rows(1, 11)[0, :19]), 1)
     assert told.status == "Ok"
     # Nothing is never evidence of anything.
-    told, _ = stream.step(stream.begin(), *answer([]), A, min_count=0)
+    told, _ = see(stream, stream.begin(), answer([]), 0)
     assert told.status == "NoData"
 
 
 def test_a_window_set_aside_shows_the_evidence_as_it_is(stream: Stream, answer: Make):
-    state = stream.begin()
+    before = state = stream.begin()
     assert _aside(stream, state, answer) == ("Ok", 0.0, False)
     for window in rows(12, 6, shift=0.4):
         before = state
-        told, state = stream.step(state, *answer(window), A, min_count=20)
+        told, state = see(stream, state, answer(window))
         expected = "Alert" if state.alarmed else "Warning" if sum(state.evidence) >= WARNING * A else "Ok"
         assert _aside(stream, state, answer) == (expected, sum(state.evidence), state.alarmed)
         if told.status == "Alert":
@@ -117,7 +118,7 @@ def test_a_window_set_aside_shows_the_evidence_as_it_is(stream: Stream, answer: 
     assert _aside(stream, state, answer)[0] == "Alert"
 
 
-def _aside(stream: Stream, state: Any, answer: Make) -> tuple[str, float, bool]:
+def _aside(stream: Stream, state: State, answer: Make) -> tuple[str, float, bool]:
     analysis, _ = answer(rows(1, 7, shift=5.0)[0])
     told = stream.aside(state, analysis, A)
     assert told.evidence is not None
@@ -133,17 +134,23 @@ def test_a_window_set_aside_that_has_no_data_still_says_so(stream: Stream, answe
 def test_an_alarm_lasts_over_windows_that_cannot_be_judged_until_it_is_resolved(stream: Stream, answer: Make):
     state = stream.begin()
     for window in rows(12, 8, shift=1.0):
-        told, state = stream.step(state, *answer(window), A, min_count=20)
-    assert told.status == "Alert"
-    told, state = stream.step(state, *answer([]), A, min_count=20)
+        _, state = see(stream, state, answer(window))
+    assert state.alarmed
+    told, state = see(stream, state, answer([]))
     assert (told.status, told.evidence and told.evidence.alarmed) == ("NoData", True)
     for window in rows(60, 9):
-        told, state = stream.step(state, *answer(window), A, min_count=20)
+        told, state = see(stream, state, answer(window))
         assert told.evidence is not None
         if told.evidence.resolved:
             break
         assert told.status == "Alert"
+    assert told.evidence
     assert (told.status, told.evidence.value, told.evidence.alarmed) == ("Ok", 0.0, False)
+
+
+def see(stream: Stream, state: State, answered: Any, min_count: int = 20) -> tuple[api.Analysis, State]:
+    analysis, parts = answered
+    return stream.step(state, analysis, parts, A, min_count=min_count)
 
 
 # ── which windows count, and how much evidence an alarm takes ────────────────────────────────────────────────────

@@ -17,13 +17,15 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.categories import CategoryBaseline
+from driftline.assay.observed import Floats, Part
 from driftline.assay.statistics import (
     LOCATION,
     MISSING,
     NAMES,
     OMNIBUS,
     SPREAD,
+    CategoryYardstick,
     Scale,
     Yardstick,
     yardstick_of,
@@ -106,7 +108,7 @@ class Calibration:
 
 
 def calibrate(
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     *,
     n: int | None = None,
     windows: Sequence[Sequence[Part]] | None = None,
@@ -122,9 +124,13 @@ def calibrate(
         InvalidInputError: the baseline carries no promise; the message says how many windows it needs.
     """
     if windows is None:
+        if isinstance(baseline, CategoryBaseline):
+            raise InvalidInputError(
+                "the baseline is text that came without its windows; a promise on text needs a baseline in time"
+            )
         return _of_rows(baseline, n, ordered=ordered, seed=seed)
-    read = [Observed.of_parts(parts, float32=baseline.float32) for parts in windows]
-    read = [window for window in read if window.n]
+    # What a baseline read, its yardstick measures: numbers or categories.
+    read: list[Any] = [window for window in map(baseline.read, windows) if window.n]
     usual = n or int(np.median([window.n for window in read] or [1]))
     _refuse_below(len(read), len(read), usual, 0.0)
     yardstick = yardstick_of(baseline, usual)
@@ -176,9 +182,11 @@ def _rows(windows: Sequence[Sequence[Part]]) -> Floats | None:
     return np.concatenate(values) if values and len(values) == len(parts) else None
 
 
-def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, ordered: bool, seed: int) -> Calibration:
+def _calibration(
+    yardstick: Yardstick | CategoryYardstick, values: Floats, rows: Floats | None, *, ordered: bool, seed: int
+) -> Calibration:
     count = len(values)
-    shuffled = None if rows is None else _shuffled(yardstick, rows, seed)
+    shuffled = _shuffled(yardstick, rows, seed) if rows is not None and isinstance(yardstick, Yardstick) else None
     doubt = _doubt(values, rows, shuffled, ordered=ordered)
     if shuffled is not None and doubt is None:
         why = "rows in time order show no autocorrelation: independent rows"
@@ -293,7 +301,7 @@ _VARIANCES = 2 * _TIMES - 2 * _TIMES**2 * _DECAY
 _CORRELATIONS = np.minimum(_TIMES**2 * _DECAY**2 / _VARIANCES, 1.0)
 
 
-def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None) -> tuple[float, float]:
+def _expected(yardstick: Yardstick | CategoryYardstick, values: Floats, rows: Floats | None) -> tuple[float, float]:
     """Return how much consecutive windows should resemble each other if correlation decays exponentially, and at most.
 
     From rows: how fast it has decayed at the longest lag, up to a window, where any is left; short lags of a smooth
@@ -320,7 +328,7 @@ def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None) -> tupl
     return low, high
 
 
-def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
+def _briefly(yardstick: Yardstick | CategoryYardstick, rows: Floats | None, rho: Floats) -> Floats:
     """Return the correlations of windows if rows resembled each other as long as consecutive ones let expect.
 
     A baseline that drifts inside is correlated at every lag; taken off, its drift would not be seen.
@@ -333,7 +341,9 @@ def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
     return np.minimum(rho, float(np.interp(time / yardstick.n, _TIMES, _CORRELATIONS)))
 
 
-def _correlations(yardstick: Yardstick, values: Floats, rows: Floats | None) -> tuple[Floats, float]:
+def _correlations(
+    yardstick: Yardstick | CategoryYardstick, values: Floats, rows: Floats | None
+) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 
     Few windows measure it badly; what is expected is corrected by what is measured, give or take a standard error.
