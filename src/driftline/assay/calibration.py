@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.categories import CategoryBaseline
@@ -134,9 +135,17 @@ def calibrate(
     usual = n or int(np.median([window.n for window in read] or [1]))
     _refuse_below(len(read), len(read), usual, 0.0)
     yardstick = yardstick_of(baseline, usual)
+    values = own_statistics(yardstick, read, np.arange(len(read)))
+    return _calibration(yardstick, values, _rows(windows), ordered=ordered, seed=seed)
+
+
+def own_statistics(yardstick: Yardstick | CategoryYardstick, read: Sequence[Any], at: NDArray[np.int64]) -> Floats:
+    """Return the statistics of some of a baseline's own windows, (windows, 5): each against all but its neighbourhood.
+
+    `read` are all windows in time order, as the baseline reads them.
+    """
     apart = _apart(len(read))
-    values = [yardstick.measured(one, read[max(0, i - apart) : i + apart + 1]).values for i, one in enumerate(read)]
-    return _calibration(yardstick, np.array(values), _rows(windows), ordered=ordered, seed=seed)
+    return np.array([yardstick.measured(read[i], read[max(0, i - apart) : i + apart + 1]).values for i in at.tolist()])
 
 
 def _of_rows(baseline: BaselineData, n: int | None, *, ordered: bool, seed: int) -> Calibration:

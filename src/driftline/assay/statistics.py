@@ -278,9 +278,14 @@ def _of_categories(baseline: CategoryBaseline, n: int) -> CategoryYardstick:
     baseline.layout()  # refuses a baseline without a value
     _check_size(n)
     shares = baseline.cut(baseline.observed, CELLS.num_bins).baseline / baseline.n
-    scores, _ = _scores(shares.tobytes(), 1 / max(baseline.n, UNSEEN_MIN))
-    spread = float(shares @ scores**2 - (shares @ scores) ** 2)
-    return CategoryYardstick(baseline, n, unit=float(np.sqrt(max(spread, 0.0))) or CONSTANT_UNIT)
+    _, sd = category_scores(shares, baseline.n)
+    return CategoryYardstick(baseline, n, unit=sd or CONSTANT_UNIT)
+
+
+def category_scores(shares: Floats, rows: int) -> tuple[Floats, float]:
+    """Return the normal score of each category in the order of a baseline's shares, and their standard deviation."""
+    scores, _ = _scores(shares.tobytes(), 1 / max(rows, UNSEEN_MIN))
+    return scores, float(np.sqrt(max(0.0, shares @ scores**2 - (shares @ scores) ** 2)))
 
 
 def _check_size(n: int) -> None:
