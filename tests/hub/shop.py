@@ -179,13 +179,12 @@ class Shop:
                 records += self._records(minute, fields, rows=rows)
             self._write(name, records, minutes[-1] + 1)
 
-    def spec(self, name: str = "sharpness", field: str = "out.sharpness", **changes: Any) -> api.AssaySpec:
+    def spec(self, name: str = "sharpness", *fields: str, **changes: Any) -> api.AssaySpec:
         """Return a question about 3-minute windows, each camera against its own first half hour."""
         facts: dict[str, Any] = {
             "name": name,
             "pipeline": self.pipeline.id,
-            "field": field,
-            "iopath": field,
+            "watched": [api.Watched(field=field, iopath=field) for field in fields or ("out.sharpness",)],
             "baseline": api.Baseline(start_ns=ns(0), end_ns=ns(30)),
             "windows": api.Windows(width_s=180),
         }

@@ -10,6 +10,7 @@ from driftline.assay.metrics import METRICS
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, NotYetError
 from driftline.hub import assays, grids
 from driftline.hub.store import assays as store
+from driftline.hub.store import baselines
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -31,8 +32,16 @@ def shop(tmp_path: Path) -> Iterator[Any]:
     made.hub.database.close()
 
 
-def run(shop: Any, **changes: Any) -> api.AssayRun:
-    return assays.run(shop.hub, shop.workspace, shop.spec(**changes))
+def run(shop: Any, *fields: str, **changes: Any) -> api.AssayRun:
+    return assays.run(shop.hub, shop.workspace, shop.spec("preview", *fields, **changes))
+
+
+def watched(*iopaths: str) -> list[api.Watched]:
+    return [api.Watched(field=one, iopath=one) for one in iopaths]
+
+
+def values(*numbers: float | None, field: str = "out.sharpness") -> api.Baseline:
+    return api.Baseline(values={field: [*numbers]})
 
 
 # ── preview ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -73,7 +82,9 @@ def test_windows_not_heard_yet_are_late_and_those_to_come_are_not_asked(shop: An
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_answers_from_rows_and_from_counts(shop: Any, metric: api.Metric) -> None:
     how = api.Summarizer(metric=metric, num_bins=METRICS[metric].bins)
-    found = run(shop, windows=api.Windows(width_s=180, start_ns=ns(24)), summarizer=how, alert_threshold=100.0)
+    found = run(
+        shop, windows=api.Windows(width_s=180, start_ns=ns(24)), summarizer=how, alarm=api.Fixed(threshold=100.0)
+    )
     assert {one.source for one in found.analyses} == {"rows", "counts"}
     assert {one.status for one in found.analyses} == {"Ok"}
     assert {one.metric for one in found.analyses} == {metric}
@@ -84,17 +95,15 @@ def test_run_until_ends_the_run(shop: Any) -> None:
 
 
 def test_without_a_start_a_baseline_of_values_begins_with_the_first_inference(shop: Any) -> None:
-    values = [float(one) for one in range(300, 500)]
-    found = run(shop, baseline=api.Baseline(values=values))
+    found = run(shop, baseline=values(*map(float, range(300, 500))))
     assert found.analyses[0].start_ns == ns(0)
     assert len(found.analyses) == 2 * 14
 
 
 def test_only_where_every_row_is_there_may_windows_start_anywhere(shop: Any) -> None:
     windows = api.Windows(width_s=180, start_ns=ns(3.5))
-    values = api.Baseline(values=[400.0, 500.0])
-    rows = run(shop, baseline=values, windows=windows, run_until_ns=ns(20))
-    counts = run(shop, baseline=values, windows=windows)
+    rows = run(shop, baseline=values(400.0, 500.0), windows=windows, run_until_ns=ns(20))
+    counts = run(shop, baseline=values(400.0, 500.0), windows=windows)
     assert rows.analyses[0].start_ns == ns(3.5)
     assert counts.analyses[0].start_ns == ns(3)
 
@@ -121,16 +130,20 @@ def test_a_device_without_a_baseline_of_its_own_says_so(shop: Any) -> None:
     ("changes", "error", "says"),
     [
         ({"baseline": api.Baseline()}, InvalidInputError, "needs a baseline"),
-        ({"baseline": api.Baseline(values=[])}, InvalidInputError, "no number"),
-        ({"baseline": api.Baseline(values=[None])}, InvalidInputError, "no number"),
-        ({"baseline": api.Baseline(values=[1.0], start_ns=1)}, InvalidInputError, "either"),
+        ({"baseline": values()}, InvalidInputError, "no number"),
+        ({"baseline": values(None)}, InvalidInputError, "no number"),
+        ({"baseline": api.Baseline(values={"out.sharpness": ["blurred"]})}, InvalidInputError, "is a number"),
+        ({"baseline": api.Baseline(values={})}, InvalidInputError, r"no values of out\.sharpness"),
+        ({"baseline": values(1.0, field="out.avg_confidence")}, InvalidInputError, r"no values of out\.sharpness"),
+        ({"baseline": api.Baseline(values={"out.sharpness": [1.0]}, start_ns=1)}, InvalidInputError, "either"),
         ({"baseline": api.Baseline(start_ns=ns(5), end_ns=ns(5))}, InvalidInputError, "exchange"),
         ({"baseline": api.Baseline(start_ns=ns(0), end_ns=ns(60))}, InvalidInputError, "still to come"),
         ({"devices": ["camera-7"]}, EntityNotFoundError, "there are camera-1, camera-2"),
-        ({"iopath": "output focus"}, InvalidInputError, "no field 'out.focus'"),
-        ({"iopath": "output label"}, NotYetError, "text"),
+        ({"watched": watched("output focus")}, InvalidInputError, "no field 'out.focus'"),
+        ({"watched": watched("output sharpness 0", "out.sharpness")}, InvalidInputError, "watched twice"),
+        ({"watched": watched("output label")}, NotYetError, "text"),
         ({"pipeline": "none"}, EntityNotFoundError, "no pipeline"),
-        ({"alert_threshold": -1.0}, InvalidInputError, "threshold"),
+        ({"alarm": api.Fixed(threshold=-1.0)}, InvalidInputError, "threshold"),
         ({"windows": api.Windows(width_s=60, start_ns=0)}, InvalidInputError, "more than the 50000"),
     ],
 )
@@ -154,7 +167,7 @@ def test_a_pipeline_of_another_workspace_is_not_found(shop: Any) -> None:
 
 def test_an_element_nobody_recorded_is_recorded_from_now_on(shop: Any) -> None:
     with pytest.raises(InvalidInputError, match=r"out\.scores\.3 was not recorded so far; it is from now on"):
-        run(shop, iopath="output scores 3")
+        run(shop, watched=watched("output scores 3"))
     with shop.hub.database.reading() as connection:
         assert grids.extra_of(connection, shop.pipeline.id) == ["out.scores.3"]
 
@@ -165,13 +178,17 @@ def test_an_element_nobody_recorded_is_recorded_from_now_on(shop: Any) -> None:
 def test_saving_freezes_each_devices_baseline(shop: Any) -> None:
     assay = shop.save()
     with shop.hub.database.reading() as connection:
-        frozen = store.baselines(connection, assay.id)
+        frozen = baselines.newest(connection, assay.id)
         assert store.one(connection, assay.id).start_ns == ns(30)
-    assert sorted(frozen) == list(CAMERAS)
-    assert all(material.values is not None and material.values.size == 1200 for material in frozen.values())
+    assert list(frozen) == [(camera, "out.sharpness") for camera in CAMERAS]
+    for version, material in frozen.values():
+        assert version == 1
+        assert material.values is not None
+        assert material.times_ns is not None
+        assert material.values.size == material.times_ns.size == 1200
     shop.counts("camera-1", 10, {"out.sharpness": [0.0] * 500})
     with shop.hub.database.reading() as connection:
-        again = store.baseline(connection, assay.id, "camera-1")
+        again = baselines.material(connection, assay.id, 1, baselines.Place("camera-1", "out.sharpness"))
     assert again is not None
     assert again.values is not None
     assert again.values.min() > 0
@@ -181,7 +198,7 @@ def test_saving_freezes_each_devices_baseline(shop: Any) -> None:
 
 def test_saving_lets_devices_count_where_every_standing_assay_cuts(shop: Any) -> None:
     shop.save("focus")
-    shop.save("coarse", baseline=api.Baseline(values=[250.0, 350.0, 450.0]))
+    shop.save("coarse", baseline=values(250.0, 350.0, 450.0))
     with shop.hub.database.reading() as connection:
         grid = grids.need_grid(connection, grids.of_pipeline(connection, shop.pipeline.id)["out.sharpness"])
         kept = [one for one in store.every(connection) if one.assay.spec.name == "focus"]
@@ -193,7 +210,7 @@ def test_saving_lets_devices_count_where_every_standing_assay_cuts(shop: Any) ->
 def test_a_name_is_taken_once_in_a_workspace_and_the_second_leaves_nothing_behind(shop: Any) -> None:
     shop.save("focus")
     with pytest.raises(ConflictError, match="give the new one another name"):
-        shop.save(" focus ", iopath="output scores 5")
+        shop.save(" focus ", watched=watched("output scores 5"))
     with shop.hub.database.reading() as connection:
         assert grids.extra_of(connection, shop.pipeline.id) == []
         assert len(store.every(connection)) == 1

@@ -13,7 +13,7 @@ from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
 Shop, ns = _shop["Shop"], _shop["ns"]
-VALUES = api.Baseline(values=[300.0, 400.0, 500.0])
+VALUES = api.Baseline(values={"out.sharpness": [300.0, 400.0, 500.0]})
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def answer(
         median=None,
         std=None,
         source="counts",
+        metric="psi",
         bins=bins,
     )
 
@@ -58,9 +59,9 @@ def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incid
     for window, status, score in answers:
         analysis = answer(shop, window, status, score)
         with shop.hub.database.writing() as connection:
-            kept = store.put(connection, analysis)
+            kept = store.put(connection, store.Answer(analysis))
             if kept is not None:
-                incidents.follow(connection, kept)
+                incidents.follow(connection, shop.assay.spec, [kept])
     with shop.hub.database.reading() as connection:
         return next(iter(store.incidents(connection)), None)
 

@@ -215,7 +215,7 @@ def test_one_broken_assay_stops_no_other_and_says_why(shop: Any, capsys: pytest.
 def test_an_assay_without_a_start_begins_with_the_first_inference(tmp_path: Path) -> None:
     shop = Shop.open(tmp_path)
     shop.device("camera-1")
-    shop.assay = shop.save(baseline=api.Baseline(values=[350.0, 400.0, 450.0]))
+    shop.assay = shop.save(baseline=api.Baseline(values={"out.sharpness": [350.0, 400.0, 450.0]}))
     rounds(shop)
     shop.at(10)
     shop.days(range(4, 10), ("camera-1",))

@@ -18,6 +18,7 @@ from driftline.hub.web import pages as pages_of
 from driftline.hub.web import views
 from driftline.hub.web.html import Html, el, path, text
 from driftline.hub.web.parts import LOOKS, strip, strip_text
+from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
 Shop, ns = _shop["Shop"], _shop["ns"]
@@ -33,7 +34,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.device(NASTY.replace("/", ""), heard_ns=None, joined_ns=None, key=None)
     made.at(30)
     made.days(range(30))
-    made.assay = made.save(warning_threshold=0.2)
+    made.assay = made.save(alarm=api.Fixed(warning=0.2))
     made.nasty = made.save(f"assay {NASTY}".replace("/", ""), "out.avg_confidence")
     made.at(48)
     made.days(range(30, 36))

@@ -1,9 +1,11 @@
 """Incidents: what an owner should know, in one sentence each, opened and resolved by rules that can be run twice.
 
-*drift*: an Alert opens it, for one assay on one device; three Ok windows in a row after the last Alert resolve it.
-Windows that say nothing (NoData, TooFew, Late) neither help nor hurt; a Warning is not Ok. *silent*: the device missed
-its syncs (`fleet.is_silent`). *camera lost*, *feed frozen*: a camera's own state. A person may resolve an incident
-earlier; the next Alert opens another.
+*drift*: one for an assay on a device, whatever its fields. The first Alert of a field opens it. Under a promise it is
+over when no field is in alarm any more, as the evidence says; under a fixed alarm, when three windows in a row were Ok
+for every field that alerted. Windows that say nothing (NoData, TooFew, Late) neither help nor hurt; a Warning is not
+Ok. Windows outside the opening hours, and those that overlap one that was counted, wake nobody. A new baseline ends it.
+*silent*: the device missed its syncs (`fleet.is_silent`). *camera lost*, *feed frozen*: a camera's own state. A person
+may resolve an incident earlier; the next Alert opens another.
 
 Everything is worked out from what is stored, so that a hub may be killed anywhere and do it again.
 """
@@ -15,10 +17,11 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import Connection
 
+from driftline.assay.promise import alarm_at
 from driftline.charts.bins import range_text
 from driftline.clock import iso
 from driftline.hub.store import assays as store
-from driftline.hub.store.assays import Mark
+from driftline.hub.store.assays import Alarm, Mark, Stored
 from driftline.wire import api
 
 Kind = Literal["drift", "silent", "camera lost", "feed frozen"]
@@ -26,43 +29,65 @@ CameraState = Literal["camera lost", "feed frozen"]
 CAMERA_STATES: tuple[CameraState, ...] = get_args(CameraState)
 
 OK_WINDOWS_TO_RESOLVE = 3
+# A statistic within so many standard deviations of what is usual is no reason for anything.
+TELLING = 2.0
 
 
 # ── drift ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def follow(connection: Connection, analysis: api.Analysis) -> None:
-    """Open, extend or resolve the drift incident that a new or changed answer belongs to."""
-    assay, device = str(analysis.assay_id), analysis.device
+def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored]) -> None:
+    """Open, extend or resolve the drift incident that the new or changed answers of one window belong to."""
+    if not told:
+        return
+    first = told[0].answer.analysis
+    assay, device = str(first.assay_id), first.device
     incident = store.open_incident(connection, "drift", device, assay=assay)
+    news = [one.answer.analysis for one in told if _is_news(one)]
     if incident is None:
-        if analysis.status != "Alert":
+        if not news:
             return
-        incident = _drift(analysis)
-    since_ns = min(incident.opened_ns, analysis.start_ns) if analysis.status == "Alert" else incident.opened_ns
-    alert = store.latest_alert(connection, assay, device)
-    if alert is None or alert.start_ns < since_ns:
+        incident = _drift(max(news, key=lambda one: one.start_ns))
+    since_ns = min([incident.opened_ns, *(one.start_ns for one in news)])
+    alarms = store.alarms(connection, assay, device, since_ns)
+    if not alarms:
         # Late data took back every alert it was opened for.
         withdrawn = f"{incident.text}; withdrawn: late data changed the answer"
-        store.put_incident(connection, msgspec.structs.replace(incident, text=withdrawn, resolved_ns=analysis.end_ns))
+        store.put_incident(connection, msgspec.structs.replace(incident, text=withdrawn, resolved_ns=first.end_ns))
         return
-    judged = store.marks(
-        connection,
-        assay,
-        device,
-        since_ns=since_ns,
-        statuses=["Ok", "Warning", "Alert"],
-        newest=OK_WINDOWS_TO_RESOLVE,
-    )
-    count = store.alerts_since(connection, assay, device, since_ns)
     changed = msgspec.structs.replace(
         incident,
-        opened_ns=since_ns,
-        windows=count,
-        text=drift_text(device, analysis.field, since_ns, alert.score, analysis.alert_threshold, count) + why(alert),
-        resolved_ns=resolved_ns(judged),
+        field=alarms[0].field,
+        opened_ns=alarms[0].first_ns,
+        windows=store.alerts_since(connection, assay, device, since_ns),
+        text=_text(connection, spec, assay, device, alarms),
+        resolved_ns=_over_ns(connection, spec, assay, device, alarms),
     )
     store.put_incident(connection, changed)
+
+
+def _is_news(stored: Stored) -> bool:
+    """Say whether an answer is an Alert that was none before: one that is only answered again wakes nobody twice."""
+    answer, before = stored.answer, stored.before
+    alerts = answer.wakes and answer.analysis.status == "Alert"
+    known = before is not None and before.status == "Alert" and before.version == answer.analysis.baseline_version
+    return alerts and not known
+
+
+def _over_ns(
+    connection: Connection, spec: api.AssaySpec, assay: str, device: str, alarms: Sequence[Alarm]
+) -> int | None:
+    """Return when the last of the fields that were in alarm was over it; None while one is not."""
+    ends: list[int | None] = []
+    for one in alarms:
+        if isinstance(spec.alarm, api.Promise):
+            ends.append(store.calm_since(connection, assay, device, one.field, one.first_ns))
+        else:
+            newest = OK_WINDOWS_TO_RESOLVE
+            marks = store.judged(connection, assay, device, one.field, since_ns=one.first_ns, newest=newest)
+            ends.append(resolved_ns(marks))
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None
 
 
 def resolved_ns(judged: Sequence[Mark]) -> int | None:
@@ -72,18 +97,84 @@ def resolved_ns(judged: Sequence[Mark]) -> int | None:
     return last[-1].end_ns if over else None
 
 
-def drift_text(device: str, field: str, since_ns: int, score: float | None, threshold: float, windows: int) -> str:
+# ── the sentence ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _text(connection: Connection, spec: api.AssaySpec, assay: str, device: str, alarms: Sequence[Alarm]) -> str:
+    """Say which field spoke first and why, and which others did."""
+    first, *others = alarms
+    alert = store.latest_alert(connection, assay, device, field=first.field, since_ns=first.first_ns)
+    if alert is None:
+        raise AssertionError(f"{first.field} alarms without an alert")
+    count = len(store.judged(connection, assay, device, first.field, since_ns=first.first_ns, statuses=["Alert"]))
+    text = drift_text(device, first.field, first.first_ns, evidence_text(spec, alert), count) + why(alert)
+    also = ", ".join(one.field for one in others)
+    return f"{text}; also {also}" if also else text
+
+
+def drift_text(device: str, field: str, since_ns: int, reason: str, windows: int) -> str:
     """Say which device, which field, since when, and by how much.
 
-    >>> drift_text("camera-3", "out.sharpness", 1_767_260_160_000_000_000, 7.06, 0.25, 4)
+    >>> drift_text("camera-3", "out.sharpness", 1_767_260_160_000_000_000, "score 7.06, threshold 0.25", 4)
     'device camera-3: out.sharpness has drifted since 2026-01-01T09:36:00+00:00 (score 7.06, threshold 0.25; 4 windows)'
     """
-    shown = "none" if score is None else f"{score:.3g}"
     counted = "1 window" if windows == 1 else f"{windows} windows"
+    return f"device {device}: {field} has drifted since {iso(since_ns)} ({reason}; {counted})"
+
+
+def evidence_text(spec: api.AssaySpec, alert: api.Analysis) -> str:
+    """Say why an Alert is one: a score above its threshold, or evidence above what makes an alarm, and what moved."""
+    evidence = alert.evidence
+    if evidence is None or not isinstance(spec.alarm, api.Promise):
+        shown = "none" if alert.score is None else f"{alert.score:.3g}"
+        return f"score {shown}, threshold {alert.alert_threshold:g}"
+    streams = round(evidence.alarm_at / alarm_at(spec.alarm, spec.windows, 1))
+    counted = "1 stream" if streams == 1 else f"{streams} streams"
+    promised = f"one false alarm in {duration_text(spec.alarm.false_alarm_every_s)} over {counted}"
+    moved = moved_text(alert)
     return (
-        f"device {device}: {field} has drifted since {iso(since_ns)} "
-        f"(score {shown}, threshold {threshold:g}; {counted})"
+        f"evidence {evidence.value:,.0f} where {evidence.alarm_at:,.0f} make an alarm ({promised})"
+        f"{f'; {moved}' if moved else ''}"
     )
+
+
+def moved_text(alert: api.Analysis) -> str:
+    """Say what moved, by the statistic that lies farthest from what is usual; '' where a window does not tell.
+
+    An alarm lasts over windows that speak against it: one within two standard deviations tells of no shift.
+    """
+    residuals = {} if alert.evidence is None else alert.evidence.residuals
+    effect = alert.effect
+    most = max(residuals, key=lambda name: abs(residuals[name]), default=None)
+    if most is None or effect is None or abs(residuals[most]) < TELLING:
+        return ""
+    if most == "location" and effect.mean_shift is not None:
+        return f"the mean moved by {_signed(effect.mean_shift)} sd"
+    if most == "missing":
+        return f"the missing share moved by {_signed(100 * effect.missing_change)} %"
+    if most == "outside" and effect.outside is not None:
+        return f"{effect.outside:.1%} lie beyond the baseline's range"
+    if most == "spread":
+        return f"the spread {'grew' if residuals[most] > 0 else 'shrank'}"
+    return "the distribution changed its shape"
+
+
+def _signed(value: float) -> str:
+    """Return two digits with a sign, which a minus that is no hyphen keeps with its number."""
+    return f"{value:+.2g}".replace("-", "−")
+
+
+def duration_text(seconds: int) -> str:
+    """Say a duration in the largest unit that fits.
+
+    >>> duration_text(30 * 86_400), duration_text(5400), duration_text(3600)
+    ('30 days', '90 minutes', '1 hour')
+    """
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % length == 0:
+            count = seconds // length
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} seconds"
 
 
 def why(alert: api.Analysis) -> str:

@@ -1,16 +1,17 @@
 """What a device saw of one field in a span of time: rows where the log holds every one, else counts on grids."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftline.assay.analysis import Part
 from driftline.assay.baseline import BaselineData
 from driftline.clock import NS_PER_S
 from driftline.hub import grids
 from driftline.hub.core import Hub
-from driftline.hub.store.assays import Material
+from driftline.hub.store.baselines import Material
 from driftline.hub.store.telemetry import RowValues, StoredWindow
 from driftline.summary.codec import decode
 from driftline.summary.summary import Summary
@@ -21,7 +22,7 @@ ROWS_MAX = 4_000_000
 
 @dataclass(frozen=True)
 class Target:
-    """The field of a pipeline that an assay asks about."""
+    """A field of a pipeline that an assay asks about."""
 
     pipeline: str
     pipeline_name: str
@@ -60,16 +61,15 @@ class Span:
         if rows.complete and rows.values is not None:
             return [Part(values=rows.values)]
         first, end = np.searchsorted(self._starts_s, [-(-start_ns // NS_PER_S), -(-end_ns // NS_PER_S)])
-        return counted(self.hub, [(one.grid_id, one.summary) for one in self._windows[first:end]])
+        return counted(self.hub, _counts(self._windows[first:end]))
 
 
 def seen(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> Material:
     """Return what a device saw in [start_ns, end_ns), in the form in which a baseline is kept."""
     rows = _rows(hub, target, device, start_ns, end_ns)
     if rows.complete and rows.values is not None:
-        return Material(values=rows.values)
-    windows = _windows(hub, target, device, start_ns, end_ns)
-    return Material(counts=tuple((one.grid_id, one.summary) for one in windows))
+        return Material(values=rows.values, times_ns=rows.times_ns)
+    return Material(counts=tuple(_counts(_windows(hub, target, device, start_ns, end_ns))))
 
 
 def parts_of(hub: Hub, material: Material) -> list[Part]:
@@ -77,10 +77,36 @@ def parts_of(hub: Hub, material: Material) -> list[Part]:
     return [Part(values=material.values)] if material.values is not None else counted(hub, material.counts)
 
 
-def counted(hub: Hub, counts: Sequence[tuple[str, bytes]]) -> list[Part]:
+def cut(
+    hub: Hub, material: Material, spans: Sequence[tuple[int, int]], chosen: Callable[[int, int], bool]
+) -> list[tuple[int, list[Part]]] | None:
+    """Return kept material cut into windows, as (start_ns, parts), those that are not `chosen` left out.
+
+    The spans are in time order. None where nobody knows when the values came.
+    """
+    wanted = [span for span in spans if chosen(*span)]
+    if material.values is None:
+        starts = [start_s * NS_PER_S for start_s, _, _ in material.counts]
+        return [(a, counted(hub, material.counts[i:j])) for a, i, j in _between(starts, wanted)]
+    if material.times_ns is None:
+        return None
+    values = material.values
+    return [(a, [Part(values=values[i:j])]) for a, i, j in _between(material.times_ns, wanted)]
+
+
+def _between(
+    times_ns: Sequence[int] | NDArray[np.int64], spans: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int]]:
+    """Return (start, first, end) of each span: which of ascending times lie in it."""
+    known = np.asarray(times_ns, dtype=np.int64)
+    found = np.searchsorted(known, np.array(spans, dtype=np.int64).reshape(-1, 2))
+    return [(start, int(i), int(j)) for (start, _), (i, j) in zip(spans, found, strict=True)]
+
+
+def counted(hub: Hub, counts: Sequence[tuple[int, str, bytes]]) -> list[Part]:
     """Return summaries as parts; those on one grid merge, so that a long span is no more parts than grids."""
     merged: dict[str, Summary] = {}
-    for grid_id, data in counts:
+    for _, grid_id, data in counts:
         summary = decode(data, grid_id)
         # Text fields are counted by value and have no grid; assays on them are refused when they are made.
         if isinstance(summary, Summary):
@@ -91,6 +117,10 @@ def counted(hub: Hub, counts: Sequence[tuple[str, bytes]]) -> list[Part]:
 def baseline_of(hub: Hub, material: Material, field_type: str) -> BaselineData:
     """Return kept material as a baseline to compare with."""
     return BaselineData.of_parts(parts_of(hub, material), field_type)
+
+
+def _counts(windows: Sequence[StoredWindow]) -> list[tuple[int, str, bytes]]:
+    return [(one.start_s, one.grid_id, one.summary) for one in windows]
 
 
 def _rows(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> RowValues:

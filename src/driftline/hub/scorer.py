@@ -5,30 +5,53 @@ has not, it gets its sync interval as grace, is then answered Late, once, and ag
 comes for a window answered before (a spool emptied late, a record sent twice) makes a new revision of that answer.
 Rows that come after the counts of the same inferences bring nothing new, and do not: the answer stays one from counts.
 
+All fields of a window are answered together. Under a promise its evidence follows from the window before, so late data
+lets every window from there on be answered again; how much evidence makes an alarm stays what it was for each.
+
 What was answered is stored together with the progress, in one transaction for some windows of one assay on one device:
-a scorer that is killed anywhere continues from there, and one that runs twice changes nothing.
+a scorer that is killed anywhere continues from there, and one that runs twice changes nothing. Nothing is stored where
+somebody else moved the progress meanwhile (another scorer, or a new baseline): the next look begins from there.
 """
 
 import sys
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import cached_property
+from itertools import groupby, islice
+from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from driftline.assay.baseline import BaselineData
+from driftline.assay.evidence import State
+from driftline.assay.promise import Stream
 from driftline.assay.window import WindowPlan, plan_of
 from driftline.clock import NS_PER_S
-from driftline.errors import TemporaryError
-from driftline.hub import assays, fleet, incidents
+from driftline.errors import EntityNotFoundError, TemporaryError
+from driftline.hub import fleet, incidents
+from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
+from driftline.hub.course import Answered, Course, Footing, Walk, read, written
 from driftline.hub.observations import Span, Target, baseline_of
+from driftline.hub.promises import (
+    WINDOWS_TO_KNOW_N,
+    Footings,
+    Open,
+    Usual,
+    calibrating,
+    hours,
+    level_of,
+    stream_of,
+    usual,
+)
 from driftline.hub.store import assays as store
-from driftline.hub.store.assays import Arrival, Kept, Progress
+from driftline.hub.store import baselines
+from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
+from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
 from driftline.hub.store.fleet import devices as device_rows
 from driftline.wire import api
 
@@ -76,18 +99,43 @@ class Scorer:
                 self.hub.wake.wait(PAUSE_S)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
-    """One standing assay ready to be answered."""
+    """One standing assay ready to be answered; what windows are compared with is read when it is first needed."""
 
     kept: Kept
-    target: Target
+    targets: Mapping[str, Target]
     plan: WindowPlan
     until_ns: int
+    devices: Sequence[str]
+    is_open: Open
+    read_footings: Callable[[], Footings]
 
     @property
     def id(self) -> str:
         return self.kept.assay.id
+
+    @property
+    def spec(self) -> api.AssaySpec:
+        return self.kept.assay.spec
+
+    @property
+    def course(self) -> Course:
+        return Course(self.spec, self.plan, self.targets, self.is_open, self.id)
+
+    @cached_property
+    def footings(self) -> Footings:
+        return self.read_footings()
+
+    @cached_property
+    def level(self) -> float | None:
+        """How much evidence makes an alarm in a window that is answered now."""
+        return level_of(self.spec, self.footings, self.devices)
+
+    def recall(self) -> None:
+        """Read what windows are compared with anew: something of it was calibrated."""
+        self.__dict__.pop("footings", None)
+        self.__dict__.pop("level", None)
 
     def touched(self, starts_s: Iterable[int], before_ns: int) -> list[tuple[int, int]]:
         """Return the windows that hold one of these base windows and begin before a time, each once."""
@@ -110,17 +158,19 @@ class Round:
     hub: Hub
     windows_at_once: int = WINDOWS_AT_ONCE
     listening_ns: int = field(init=False)
-    _baselines: dict[tuple[str, str], BaselineData | None] = field(init=False)
+    _baselines: dict[tuple[str, int, Place], BaselineData] = field(init=False)
+    _streams: dict[tuple[str, int, Place], tuple[Calibrating, Stream]] = field(init=False)
     _failures: dict[str, str] = field(init=False)
     _by_pipeline: dict[str, list[str]] = field(init=False)
+    _missed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
-        self._baselines, self._failures, self._by_pipeline = {}, {}, {}
+        self._baselines, self._streams, self._failures, self._by_pipeline = {}, {}, {}, {}
 
     def run(self, stopping: threading.Event | None = None) -> bool:
         """Answer what is due, some windows an assay and device, and return whether more is waiting."""
-        self._by_pipeline = {}
+        self._by_pipeline, self._missed = {}, False
         fleet_now = {device.name: device for device in fleet.list_devices(self.hub)}
         grace_ns = self._grace_ns()
         late = self._late_data()
@@ -134,7 +184,9 @@ class Round:
             if stopping is not None and stopping.is_set():
                 return False
             more |= self._guarded(kept, progress[kept.assay.id], fleet_now, grace_ns, late.by_place)
-        self._remember(late)
+        # What somebody else's work kept this look from answering again is looked for once more.
+        if not self._missed:
+            self._remember(late)
         self._watch(fleet_now.values(), grace_ns)
         return more
 
@@ -152,12 +204,11 @@ class Round:
         identity, failure = kept.assay.id, None
         more = False
         try:
-            job = self._job(kept)
+            job = self._job(kept, there)
             if job is not None:
-                for device in self._devices(job, there):
+                for device in job.devices:
                     before = progress.get(device) or self._beginning(job, there[device])
-                    self._revise(job, before, late.get((job.target.pipeline, device), ()))
-                    more |= self._advance(job, before, grace_ns.get(device, 0))
+                    more |= self._look(job, before, late.get((job.spec.pipeline, device), ()), grace_ns.get(device, 0))
         except TemporaryError:
             raise
         except Exception as error:  # noqa: BLE001  one assay's failure must not stop the others
@@ -173,7 +224,7 @@ class Round:
                 store.set_failure(connection, identity, failure)
         return more and failure is None
 
-    def _job(self, kept: Kept) -> _Job | None:
+    def _job(self, kept: Kept, there: Mapping[str, api.Device]) -> _Job | None:
         """Make an assay ready; None where its windows have nothing to start from yet."""
         spec = kept.assay.spec
         start_ns = kept.start_ns
@@ -186,12 +237,15 @@ class Round:
         plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
         now_ns = self.hub.now_ns()
         until_ns = now_ns if spec.run_until_ns is None else min(now_ns, spec.run_until_ns)
+        named = spec.devices or self._tellers(spec.pipeline)
+        devices = [device for device in named if device in there and there[device].joined]
         # The pipeline's name is for messages of a preview only.
-        return _Job(kept, Target(spec.pipeline, "", spec.field, kept.field_type), plan, until_ns)
+        targets = {name: Target(spec.pipeline, "", name, kind) for name, kind in kept.field_types.items()}
+        return _Job(kept, targets, plan, until_ns, devices, hours(spec.calendar), lambda: self._footings(kept))
 
-    def _devices(self, job: _Job, there: Mapping[str, api.Device]) -> list[str]:
-        named = job.kept.assay.spec.devices or self._tellers(job.target.pipeline)
-        return [device for device in named if device in there and there[device].joined]
+    def _footings(self, kept: Kept) -> Footings:
+        with self.hub.database.reading() as connection:
+            return footings_of(connection, kept.assay.id)
 
     def _tellers(self, pipeline: str) -> list[str]:
         """Return the devices of a pipeline, asked for once a round, whatever the number of its assays."""
@@ -202,10 +256,22 @@ class Round:
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""
         plan = job.plan
-        first_ns = self.hub.telemetry.first_inference_ns(job.target.pipeline, device.name)
+        first_ns = self.hub.telemetry.first_inference_ns(job.spec.pipeline, device.name)
         there_ns = device.created_ns if first_ns is None else min(device.created_ns, first_ns)
         start_ns = plan.start_ns + plan.count(there_ns) * plan.interval_ns
         return Progress(job.id, device.name, start_ns, start_ns)
+
+    def _look(self, job: _Job, before: Progress, starts_s: Sequence[int], grace_ns: int) -> bool:
+        """Answer what is due on one device, and again what was touched; return whether there is more."""
+        if isinstance(job.spec.alarm, api.Promise):
+            touched = job.touched(starts_s, before.next_ns)
+            if touched and not self._rewind(job, before, touched[0][0], {}):
+                self._missed = True
+                return True
+            before = replace(before, next_ns=touched[0][0]) if touched else before
+        else:
+            self._revise(job, before, starts_s)
+        return self._advance(job, before, grace_ns)
 
     def _advance(self, job: _Job, before: Progress, grace_ns: int) -> bool:
         """Answer the next due windows of one device; return whether there are more than were answered now."""
@@ -213,12 +279,16 @@ class Round:
         first_open = next(job.plan.due(before.late_ns, job.until_ns), None)
         if first_open is None and before.late_ns <= before.next_ns:
             return False
-        heard_ns = self.hub.telemetry.complete_until_ns(job.target.pipeline, before.device) or 0
+        heard_ns = self.hub.telemetry.complete_until_ns(job.spec.pipeline, before.device) or 0
+        if next(self._due(job, before, heard_ns, grace_ns), None) is None:
+            return False
+        calibrated = self._calibrate(job, before)
+        if calibrated is None:
+            return True
+        before = calibrated
         due = list(islice(self._due(job, before, heard_ns, grace_ns), self.windows_at_once + 1))
         now = due[: self.windows_at_once]
-        if now:
-            self._answer(job, before, now, heard_ns)
-        return len(due) > len(now)
+        return not self._answer(job, before, now, heard_ns) or len(due) > len(now)
 
     def _due(self, job: _Job, before: Progress, heard_ns: int, grace_ns: int) -> Iterator[tuple[int, int]]:
         """Yield the windows to be answered: those that were heard, then those that have been late for long enough."""
@@ -230,51 +300,174 @@ class Round:
                     return
                 yield start, end
 
-    def _answer(self, job: _Job, before: Progress, due: Sequence[tuple[int, int]], heard_ns: int) -> None:
+    def _answer(self, job: _Job, before: Progress, due: Sequence[tuple[int, int]], heard_ns: int) -> bool:
         """Store the answers to some windows in time order, with what follows from them and up to where they go."""
         answers = self._answers(job, before.device, due)
         interval_ns = job.plan.interval_ns
         # Spans are read after `heard_ns`: a device that was heard meanwhile is answered now and once more later.
         final = [start for start, end in due if heard_ns >= end]
         next_ns = final[-1] + interval_ns if final else before.next_ns
-        newest = max(answers, key=lambda one: one.end_ns)
         after = replace(before, next_ns=next_ns, late_ns=max(due[-1][0] + interval_ns, before.late_ns))
-        if before.end_ns is None or newest.end_ns >= before.end_ns:
-            after = replace(after, status=newest.status, score=newest.score, end_ns=newest.end_ns)
-        self._store(answers, after)
+        newest_ns = max(end for _, end in due)
+        if before.end_ns is None or newest_ns >= before.end_ns:
+            after = replace(after, end_ns=newest_ns, **_newest(answers, newest_ns))
+        return self._store(job, answers, before, after)
 
     def _revise(self, job: _Job, before: Progress, starts_s: Sequence[int]) -> None:
-        """Answer again the windows that late data came for."""
+        """Answer again the windows that late data came for; where no promise is kept, no other changes with them."""
         windows = job.touched(starts_s, before.next_ns)
         for at in range(0, len(windows), self.windows_at_once):
             answers = self._answers(job, before.device, windows[at : at + self.windows_at_once])
-            newest = answers[-1]
-            is_newest = newest.end_ns == before.end_ns
-            self._store(answers, replace(before, status=newest.status, score=newest.score) if is_newest else None)
+            newest_ns = answers[-1].analysis.end_ns
+            after = replace(before, **_newest(answers, newest_ns)) if newest_ns == before.end_ns else None
+            self._missed |= not self._store(job, answers, before, after)
 
-    def _answers(self, job: _Job, device: str, windows: Sequence[tuple[int, int]]) -> list[api.Analysis]:
-        span = Span(self.hub, job.target, device, windows[0][0], windows[-1][1])
-        baseline = self._baseline(job, device)
-        spec = job.kept.assay.spec
-        return [assays.answer(spec, job.target, baseline, span, start, end, job.id) for start, end in windows]
+    def _answers(self, job: _Job, device: str, windows: Sequence[tuple[int, int]]) -> list[Answered]:
+        start_ns, end_ns = windows[0][0], windows[-1][1]
+        spans = {name: Span(self.hub, target, device, start_ns, end_ns) for name, target in job.targets.items()}
+        with self.hub.database.reading() as connection:
+            walk = Walk(job.course, spans, self._states(connection, job, device, start_ns))
+            kept = store.alarm_levels(connection, job.id, device, start_ns, windows[-1][0] + 1)
+        answered: list[Answered] = []
+        for start, end in windows:
+            footings = {name: self._footing(job, device, name, start) for name in job.targets}
+            levels = {name: kept.get((name, one.version, start), job.level or 0.0) for name, one in footings.items()}
+            answered += walk.answers(start, end, footings, levels)
+        return answered
 
-    def _store(self, answers: Sequence[api.Analysis], after: Progress | None) -> None:
+    def _states(self, connection: Connection, job: _Job, device: str, start_ns: int) -> dict[tuple[str, int], State]:
+        """Return what the evidence of each field remembers where the next windows begin."""
+        found: dict[tuple[str, int], State] = {}
+        for name in job.targets:
+            which = job.footings.which(device, name, start_ns)
+            if which is not None and isinstance(job.spec.alarm, api.Promise):
+                state = store.state_before(connection, job.id, device, name, which[0], start_ns)
+                if state is not None:
+                    found[name, which[0]] = read(state)
+        return found
+
+    def _store(self, job: _Job, answers: Sequence[Answered], before: Progress, after: Progress | None) -> bool:
+        """Store answers with what follows from them; return False where somebody else was there meanwhile."""
         with self.hub.database.writing() as connection:
-            for answer in answers:
-                kept = store.put(connection, answer)
-                if kept is not None:
-                    incidents.follow(connection, kept)
+            if self._overtaken(connection, job, before):
+                return False
+            for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
+                kept = [store.put(connection, Answer(one.analysis, one.wakes, written(one.state))) for one in fields]
+                incidents.follow(connection, job.spec, [one for one in kept if one is not None])
             if after is not None:
                 store.put_progress(connection, after)
+        return True
 
-    def _baseline(self, job: _Job, device: str) -> BaselineData | None:
-        """Return what a device is compared with, kept in memory: it is frozen, and its bins are worked out once."""
-        key = (job.id, device)
+    def _overtaken(self, connection: Connection, job: _Job, before: Progress) -> bool:
+        (now,) = store.progress(connection, job.id, before.device) or (None,)
+        moved = now is not None and now.next_ns != before.next_ns
+        return moved or store.baseline_version(connection, job.id) != job.kept.assay.baseline_version
+
+    def _rewind(
+        self, job: _Job, before: Progress, next_ns: int, found: Mapping[tuple[int, Place], Calibrating]
+    ) -> bool:
+        """Let the windows from a time on be answered again, with what calibrating came to; see `_store`."""
+        with self.hub.database.writing() as connection:
+            if self._overtaken(connection, job, before):
+                return False
+            for (version, place), one in found.items():
+                baselines.put_calibration(connection, job.id, version, place, one)
+            store.rewind(connection, job.id, next_ns, before.device)
+        return True
+
+    # ── what windows are compared with ───────────────────────────────────────────────────────────────────────────
+
+    def _footing(self, job: _Job, device: str, name: str, start_ns: int) -> Footing:
+        which = job.footings.which(device, name, start_ns)
+        if which is None:
+            return Footing()
+        version, place = which
+        newest = job.footings.which(device, name)
+        baseline = self._baseline(job, version, place)
+        known = job.footings.calibrating(version, device, name)
+        return Footing(
+            baseline,
+            version,
+            newest is not None and newest[0] == version,
+            self._stream((job.id, version, Place(device, name)), baseline, known),
+            None if known is None else known.refused,
+        )
+
+    def _stream(self, key: tuple[str, int, Place], baseline: BaselineData, known: Calibrating | None) -> Stream | None:
+        """Return a calibrated baseline, kept in memory: what windows are measured by is worked out once."""
+        found = self._streams.get(key)
+        if found is not None and found[0] == known:
+            return found[1]
+        stream = stream_of(baseline, known)
+        if stream is not None and known is not None:
+            self._streams[key] = known, stream
+        return stream
+
+    def _baseline(self, job: _Job, version: int, place: Place) -> BaselineData:
+        """Return what windows are compared with, kept in memory: it is frozen, and its bins are worked out once."""
+        key = (job.id, version, place)
         if key not in self._baselines:
             with self.hub.database.reading() as connection:
-                material = store.baseline(connection, *key)
-            self._baselines[key] = None if material is None else baseline_of(self.hub, material, job.target.field_type)
+                material = baselines.material(connection, *key)
+            if material is None:
+                raise EntityNotFoundError(f"the baseline of {place.field} is gone; its device was removed")
+            self._baselines[key] = baseline_of(self.hub, material, job.targets[place.field].field_type)
         return self._baselines[key]
+
+    def _calibrate(self, job: _Job, before: Progress) -> Progress | None:
+        """Calibrate values that were given once it is known how many inferences a window has.
+
+        Return from where to answer: windows that were answered with another number are answered again. None where
+        somebody else was there meanwhile.
+        """
+        promise = job.spec.alarm
+        if not isinstance(promise, api.Promise):
+            return before
+        device, newest = before.device, job.kept.assay.baseline_version
+        unsure: dict[str, Calibrating | None] = {}
+        for name in job.targets:
+            which = job.footings.which(device, name)
+            if which == (newest, Place(EVERY_DEVICE, name)) and job.spec.baseline.values is not None:
+                known = job.footings.calibrating(newest, device, name)
+                if known is None or (known.windows or 0) < WINDOWS_TO_KNOW_N:
+                    unsure[name] = known
+        if not unsure:
+            return before
+        found = usual(self.hub, job.spec.pipeline, device, job.plan, job.until_ns, job.is_open)
+        return before if found is None else self._calibrated(job, before, promise, unsure, found)
+
+    def _calibrated(
+        self, job: _Job, before: Progress, promise: api.Promise, unsure: Mapping[str, Calibrating | None], found: Usual
+    ) -> Progress | None:
+        version = job.kept.assay.baseline_version
+        made: dict[tuple[int, Place], Calibrating] = {}
+        changed = False
+        for name, known in unsure.items():
+            if known is not None and known.n == found.n:
+                # Another n would be another calibration; the same one is only surer now.
+                one = replace(known, windows=found.windows)
+            else:
+                changed = True
+                one = self._calibrating(job, promise, version, name, found)
+            if one is not None and one != known:
+                made[version, Place(before.device, name)] = one
+        if not made:
+            return before
+        next_ns = min(before.next_ns, found.start_ns) if changed else before.next_ns
+        if not self._rewind(job, before, next_ns, made):
+            return None
+        job.recall()
+        return replace(before, next_ns=next_ns)
+
+    def _calibrating(
+        self, job: _Job, promise: api.Promise, version: int, name: str, found: Usual
+    ) -> Calibrating | None:
+        place = Place(EVERY_DEVICE, name)
+        with self.hub.database.reading() as connection:
+            material = baselines.material(connection, job.id, version, place)
+        if material is None:
+            return None
+        return calibrating(self.hub, job.spec, promise, self._baseline(job, version, place), material, found)
 
     # ── late data ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,6 +502,14 @@ class Round:
             return
         with self.hub.database.writing() as connection:
             incidents.watch(connection, devices, heard_of, self.hub.now_ns())
+
+
+def _newest(answers: Iterable[Answered], end_ns: int) -> dict[str, Any]:
+    """Return what the progress says of the window that ends then: the field's answer that is worst."""
+    ending = [one.analysis for one in answers if one.analysis.end_ns == end_ns]
+    status = store.worst(one.status for one in ending)
+    worst = [one.score for one in ending if one.status == status and one.score is not None]
+    return {"status": status, "score": max(worst, default=None)}
 
 
 @dataclass(frozen=True)

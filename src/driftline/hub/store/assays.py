@@ -1,18 +1,16 @@
-"""Assays, their frozen baselines, their analyses and the incidents: tables and the reading and writing of them.
+"""Assays, their analyses and the incidents: tables and the reading and writing of them.
 
-One row an analysis: what pages and the incidents' rules look at are columns, the whole answer is the `document` column
-as JSON. A baseline is kept as what it was made of (values, or counts on grids), so that it can be binned with other
-edges later. `assay_progress` says up to where each assay × device was scored, and holds the newest answer for the
-pages that list many. `scorer` holds up to which stored window record the scorer has looked for late data.
+One row an analysis, of one window of one device and field: what pages and the incidents' rules look at are columns, the
+whole answer is the `document` column as JSON, and `state` is what the evidence remembers after it, so that late data is
+answered by stepping again from there. `assay_progress` says up to where each assay × device was scored (all fields of a
+window are answered together), and holds the newest answer for the pages that list many. `scorer` holds up to which
+stored window record the scorer has looked for late data.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -28,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
     delete,
     func,
     insert,
@@ -38,6 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from driftline.errors import ConflictError, EntityNotFoundError
+from driftline.hub.store import baselines
+from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
 from driftline.hub.store.telemetry import names, windows
 from driftline.wire import api
@@ -49,9 +50,9 @@ ASSAYS = Table(
     Column("workspace", String, nullable=False),
     Column("name", String, nullable=False),
     Column("pipeline", String, nullable=False),
-    Column("field", String, nullable=False),
-    Column("field_type", String, nullable=False),
+    Column("field_types", Text, nullable=False),  # JSON: by field
     Column("spec", Text, nullable=False),
+    Column("baseline_version", Integer, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
     # Where the window plan starts; NULL until the pipeline has seen an inference.
@@ -62,27 +63,24 @@ ASSAYS = Table(
     UniqueConstraint("workspace", "name"),
 )
 
-# One row a device, or a single one with device '' that serves all.
-BASELINES = Table(
-    "assay_baselines",
-    metadata,
-    Column("assay", ForeignKey("assays.id", ondelete="CASCADE"), primary_key=True),
-    Column("device", String, primary_key=True),
-    Column("numbers", LargeBinary),  # little-endian float64, NaN where missing; NULL where it is counts
-    Column("counts", LargeBinary),  # msgpack: [[grid id, summary bytes], …]; NULL where it is values
-)
-
 ANALYSES = Table(
     "analyses",
     metadata,
     Column("assay", ForeignKey("assays.id", ondelete="CASCADE"), primary_key=True),
     Column("device", String, primary_key=True),
+    Column("field", String, primary_key=True),
     Column("start_ns", BigInteger, primary_key=True),
     Column("end_ns", BigInteger, nullable=False),
     Column("status", String, nullable=False),
     Column("score", Float),
+    Column("level", Float),  # how near to an alarm: 1 and more is one
+    Column("alarmed", Boolean, nullable=False),
+    Column("wakes", Boolean, nullable=False),  # whether it may open, hold or end an incident
+    Column("version", Integer, nullable=False),  # of the baseline
     Column("revision", Integer, nullable=False),
     Column("document", LargeBinary, nullable=False),
+    Column("alarm_at", Float),  # how much evidence made an alarm when it was answered
+    Column("state", LargeBinary),  # what the evidence remembers; NULL where the window was not counted
     Index("analyses_by_time", "assay", "start_ns"),
     sqlite_with_rowid=False,
 )
@@ -127,15 +125,8 @@ INCIDENTS = Table(
     ),
 )
 
-EVERY_DEVICE = ""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a baseline is made of: `values` (NaN where missing), or `counts` as (grid id, summary bytes)."""
-
-    values: NDArray[np.float64] | None = None
-    counts: tuple[tuple[str, bytes], ...] = ()
+# Which of several answers an owner wants to see first.
+URGENCY: Sequence[api.Status] = ("Alert", "Warning", "Late", "NoData", "TooFew", "Ok")
 
 
 @dataclass(frozen=True)
@@ -143,14 +134,14 @@ class Kept:
     """A standing assay with what only the hub needs of it."""
 
     assay: api.Assay
-    field_type: str
+    field_types: Mapping[str, str]
     start_ns: int | None
     failure: str | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Up to where an assay's windows on one device are answered, and the newest answer."""
+    """Up to where an assay's windows on one device are answered, and the newest answer, of its fields the worst."""
 
     assay: str
     device: str
@@ -163,12 +154,57 @@ class Progress:
 
 @dataclass(frozen=True)
 class Mark:
-    """One window in a status strip."""
+    """One window in a status strip; `level` says how near to an alarm it is: 1 and more is one."""
 
     start_ns: int
     end_ns: int
     status: api.Status
     score: float | None
+    level: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One window of one device and field as it is kept.
+
+    `wakes` says whether it may open, hold or end an incident; `state` what the evidence remembers after it.
+    """
+
+    analysis: api.Analysis
+    wakes: bool = True
+    state: bytes | None = None
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether the field is in alarm with this window."""
+        evidence = self.analysis.evidence
+        return self.analysis.status == "Alert" if evidence is None else evidence.alarmed
+
+    @property
+    def level(self) -> float | None:
+        """How near to an alarm it is: 1 and more is one."""
+        one = self.analysis
+        if one.evidence is not None:
+            return one.evidence.value / one.evidence.alarm_at
+        if one.score is None or not one.alert_threshold:
+            return None
+        return one.score / one.alert_threshold
+
+
+@dataclass(frozen=True)
+class Former:
+    """What an answer was before it was replaced."""
+
+    status: api.Status
+    version: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A new or changed answer, and what was there `before`."""
+
+    answer: Answer
+    before: Former | None
 
 
 @dataclass(frozen=True)
@@ -198,9 +234,14 @@ def need_free_name(connection: Connection, workspace: str, name: str) -> None:
 
 
 def save(
-    connection: Connection, assay: api.Assay, *, field_type: str, start_ns: int | None, baselines: dict[str, Material]
+    connection: Connection,
+    assay: api.Assay,
+    *,
+    field_types: Mapping[str, str],
+    start_ns: int | None,
+    baselines_by_place: Mapping[Place, Material],
 ) -> None:
-    """Keep a new assay with its baselines, by device or under `EVERY_DEVICE`.
+    """Keep a new assay with the first version of its baselines.
 
     Raises:
         ConflictError: the workspace has an assay of this name.
@@ -213,17 +254,24 @@ def save(
             workspace=assay.workspace,
             name=spec.name,
             pipeline=spec.pipeline,
-            field=spec.field,
-            field_type=field_type,
+            field_types=msgspec.json.encode(field_types).decode(),
             spec=msgspec.json.encode(spec).decode(),
+            baseline_version=assay.baseline_version,
             active=assay.active,
             created_ns=assay.created_ns,
             start_ns=start_ns,
             notes=msgspec.json.encode(assay.notes).decode(),
         )
     )
-    for device, material in baselines.items():
-        connection.execute(insert(BASELINES).values(assay=assay.id, device=device, **_packed(material)))
+    # Valid whenever a window begins: there is none before it.
+    first = api.BaselineVersion(
+        version=assay.baseline_version,
+        from_ns=0,
+        created_ns=assay.created_ns,
+        baseline=spec.baseline,
+        notes=assay.notes,
+    )
+    baselines.add_version(connection, assay.id, first, baselines_by_place)
 
 
 def every(connection: Connection, *, workspace: str | None = None, active: bool | None = None) -> list[Kept]:
@@ -263,52 +311,69 @@ def set_start(connection: Connection, assay: str, start_ns: int) -> None:
     connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(start_ns=start_ns))
 
 
-def baseline(connection: Connection, assay: str, device: str) -> Material | None:
-    """Return what a device is compared with: its own, else the one that serves all, else None."""
-    rows = connection.execute(
-        select(BASELINES).where(BASELINES.c.assay == assay, BASELINES.c.device.in_([device, EVERY_DEVICE]))
-    ).mappings()
-    found = {str(row["device"]): _material(row) for row in rows}
-    return found.get(device, found.get(EVERY_DEVICE))
+def set_baseline(connection: Connection, assay: str, spec: api.AssaySpec, version: int) -> None:
+    """Make this spec's baseline the newest one."""
+    facts = {"spec": msgspec.json.encode(spec).decode(), "baseline_version": version}
+    connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(**facts))
 
 
-def baselines(connection: Connection, assay: str) -> dict[str, Material]:
-    """Return an assay's baselines by device, the one that serves all under `EVERY_DEVICE`."""
-    rows = connection.execute(select(BASELINES).where(BASELINES.c.assay == assay).order_by(BASELINES.c.device))
-    return {str(row["device"]): _material(row) for row in rows.mappings()}
+def baseline_version(connection: Connection, assay: str) -> int | None:
+    """Return the number of an assay's newest baseline; None where there is no such assay."""
+    return connection.execute(select(ASSAYS.c.baseline_version).where(ASSAYS.c.id == assay)).scalar()
 
 
 # ── analyses ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def put(connection: Connection, analysis: api.Analysis) -> api.Analysis | None:
-    """Keep an answer and return it; None where the same answer is there already.
+def put(connection: Connection, answer: Answer) -> Stored | None:
+    """Keep an answer and return it with its revision; None where the same answer is there already.
 
     One that differs from the answer kept for the same window gets the next revision.
     """
-    key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.start_ns)
-    query = select(ANALYSES.c.document).where(
-        key[0] == analysis.assay_id, key[1] == analysis.device, key[2] == analysis.start_ns
+    analysis = answer.analysis
+    key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field, ANALYSES.c.start_ns)
+    named = {
+        "assay": analysis.assay_id,
+        "device": analysis.device,
+        "field": analysis.field,
+        "start_ns": analysis.start_ns,
+    }
+    query = select(ANALYSES.c.document, ANALYSES.c.state, ANALYSES.c.status, ANALYSES.c.version).where(
+        *(column == value for column, value in zip(key, named.values(), strict=True))
     )
-    before = connection.execute(query).scalar_one_or_none()
+    before = connection.execute(query).first()
+    same = False
     if before is not None:
-        kept = msgspec.json.decode(before, type=api.Analysis)
-        # Answers stored before they named their metric are not new for naming it now.
-        if msgspec.structs.replace(analysis, revision=kept.revision, metric=kept.metric) == kept:
+        kept = msgspec.json.decode(before.document, type=api.Analysis)
+        same = msgspec.structs.replace(analysis, revision=kept.revision) == kept
+        if same and answer.state == before.state:
             return None
-        analysis = msgspec.structs.replace(analysis, revision=kept.revision + 1)
-    facts = {
+        answer = replace(
+            answer, analysis=msgspec.structs.replace(analysis, revision=kept.revision + (0 if same else 1))
+        )
+    facts = _facts(answer)
+    statement = upsert(ANALYSES).values(**named, **facts)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=facts))
+    if same:
+        return None
+    return Stored(answer, None if before is None else Former(before.status, before.version))
+
+
+def _facts(answer: Answer) -> dict[str, object]:
+    analysis = answer.analysis
+    return {
         "end_ns": analysis.end_ns,
         "status": analysis.status,
         "score": analysis.score,
+        "level": answer.level,
+        "alarmed": answer.alarmed,
+        "wakes": answer.wakes,
+        "version": analysis.baseline_version,
         "revision": analysis.revision,
         "document": api.encode(analysis),
+        "alarm_at": None if analysis.evidence is None else analysis.evidence.alarm_at,
+        "state": answer.state,
     }
-    statement = upsert(ANALYSES).values(
-        assay=analysis.assay_id, device=analysis.device, start_ns=analysis.start_ns, **facts
-    )
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=facts))
-    return analysis
 
 
 def analyses(
@@ -316,35 +381,46 @@ def analyses(
     assay: str,
     *,
     device: str | None = None,
+    field: str | None = None,
     start_ns: int | None = None,
     end_ns: int | None = None,
     newest: int | None = None,
 ) -> list[api.Analysis]:
-    """Return the answers whose windows begin in [start_ns, end_ns), by window start, then device.
+    """Return the answers whose windows begin in [start_ns, end_ns), by window start, then device, then field.
 
-    `newest` keeps only so many of the latest.
+    `newest` keeps only so many of the latest windows.
     """
-    query = select(ANALYSES.c.document).where(ANALYSES.c.assay == assay)
+    wanted = [ANALYSES.c.assay == assay]
     if device is not None:
-        query = query.where(ANALYSES.c.device == device)
+        wanted.append(ANALYSES.c.device == device)
+    if field is not None:
+        wanted.append(ANALYSES.c.field == field)
     if start_ns is not None:
-        query = query.where(ANALYSES.c.start_ns >= start_ns)
+        wanted.append(ANALYSES.c.start_ns >= start_ns)
     if end_ns is not None:
-        query = query.where(ANALYSES.c.start_ns < end_ns)
-    query = query.order_by(ANALYSES.c.start_ns.desc(), ANALYSES.c.device.desc())
-    documents = connection.execute(query if newest is None else query.limit(newest)).scalars().all()
-    return [msgspec.json.decode(document, type=api.Analysis) for document in reversed(documents)]
+        wanted.append(ANALYSES.c.start_ns < end_ns)
+    if newest is not None:
+        starts = select(ANALYSES.c.start_ns).where(*wanted).distinct().order_by(ANALYSES.c.start_ns.desc())
+        latest = starts.limit(newest).subquery()
+        wanted.append(ANALYSES.c.start_ns >= select(func.min(latest.c.start_ns)).scalar_subquery())
+    order = (ANALYSES.c.start_ns, ANALYSES.c.device, ANALYSES.c.field)
+    documents = connection.execute(select(ANALYSES.c.document).where(*wanted).order_by(*order)).scalars()
+    return [msgspec.json.decode(document, type=api.Analysis) for document in documents]
 
 
-def latest_alert(connection: Connection, assay: str, device: str) -> api.Analysis | None:
-    """Return the newest answer that alerts."""
-    query = (
-        select(ANALYSES.c.document)
-        .where(ANALYSES.c.assay == assay, ANALYSES.c.device == device, ANALYSES.c.status == "Alert")
-        .order_by(ANALYSES.c.start_ns.desc())
-        .limit(1)
+def latest_alert(
+    connection: Connection, assay: str, device: str, *, field: str | None = None, since_ns: int | None = None
+) -> api.Analysis | None:
+    """Return the newest answer that alerts: of one field, or of any; since a time, those that woke somebody."""
+    query = select(ANALYSES.c.document).where(
+        ANALYSES.c.assay == assay, ANALYSES.c.device == device, ANALYSES.c.status == "Alert"
     )
-    document = connection.execute(query).scalar_one_or_none()
+    if field is not None:
+        query = query.where(ANALYSES.c.field == field)
+    if since_ns is not None:
+        query = query.where(ANALYSES.c.start_ns >= since_ns, ANALYSES.c.wakes)
+    order = (ANALYSES.c.start_ns.desc(), ANALYSES.c.level.desc(), ANALYSES.c.field)
+    document = connection.execute(query.order_by(*order).limit(1)).scalar_one_or_none()
     return None if document is None else msgspec.json.decode(document, type=api.Analysis)
 
 
@@ -353,32 +429,162 @@ def marks(
     assay: str,
     device: str,
     *,
+    field: str | None = None,
     newest: int | None = None,
-    since_ns: int | None = None,
-    statuses: Sequence[api.Status] = (),
 ) -> list[Mark]:
-    """Return windows in time order without their documents: the newest ones, from a time on, of some statuses."""
-    query = select(ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score).where(
-        ANALYSES.c.assay == assay, ANALYSES.c.device == device
+    """Return windows in time order without their documents, the newest ones: of one field, or of all the worst."""
+    rank = case({status: at for at, status in enumerate(URGENCY)}, value=ANALYSES.c.status)
+    # SQLite takes bare columns from the row of the least rank.
+    query = (
+        select(
+            ANALYSES.c.start_ns,
+            ANALYSES.c.end_ns,
+            ANALYSES.c.status,
+            ANALYSES.c.score,
+            ANALYSES.c.level,
+            func.min(rank),
+        )
+        .where(ANALYSES.c.assay == assay, ANALYSES.c.device == device)
+        .group_by(ANALYSES.c.start_ns)
+        .order_by(ANALYSES.c.start_ns.desc())
     )
-    if since_ns is not None:
-        query = query.where(ANALYSES.c.start_ns >= since_ns)
-    if statuses:
-        query = query.where(ANALYSES.c.status.in_(statuses))
-    query = query.order_by(ANALYSES.c.start_ns.desc())
+    if field is not None:
+        query = query.where(ANALYSES.c.field == field)
+    rows = connection.execute(query if newest is None else query.limit(newest)).all()
+    return [Mark(*row[:-1]) for row in reversed(rows)]
+
+
+def judged(
+    connection: Connection,
+    assay: str,
+    device: str,
+    field: str,
+    *,
+    since_ns: int,
+    newest: int | None = None,
+    statuses: Sequence[api.Status] = ("Ok", "Warning", "Alert"),
+) -> list[Mark]:
+    """Return a field's windows that may end an incident, from a time on, in time order; the newest ones."""
+    query = (
+        select(ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score, ANALYSES.c.level)
+        .where(
+            ANALYSES.c.assay == assay,
+            ANALYSES.c.device == device,
+            ANALYSES.c.field == field,
+            ANALYSES.c.start_ns >= since_ns,
+            ANALYSES.c.wakes,
+            ANALYSES.c.status.in_(statuses),
+        )
+        .order_by(ANALYSES.c.start_ns.desc())
+    )
     rows = connection.execute(query if newest is None else query.limit(newest)).all()
     return [Mark(*row) for row in reversed(rows)]
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """A field's alarms since a time: when the first window began, and the last one; up to where it is answered."""
+
+    field: str
+    first_ns: int
+    last_ns: int
+
+
+def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> list[Alarm]:
+    """Return the fields that were in alarm in a window since a time, the one that spoke first before the others.
+
+    Of several that spoke in the same window, the one that was farthest above what makes an alarm comes first.
+    """
+    query = (
+        select(ANALYSES.c.field, func.min(ANALYSES.c.start_ns), func.max(ANALYSES.c.start_ns))
+        .where(
+            ANALYSES.c.assay == assay,
+            ANALYSES.c.device == device,
+            ANALYSES.c.start_ns >= since_ns,
+            ANALYSES.c.wakes,
+            ANALYSES.c.status == "Alert",
+        )
+        .group_by(ANALYSES.c.field)
+    )
+    found = [Alarm(*row) for row in connection.execute(query)]
+    levels = {
+        one.field: connection.execute(
+            select(ANALYSES.c.level).where(
+                ANALYSES.c.assay == assay,
+                ANALYSES.c.device == device,
+                ANALYSES.c.field == one.field,
+                ANALYSES.c.start_ns == one.first_ns,
+            )
+        ).scalar()
+        or 0.0
+        for one in found
+    }
+    return sorted(found, key=lambda one: (one.first_ns, -levels[one.field], one.field))
+
+
+def calm_since(connection: Connection, assay: str, device: str, field: str, since_ns: int) -> int | None:
+    """Return the end of the window that ended a field's last alarm; None while it lasts, or where there was none.
+
+    A window that cannot be judged ends nothing, because `alarmed` lasts over it; one not heard of yet says nothing.
+    """
+    told = (
+        ANALYSES.c.assay == assay,
+        ANALYSES.c.device == device,
+        ANALYSES.c.field == field,
+        ANALYSES.c.start_ns >= since_ns,
+        ANALYSES.c.wakes,
+        ANALYSES.c.status != "Late",
+    )
+    last = connection.execute(select(func.max(ANALYSES.c.start_ns)).where(*told, ANALYSES.c.alarmed)).scalar()
+    if last is None:
+        return None
+    return connection.execute(select(func.min(ANALYSES.c.end_ns)).where(*told, ANALYSES.c.start_ns > last)).scalar()
+
+
 def alerts_since(connection: Connection, assay: str, device: str, since_ns: int) -> int:
-    """Count the alerting windows that begin at or after a time."""
-    query = select(func.count()).where(
+    """Count the windows with an alert that begin at or after a time, whichever fields alerted."""
+    query = select(func.count(ANALYSES.c.start_ns.distinct())).where(
         ANALYSES.c.assay == assay,
         ANALYSES.c.device == device,
         ANALYSES.c.start_ns >= since_ns,
+        ANALYSES.c.wakes,
         ANALYSES.c.status == "Alert",
     )
     return connection.execute(query).scalar_one()
+
+
+def state_before(
+    connection: Connection, assay: str, device: str, field: str, version: int, start_ns: int
+) -> bytes | None:
+    """Return what a stream's evidence remembered before a window began, of this version of its baseline."""
+    query = (
+        select(ANALYSES.c.state)
+        .where(
+            ANALYSES.c.assay == assay,
+            ANALYSES.c.device == device,
+            ANALYSES.c.field == field,
+            ANALYSES.c.start_ns < start_ns,
+            ANALYSES.c.version == version,
+            ANALYSES.c.state.is_not(None),
+        )
+        .order_by(ANALYSES.c.start_ns.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar()
+
+
+def alarm_levels(
+    connection: Connection, assay: str, device: str, start_ns: int, end_ns: int
+) -> dict[tuple[str, int, int], float]:
+    """Return how much evidence made an alarm when windows were answered, by field, version and start."""
+    query = select(ANALYSES.c.field, ANALYSES.c.version, ANALYSES.c.start_ns, ANALYSES.c.alarm_at).where(
+        ANALYSES.c.assay == assay,
+        ANALYSES.c.device == device,
+        ANALYSES.c.start_ns >= start_ns,
+        ANALYSES.c.start_ns < end_ns,
+        ANALYSES.c.alarm_at.is_not(None),
+    )
+    return {(row.field, row.version, row.start_ns): row.alarm_at for row in connection.execute(query)}
 
 
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -407,6 +613,18 @@ def progress(connection: Connection, assay: str | None = None, device: str | Non
     if device is not None:
         query = query.where(PROGRESS.c.device == device)
     return [Progress(**row) for row in connection.execute(query).mappings()]
+
+
+def rewind(connection: Connection, assay: str, next_ns: int, device: str | None = None) -> None:
+    """Let the windows that begin at or after a time be answered again, on one device or on all."""
+    after = (PROGRESS.c.assay == assay, PROGRESS.c.next_ns > next_ns)
+    where = after if device is None else (*after, PROGRESS.c.device == device)
+    connection.execute(update(PROGRESS).where(*where).values(next_ns=next_ns))
+
+
+def worst(statuses: Iterable[api.Status]) -> api.Status:
+    """Return the status that an owner wants to see first."""
+    return min(statuses, key=URGENCY.index)
 
 
 def arrivals(connection: Connection, after: int) -> tuple[list[Arrival], int]:
@@ -455,6 +673,7 @@ def open_incident(
 def put_incident(connection: Connection, incident: api.Incident, *, source: str | None = None) -> None:
     """Keep an incident, new or changed."""
     facts = {
+        "field": incident.field,
         "opened_ns": incident.opened_ns,
         "resolved_ns": incident.resolved_ns,
         "text": incident.text,
@@ -465,7 +684,6 @@ def put_incident(connection: Connection, incident: api.Incident, *, source: str 
         kind=incident.kind,
         device=incident.device,
         assay=incident.assay_id,
-        field=incident.field,
         source=source,
         **facts,
     )
@@ -513,6 +731,14 @@ def resolve_of_assay(connection: Connection, assay: str, now_ns: int) -> None:
     connection.execute(update(INCIDENTS).where(*is_open).values(resolved_ns=now_ns))
 
 
+def end_drift(connection: Connection, assay: str, device: str, why: str, now_ns: int) -> None:
+    """Resolve the open drift incident of an assay on a device, and say why."""
+    incident = open_incident(connection, "drift", device, assay=assay)
+    if incident is not None:
+        ended = msgspec.structs.replace(incident, text=f"{incident.text}; {why}", resolved_ns=now_ns)
+        put_incident(connection, ended)
+
+
 def open_sources(connection: Connection, kinds: Iterable[str]) -> list[tuple[api.Incident, str]]:
     """Return the open incidents of some kinds, each with its camera ('' where it is about the device)."""
     query = select(INCIDENTS).where(INCIDENTS.c.resolved_ns.is_(None), INCIDENTS.c.kind.in_(list(kinds)))
@@ -527,7 +753,8 @@ def drifting(connection: Connection) -> set[str]:
 
 def forget_device(connection: Connection, device: str) -> None:
     """Drop everything kept of a device that was removed."""
-    for table in (ANALYSES, BASELINES, PROGRESS, INCIDENTS):
+    baselines.forget_device(connection, device)
+    for table in (ANALYSES, PROGRESS, INCIDENTS):
         connection.execute(delete(table).where(table.c.device == device))
 
 
@@ -541,9 +768,11 @@ def _kept(row: RowMapping) -> Kept:
         spec=msgspec.json.decode(row["spec"], type=api.AssaySpec),
         active=bool(row["active"]),
         created_ns=row["created_ns"],
+        baseline_version=row["baseline_version"],
         notes=msgspec.json.decode(row["notes"], type=list[str]),
     )
-    return Kept(assay, row["field_type"], row["start_ns"], row["failure"])
+    types = msgspec.json.decode(row["field_types"], type=dict[str, str])
+    return Kept(assay, types, row["start_ns"], row["failure"])
 
 
 def _incident(row: RowMapping) -> api.Incident:
@@ -558,15 +787,3 @@ def _incident(row: RowMapping) -> api.Incident:
         text=row["text"],
         windows=row["windows"],
     )
-
-
-def _packed(material: Material) -> dict[str, Any]:
-    if material.values is not None:
-        return {"numbers": material.values.astype("<f8").tobytes(), "counts": None}
-    return {"numbers": None, "counts": msgspec.msgpack.encode(material.counts)}
-
-
-def _material(row: RowMapping) -> Material:
-    if row["numbers"] is not None:
-        return Material(np.frombuffer(row["numbers"], "<f8").astype(np.float64))
-    return Material(counts=msgspec.msgpack.decode(row["counts"], type=tuple[tuple[str, bytes], ...]))

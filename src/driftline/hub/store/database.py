@@ -17,8 +17,8 @@ from driftline.errors import ConflictError, TemporaryError
 
 metadata = MetaData()
 
-# PRAGMA user_version of the file; a hub refuses a file of a newer one.
-SCHEMA_VERSION = 1
+# PRAGMA user_version of the file, 0 of a new one; a hub refuses a file of another one.
+SCHEMA_VERSION = 2
 
 
 class Database:
@@ -27,7 +27,7 @@ class Database:
     Where the disk is full or another program holds the file they raise TemporaryError, and nothing was written.
 
     Raises:
-        ConflictError: the file was written by a newer driftline.
+        ConflictError: the file was written by a newer driftline, or by one from before the first release.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +46,11 @@ class Database:
         event.listen(self.engine, "begin", _begin)
         with self.reading() as connection:
             found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        if 0 < found < SCHEMA_VERSION:
+            raise ConflictError(
+                f"{path} was written by a driftline from before the first release (schema {found}, this one reads "
+                f"{SCHEMA_VERSION}); use another --home"
+            )
         if found > SCHEMA_VERSION:
             raise ConflictError(
                 f"{path} was written by a newer driftline (schema {found}, this one reads {SCHEMA_VERSION}); "

@@ -295,6 +295,16 @@ class Telemetry:
         )
         return int(total)
 
+    def inferences_from(self, pipeline: str, device: str, start_s: int) -> Iterator[tuple[int, int]]:
+        """Yield (start_s, inferences) of the base windows that hold any, from a time on, in time order."""
+        with self.database.reading() as connection:
+            found = connection.exec_driver_sql(
+                "SELECT start_s, sum(inferences) FROM windows WHERE pipeline=? AND device=? AND start_s >= ? "
+                "AND inferences > 0 GROUP BY start_s ORDER BY start_s",
+                (self._known(pipeline), self._known(device), start_s),
+            )
+            yield from ((int(start), int(inferences)) for start, inferences in found)
+
     def rows(self, pipeline: str, device: str, field: str, start_ns: int, end_ns: int) -> RowValues:
         """Return a field's values of the rows in [start_ns, end_ns), over all versions of the pipeline."""
         first_s = start_ns // NS_PER_S // BASE_WINDOW_S * BASE_WINDOW_S

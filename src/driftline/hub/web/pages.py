@@ -284,7 +284,7 @@ def one_assay(view: views.Assay) -> str:
         el("p", f"{counted(more, 'calmer device')} not drawn", class_="soft") if (more := view.summary.more) else None,
         section("Newest alert", chart(bins_chart(view.alert)), _notes(view.alert.notes)) if view.alert else None,
         section("Newest answers", _answers(newest)) if newest else None,
-        section("Baseline", *_baseline(_drawn_first(view), spec.field), _notes(assay.notes)),
+        section("Baseline", *_baseline(_drawn_first(view), view.summary.field), _notes(assay.notes)),
     )
 
 
@@ -302,15 +302,19 @@ def _question(view: views.Assay) -> Content:
     spec = view.assay.spec
     windows, how = spec.windows, spec.summarizer
     every = "" if windows.interval_s in {None, windows.width_s} else f", one every {duration(windows.interval_s or 0)}"
-    warning = "" if spec.warning_threshold is None else f", warns from {spec.warning_threshold:g} on"
+    alarm = spec.alarm
+    if isinstance(alarm, api.Fixed):
+        warning = "" if alarm.warning is None else f", warns from {alarm.warning:g} on"
+        alerts = f"alerts from {alarm.threshold:g} on{warning}."
+    else:
+        alerts = f"one false alarm in {duration(alarm.false_alarm_every_s)}."
     ended = _has_ended(spec, view.now_ns)
     until = [f" It {'ran' if ended else 'runs'} until ", moment(spec.run_until_ns), "."] if spec.run_until_ns else None
     rule = (
         f" of {view.pipeline} moved from its baseline? {duration(windows.width_s)} windows{every}; "
-        f"{_measure(how)}; "
-        f"alerts from {spec.alert_threshold:g} on{warning}."
+        f"{_measure(how)}; {alerts}"
     )
-    return ["Has ", el("code", spec.field), rule, until]
+    return ["Has ", el("code", view.summary.field), rule, until]
 
 
 def _measure(how: api.Summarizer) -> str:

@@ -287,12 +287,12 @@ def _assay_lines(
             AssayLines(
                 id=assay.id,
                 name=spec.name,
-                field=spec.field,
+                field=", ".join(one.field for one in spec.watched),
                 pipeline=names.get(spec.pipeline, spec.pipeline),
                 workspace=places.get(assay.workspace, assay.workspace),
                 active=assay.active,
-                alert_threshold=spec.alert_threshold,
-                warning_threshold=spec.warning_threshold,
+                alert_threshold=spec.alarm.threshold if isinstance(spec.alarm, api.Fixed) else 1.0,
+                warning_threshold=spec.alarm.warning if isinstance(spec.alarm, api.Fixed) else None,
                 failure=one.failure,
                 lines=[
                     Line(

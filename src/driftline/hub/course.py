@@ -1,0 +1,144 @@
+"""The windows of one device, answered in time order: the same for a preview and for a standing assay.
+
+Every watched field of a window is answered together. Under a promise each field's evidence goes from window to window;
+it begins anew where the field is compared with another version of its baseline.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from driftline.assay.analysis import analyse, min_count
+from driftline.assay.baseline import BaselineData
+from driftline.assay.evidence import State
+from driftline.assay.observed import Part
+from driftline.assay.promise import Stream, is_counted
+from driftline.assay.window import WindowPlan
+from driftline.hub.observations import Span, Target
+from driftline.hub.promises import Open
+from driftline.wire import api
+
+OUTSIDE_HOURS = "outside the opening hours: it wakes nobody"
+
+
+@dataclass(frozen=True)
+class Footing:
+    """What one field of one device is compared with, in one version; `newest` says whether there is none after it.
+
+    `stream` is None under a fixed alarm, where a promise was `refused`, and before its baseline could be calibrated.
+    """
+
+    baseline: BaselineData | None = None
+    version: int = 1
+    newest: bool = True
+    stream: Stream | None = None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One field's answer; `wakes` says whether it may open an incident, `state` what the evidence is after it."""
+
+    analysis: api.Analysis
+    wakes: bool
+    state: State | None = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """How an assay's windows are answered, on whatever device."""
+
+    spec: api.AssaySpec
+    plan: WindowPlan
+    targets: Mapping[str, Target]
+    is_open: Open
+    assay_id: str | None = None
+
+
+@dataclass
+class Walk:
+    """One device's way along a course; `states` are what the evidence remembered where it begins, by version."""
+
+    course: Course
+    spans: Mapping[str, Span]
+    states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], State])
+
+    def answers(
+        self, start_ns: int, end_ns: int, footings: Mapping[str, Footing], alarm_at: Mapping[str, float]
+    ) -> list[Answered]:
+        """Answer for the next window, every field in the order of their names."""
+        return [
+            self._answer(one, start_ns, end_ns, footings[one.field], alarm_at.get(one.field, 0.0))
+            for one in sorted(self.course.spec.watched, key=lambda one: one.field)
+        ]
+
+    def _answer(self, watched: api.Watched, start_ns: int, end_ns: int, footing: Footing, alarm_at: float) -> Answered:
+        course, span = self.course, self.spans[watched.field]
+        target = course.targets[watched.field]
+        parts = span.parts(start_ns, end_ns)
+        plain = analyse(
+            course.spec,
+            watched,
+            BaselineData.of_values([], target.field_type) if footing.baseline is None else footing.baseline,
+            parts,
+            device=span.device,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            heard=span.heard(end_ns),
+            field_type=target.field_type,
+            assay_id=course.assay_id,
+        )
+        plain = _noted(plain, footing)
+        is_open = course.is_open(start_ns, end_ns)
+        if not is_open:
+            plain = msgspec.structs.replace(plain, notes=[*plain.notes, OUTSIDE_HOURS])
+        if footing.stream is None:
+            return Answered(plain, is_open and footing.newest)
+        key = (watched.field, footing.version)
+        state = self.states.get(key) or footing.stream.begin()
+        if not is_open or not is_counted(course.plan, start_ns):
+            return Answered(footing.stream.aside(state, plain, alarm_at), wakes=False)
+        return self._stepped(footing, key, state, plain, parts, alarm_at)
+
+    def _stepped(
+        self,
+        footing: Footing,
+        key: tuple[str, int],
+        state: State,
+        plain: api.Analysis,
+        parts: list[Part],
+        alarm_at: float,
+    ) -> Answered:
+        if footing.stream is None or plain.status == "Late":
+            return Answered(plain, footing.newest)
+        spec = self.course.spec
+        answer, after = footing.stream.step(state, plain, parts, alarm_at, min_count=min_count(spec))
+        self.states[key] = after
+        return Answered(answer, footing.newest, after)
+
+
+def _noted(analysis: api.Analysis, footing: Footing) -> api.Analysis:
+    """Add which baseline it was, and what is to be said where there is none or where it carries no promise."""
+    analysis = msgspec.structs.replace(analysis, baseline_version=footing.version)
+    if footing.baseline is None:
+        note = (
+            f"device {analysis.device} has no baseline of {analysis.field}, hence no score; "
+            "take a new baseline that it is part of"
+        )
+        return msgspec.structs.replace(analysis, notes=[note])
+    if footing.refused is None:
+        return analysis
+    note = f"there is no promise for {analysis.field} of device {analysis.device}: {footing.refused}"
+    status = "TooFew" if analysis.score is not None else analysis.status
+    return msgspec.structs.replace(analysis, status=status, notes=[*analysis.notes, note])
+
+
+def written(state: State | None) -> bytes | None:
+    """Return a state as it is kept."""
+    return None if state is None else msgspec.msgpack.encode(state.document())
+
+
+def read(data: bytes) -> State:
+    """Return a state that was kept; to the last digit what it was."""
+    return State.of(msgspec.msgpack.decode(data))

@@ -1,0 +1,171 @@
+"""What a promise needs of the hub: which baseline a window is compared with, and what calibrating it came to.
+
+A baseline in time is calibrated on its own windows. Values without times are cut by how many inferences a device's
+windows hold, the median of its first five that hold any; until five are known that may change, and what was answered
+meanwhile is answered again. The same data thus gives the same evidence, whoever asks and in however many steps it came.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from driftline.assay.baseline import BaselineData
+from driftline.assay.calibration import Calibration
+from driftline.assay.observed import Observed
+from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of
+from driftline.assay.window import WindowPlan
+from driftline.clock import NS_PER_S
+from driftline.errors import InvalidInputError, NotYetError
+from driftline.hub.core import Hub
+from driftline.hub.observations import cut
+from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
+from driftline.wire import api
+
+Open = Callable[[int, int], bool]
+
+# The first window of a device is seldom a whole one; the median of five is that of whole ones.
+WINDOWS_TO_KNOW_N = 5
+
+
+# ── opening hours ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def always(start_ns: int, end_ns: int) -> bool:
+    """Say that a site is open."""
+    return start_ns < end_ns
+
+
+def hours(calendar: api.Calendar) -> Open:
+    """Return what says whether a site is open all the time from start to end.
+
+    Raises:
+        NotYetError: it has opening hours.
+    """
+    if calendar.opening_hours is not None:
+        raise NotYetError("opening hours are not kept yet; leave them out, and the assay watches all day")
+    return always
+
+
+# ── how many inferences a window has ─────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Usual:
+    """How many inferences a device's windows usually hold: of its first `windows`, which begin at `start_ns`."""
+
+    n: int
+    windows: int
+    start_ns: int
+
+
+def usual(hub: Hub, pipeline: str, device: str, plan: WindowPlan, until_ns: int, is_open: Open) -> Usual | None:
+    """Return how many inferences the first windows hold that hold any, do not overlap and were heard; None before."""
+    every_ns = plan.interval_ns * -(-plan.width_ns // plan.interval_ns)
+    until_ns = min(until_ns, hub.telemetry.complete_until_ns(pipeline, device) or 0)
+    counts: dict[int, int] = {}
+    for start_s, inferences in hub.telemetry.inferences_from(pipeline, device, plan.start_ns // NS_PER_S):
+        begins_ns = plan.start_ns + (start_s * NS_PER_S - plan.start_ns) // every_ns * every_ns
+        ends_ns = begins_ns + plan.width_ns
+        if ends_ns > until_ns or (begins_ns not in counts and len(counts) == WINDOWS_TO_KNOW_N):
+            break
+        if start_s * NS_PER_S < ends_ns and is_open(begins_ns, ends_ns):
+            counts[begins_ns] = counts.get(begins_ns, 0) + inferences
+    return Usual(_median(counts.values()), len(counts), min(counts)) if counts else None
+
+
+def _median(counts: Iterable[int]) -> int:
+    return max(1, int(np.median([*counts])))
+
+
+# ── calibrating ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def calibrating(
+    hub: Hub, spec: api.AssaySpec, promise: api.Promise, baseline: BaselineData, material: Material, known: Usual | None
+) -> Calibrating | None:
+    """Calibrate one baseline; None where nobody knows yet how many values a window has."""
+    span = spec.baseline
+    if material.values is not None and material.times_ns is None:
+        return None if known is None else _calibrating(promise, baseline, known.n, None, known.windows)
+    start_ns, end_ns = span.start_ns or 0, span.end_ns or 0
+    width_ns = spec.windows.width_s * NS_PER_S
+    plan = WindowPlan(start_ns, width_ns, width_ns)
+    found = cut(hub, material, list(plan.windows(end_ns)), hours(spec.calendar)) or []
+    windows = [parts for _, parts in found]
+    counts = [Observed.of_parts(parts).count for parts in windows]
+    return _calibrating(promise, baseline, _median([one for one in counts if one] or [1]), windows, None)
+
+
+def _calibrating(
+    promise: api.Promise, baseline: BaselineData, n: int, windows: Sequence[Sequence[object]] | None, known: int | None
+) -> Calibrating:
+    try:
+        found = calibration_of(promise, baseline, n, windows)  # pyright: ignore[reportArgumentType]
+    except InvalidInputError as error:
+        return Calibrating(n, known, refused=str(error))
+    return Calibrating(n, known, document=msgspec.json.encode(found.document()).decode())
+
+
+def stream_of(baseline: BaselineData, found: Calibrating | None) -> Stream | None:
+    """Return the stream that a calibrated baseline makes; None where it is not calibrated."""
+    if found is None or found.document is None:
+        return None
+    return Stream(baseline, Calibration.of(msgspec.json.decode(found.document)))
+
+
+def described(found: Calibrating | None, level: float) -> api.Calibrated | None:
+    """Return what calibrating came to as it travels."""
+    if found is None:
+        return None
+    known = None if found.document is None else Calibration.of(msgspec.json.decode(found.document))
+    return calibrated(known, found.refused, level)
+
+
+# ── which baseline ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Footings:
+    """What an assay's windows are compared with: its baselines by version, and what calibrating them came to.
+
+    `valid_from` says from when each version is valid; `calibrations` are a device's own, or those of one that serves
+    all.
+    """
+
+    valid_from: Mapping[int, int]
+    places: Mapping[int, set[Place]]
+    calibrations: Mapping[tuple[int, Place], Calibrating]
+
+    def which(self, device: str, field: str, start_ns: int | None = None) -> tuple[int, Place] | None:
+        """Return version and place of what a window is compared with, or of the newest; None where there is nothing."""
+        for version in sorted(self.places, reverse=True):
+            if start_ns is None or self.valid_from[version] <= start_ns:
+                for place in (Place(device, field), Place(EVERY_DEVICE, field)):
+                    if place in self.places[version]:
+                        return version, place
+        return None
+
+    def calibrating(self, version: int, device: str, field: str) -> Calibrating | None:
+        """Return what calibrating came to; None where it was not done yet."""
+        own = self.calibrations.get((version, Place(device, field)))
+        return own or self.calibrations.get((version, Place(EVERY_DEVICE, field)))
+
+    def streams(self, devices: Iterable[str], fields: Iterable[str]) -> int:
+        """Return how many streams share the promise: those that have a baseline which was not refused."""
+        return sum(self._stands(device, field) for device in devices for field in fields)
+
+    def _stands(self, device: str, field: str) -> bool:
+        found = self.which(device, field)
+        if found is None:
+            return False
+        known = self.calibrating(found[0], device, field)
+        return known is None or known.refused is None
+
+
+def level_of(spec: api.AssaySpec, footings: Footings, devices: Iterable[str]) -> float | None:
+    """Return how much evidence makes an alarm; None under a fixed alarm."""
+    if not isinstance(spec.alarm, api.Promise):
+        return None
+    return alarm_at(spec.alarm, spec.windows, footings.streams(devices, [one.field for one in spec.watched]))

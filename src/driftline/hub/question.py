@@ -1,0 +1,303 @@
+"""An assay's question made definite: checked, its fields found, its devices and baselines named."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from driftline.assay.analysis import check, describe
+from driftline.assay.baseline import BaselineData
+from driftline.assay.window import WindowPlan
+from driftline.clock import iso
+from driftline.errors import EntityNotFoundError, InvalidInputError, NotYetError
+from driftline.hub import fleet, grids, registry
+from driftline.hub.core import Hub
+from driftline.hub.observations import Target, baseline_of, parts_of, seen
+from driftline.hub.promises import Footings, Usual, calibrating, described, hours, level_of, usual
+from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
+from driftline.pipeline.iopath import ResolvedField, resolver
+from driftline.wire import api
+
+
+@dataclass(frozen=True)
+class Question:
+    """A spec with its fields found; `materials` and `baselines` are a device's own, or one that serves all."""
+
+    spec: api.AssaySpec
+    targets: Mapping[str, Target]
+    devices: Sequence[str]
+    materials: Mapping[Place, Material]
+    baselines: Mapping[Place, BaselineData]
+    notes: Sequence[str]
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline's id."""
+        return self.spec.pipeline
+
+    def stats(self, calibrated: Mapping[Place, api.Calibrated] | None = None) -> list[api.BaselineStats]:
+        """Describe each baseline; device None is one that serves all."""
+        watched = {one.field: one for one in self.spec.watched}
+        span = self.spec.baseline
+        found: list[api.BaselineStats] = []
+        for place, data in sorted(self.baselines.items()):
+            one = watched[place.field]
+            device = place.device or None
+            stats = describe(self.spec, one, data, device=device, start_ns=span.start_ns, end_ns=span.end_ns)
+            stats.calibrated = (calibrated or {}).get(place)
+            found.append(stats)
+        return found
+
+
+def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
+    """Make a spec definite.
+
+    Raises:
+        InvalidInputError: a threshold, window, bin or time that cannot be, a field the pipeline does not have, or a
+            baseline without values.
+        EntityNotFoundError: no such pipeline or device in this workspace.
+    """
+    check(spec)
+    hours(spec.calendar)
+    _check_baseline(spec.baseline, hub.now_ns())
+    pipeline = registry.pipeline(hub, spec.pipeline)
+    if pipeline.workspace != workspace:
+        raise EntityNotFoundError(f"pipeline {pipeline.name!r} belongs to another workspace; select that one first")
+    find = resolver(pipeline.versions[0].definition)
+    found = [_number(find(one.iopath or one.field)) for one in spec.watched]
+    spec = _canonical(spec, [one.key for one in found], lambda text: find(text).key)
+    targets = {field.key: Target(pipeline.id, pipeline.name, field.key, field.type) for field in found}
+    devices = _devices(hub, spec, pipeline.id)
+    # Before the baseline is looked for: where a field was not recorded, there will be one to take later.
+    notes = [
+        f"{field.key} was not recorded so far; it is from now on, on every device that runs {pipeline.name}"
+        for field in found
+        if not field.default and grids.add_extra_field(hub, pipeline.id, field.key)
+    ]
+    materials, silent = _materials(hub, spec.baseline, targets, devices, notes)
+    baselines = {
+        place: baseline_of(hub, material, targets[place.field].field_type) for place, material in materials.items()
+    }
+    return Question(spec, targets, devices, materials, baselines, [*notes, *silent])
+
+
+def _canonical(spec: api.AssaySpec, keys: Sequence[str], key_of: Callable[[str], str]) -> api.AssaySpec:
+    """Return a spec that names its fields, and those of its baseline's values, by their keys."""
+    watched = [api.Watched(field=key, iopath=one.iopath or key) for one, key in zip(spec.watched, keys, strict=True)]
+    baseline = spec.baseline
+    if baseline.values is not None:
+        values = {key_of(text): numbers for text, numbers in baseline.values.items()}
+        _check_values(values, keys)
+        baseline = msgspec.structs.replace(baseline, values=values)
+    spec = msgspec.structs.replace(spec, watched=watched, baseline=baseline)
+    # Two spellings of one field show only now.
+    check(spec)
+    return spec
+
+
+def _number(field: ResolvedField) -> ResolvedField:
+    """Refuse what cannot be compared yet; everything behind this knows numbers only."""
+    if field.kind != "number":
+        raise NotYetError(f"{field.key} is text; assays compare numbers for now (counts by value come later)")
+    return field
+
+
+def _check_baseline(baseline: api.Baseline, now_ns: int) -> None:
+    start_ns, end_ns = baseline.start_ns, baseline.end_ns
+    if baseline.values is not None:
+        if start_ns is not None or end_ns is not None or baseline.device is not None:
+            raise InvalidInputError("a baseline is either values or a range of time; give baseline_data or dates")
+        return
+    if start_ns is None or end_ns is None:
+        raise InvalidInputError(
+            "an assay needs a baseline: values (baseline_data), or a range of time (baseline_start and baseline_end)"
+        )
+    if start_ns >= end_ns:
+        raise InvalidInputError(
+            f"the baseline ends at {iso(end_ns)}, not after its start {iso(start_ns)}; exchange the two"
+        )
+    if end_ns > now_ns:
+        raise InvalidInputError(
+            f"the baseline ends at {iso(end_ns)}, which is still to come (it is {iso(now_ns)}); end it in the past"
+        )
+
+
+def _check_values(values: Mapping[str, Sequence[float | str | None]], fields: Sequence[str]) -> None:
+    missing = [field for field in fields if field not in values]
+    if missing:
+        raise InvalidInputError(
+            f"the baseline has no values of {', '.join(missing)}; give some for each of the {len(fields)} watched "
+            "fields, or a range of time"
+        )
+    others = sorted(set(values) - set(fields))
+    if others:
+        raise InvalidInputError(
+            f"the baseline has values of {', '.join(others)}, which the assay does not watch; it watches "
+            f"{', '.join(fields)}"
+        )
+    for field in fields:
+        if not np.isfinite(_numbers(field, values[field])).any():
+            raise InvalidInputError(
+                f"the baseline's {len(values[field])} values of {field} hold no number to compare with; "
+                "give at least one"
+            )
+
+
+def _numbers(field: str, values: Sequence[float | str | None]) -> NDArray[np.float64]:
+    text = next((one for one in values if isinstance(one, str)), None)
+    if text is not None:
+        raise InvalidInputError(
+            f"the baseline's values of {field} hold {text!r}, but {field} is a number; give numbers"
+        )
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _devices(hub: Hub, spec: api.AssaySpec, pipeline: str) -> list[str]:
+    """Return the devices that the assay is about: those it names, else all that run or ran the pipeline."""
+    named = sorted({*spec.devices, *([spec.baseline.device] if spec.baseline.device else [])})
+    if named:
+        there = {device.name for device in fleet.list_devices(hub)}
+        unknown = [name for name in named if name not in there]
+        if unknown:
+            raise EntityNotFoundError(
+                f"there is no device {', '.join(map(repr, unknown))}; there are {', '.join(sorted(there)) or 'none'}"
+            )
+    return sorted(set(spec.devices)) or _told(hub, pipeline)
+
+
+def _told(hub: Hub, pipeline: str) -> list[str]:
+    """Return the devices that run a pipeline or ever told of it; one that has yet to join is no silent device."""
+    joined = {device.name for device in fleet.list_devices(hub) if device.joined}
+    told = hub.telemetry.complete_until_ns
+    return [one for one in hub.telemetry.devices(pipeline) if one in joined or told(pipeline, one) is not None]
+
+
+def _materials(
+    hub: Hub,
+    baseline: api.Baseline,
+    targets: Mapping[str, Target],
+    devices: Sequence[str],
+    notes: Sequence[str],
+) -> tuple[dict[Place, Material], list[str]]:
+    """Return the baselines, those without values left out, and what should be said of them."""
+    if baseline.values is not None:
+        values = baseline.values
+        return {Place(EVERY_DEVICE, one): Material(values=_numbers(one, values[one])) for one in targets}, []
+    start_ns, end_ns = baseline.start_ns or 0, baseline.end_ns or 0
+    looked_at = [baseline.device] if baseline.device else devices
+    usable: dict[Place, Material] = {}
+    silent: defaultdict[str, list[str]] = defaultdict(list)
+    for field, target in targets.items():
+        for device in looked_at:
+            material = seen(hub, target, device, start_ns, end_ns)
+            if BaselineData.of_parts(parts_of(hub, material), target.field_type).usable:
+                usable[Place(device, field)] = material
+            else:
+                silent[device].append(field)
+        if not any(place.field == field for place in usable):
+            raise _nothing(hub, baseline, target, looked_at, notes)
+    span = f"from {iso(start_ns)} to {iso(end_ns)}"
+    said = [
+        f"device {device} gave no value of {', '.join(fields)} {span}: it has no baseline and gets no score"
+        for device, fields in silent.items()
+    ]
+    pipeline = next(iter(targets.values())).pipeline
+    for device in dict.fromkeys(place.device for place in usable):
+        heard_ns = hub.telemetry.complete_until_ns(pipeline, device) or 0
+        if heard_ns < end_ns:
+            said.append(f"device {device} was heard up to {iso(heard_ns)} only; its baseline is what came until then")
+    if baseline.device:
+        usable = {Place(EVERY_DEVICE, place.field): one for place, one in usable.items()}
+    return usable, said
+
+
+def _nothing(
+    hub: Hub, baseline: api.Baseline, target: Target, looked_at: Sequence[str], notes: Sequence[str]
+) -> InvalidInputError:
+    span = f"from {iso(baseline.start_ns or 0)} to {iso(baseline.end_ns or 0)}"
+    who = f"device {baseline.device}" if baseline.device else f"any device of pipeline {target.pipeline_name!r}"
+    reasons = "".join(f"; {note}" for note in notes)
+    return InvalidInputError(
+        f"{who} gave no value of {target.field} {span}, so there is no baseline; "
+        f"{_when(hub, target, looked_at)}{reasons}"
+    )
+
+
+def _when(hub: Hub, target: Target, devices: Sequence[str]) -> str:
+    """Say when there is data, for somebody who asked for another time."""
+    firsts = [hub.telemetry.first_inference_ns(target.pipeline, device) for device in devices]
+    first_ns = min((first for first in firsts if first is not None), default=None)
+    if first_ns is None:
+        return "there has been no inference yet: run some first, or give values with baseline_data"
+    untils = [hub.telemetry.complete_until_ns(target.pipeline, device) or 0 for device in devices]
+    last_ns = max(max(untils, default=0), first_ns)
+    return f"there is data from {iso(first_ns)} to {iso(last_ns)}"
+
+
+def start_of(spec: api.AssaySpec, first_inference_ns: int | None) -> int | None:
+    """Return where the window plan starts: as asked, else where a baseline in time ends, else the first inference."""
+    if spec.windows.start_ns is not None:
+        return spec.windows.start_ns
+    return first_inference_ns if spec.baseline.values is not None else spec.baseline.end_ns
+
+
+# ── calibrating what was asked ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a promise rests on: by device and field (`found`), and as it is told, by baseline (`told`).
+
+    `level` is how much evidence makes an alarm, None under a fixed alarm.
+    """
+
+    footings: Footings
+    level: float | None
+    found: Mapping[Place, Calibrating]
+    told: Mapping[Place, api.Calibrated]
+
+    @property
+    def refusals(self) -> dict[Place, str]:
+        """Which baselines carry no promise, and why."""
+        return {place: one.refused for place, one in self.found.items() if one.refused is not None}
+
+
+def calibrate(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: int, version: int = 1) -> Calibrated:
+    """Calibrate every baseline of a question as far as it is known how many values a window has.
+
+    A plan of None is one that has nothing to start from yet.
+    """
+    places = {version: set(asked.baselines)}
+    promise = asked.spec.alarm
+    if not isinstance(promise, api.Promise):
+        return Calibrated(Footings({version: 0}, places, {}), None, {}, {})
+    known: dict[str, Usual] = {}
+    if asked.spec.baseline.values is not None and plan is not None:
+        is_open = hours(asked.spec.calendar)
+        ways = {one: usual(hub, asked.pipeline, one, plan, until_ns, is_open) for one in asked.devices}
+        known = {device: one for device, one in ways.items() if one is not None}
+    found: dict[Place, Calibrating] = {}
+    for place, baseline in asked.baselines.items():
+        for device in sorted(known) or [place.device]:
+            material = asked.materials[place]
+            one = calibrating(hub, asked.spec, promise, baseline, material, known.get(device))
+            if one is not None:
+                found[Place(device, place.field)] = one
+    footings = Footings({version: 0}, places, {(version, place): one for place, one in found.items()})
+    level = level_of(asked.spec, footings, asked.devices)
+    return Calibrated(footings, level, found, told(asked.baselines, found, level or 0.0))
+
+
+def told(places: Iterable[Place], found: Mapping[Place, Calibrating], level: float) -> dict[Place, api.Calibrated]:
+    """Return what each baseline's promise rests on; of one that is cut for each device, where it is weakest."""
+    made: dict[Place, api.Calibrated] = {}
+    for place in places:
+        own = [one for other, one in found.items() if other.field == place.field and place.device in {"", other.device}]
+        weakest = max(own, key=lambda one: (one.refused is not None, one.n), default=None)
+        shown = described(weakest, level)
+        if shown is not None:
+            made[place] = shown
+    return made
