@@ -48,7 +48,15 @@ def run(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.AssayRun:
     Raises:
         InvalidInputError, EntityNotFoundError: see `question`; also when the run would be unreasonably long.
     """
-    asked = question(hub, workspace, spec)
+    return answers(hub, question(hub, workspace, spec))
+
+
+def answers(hub: Hub, asked: Question) -> api.AssayRun:
+    """Answer a question for every device and every complete window up to `run_until_ns`, and store nothing.
+
+    Raises:
+        InvalidInputError: the run would be unreasonably long.
+    """
     spec, notes = asked.spec, [*asked.notes]
     now_ns = hub.now_ns()
     until_ns = now_ns if spec.run_until_ns is None else min(spec.run_until_ns, now_ns)
@@ -201,8 +209,10 @@ def keep_calibrations(connection: Connection, assay: api.Assay, found: Calibrate
 
 
 def count_where_cut(hub: Hub, asked: Question, assay: str) -> None:
-    """Let devices count every watched field where the assay cuts."""
+    """Let devices count every watched field where the assay cuts; text is counted by category and has no grid."""
     for field, target in asked.targets.items():
+        if target.field_type == "string":
+            continue
         grids.set_baseline_grid(hub, target.pipeline, field, _grid(hub, asked, target, assay))
 
 
@@ -212,7 +222,8 @@ def _grid(hub: Hub, asked: Question, target: Target, assay: str) -> Grid:
     parts = list(chain.from_iterable(parts_of(hub, material) for material in materials))
     grid = grid_for(asked.spec, BaselineData.of_parts(parts, target.field_type), target.field_type)
     own = [one for place, one in sorted(asked.baselines.items()) if place.field == target.field]
-    edges = [one.layout(asked.spec.summarizer).edges.tolist() for one in own[:DEVICES_WITH_EDGES_MAX]]
+    cut = [one for one in own[:DEVICES_WITH_EDGES_MAX] if isinstance(one, BaselineData)]
+    edges = [one.layout(asked.spec.summarizer).edges.tolist() for one in cut]
     return joined(grid, sorted({*chain.from_iterable(edges), *_standing_edges(hub, target, assay)}))
 
 
@@ -231,7 +242,7 @@ def _standing_edges(hub: Hub, target: Target, assay: str) -> list[float]:
     for kept, by_place in materials:
         own = [material for place, (_, material) in by_place.items() if place.field == target.field]
         for material in own[:DEVICES_WITH_EDGES_MAX]:
-            data = baseline_of(hub, material, target.field_type)
+            data = BaselineData.of_parts(parts_of(hub, material), target.field_type)
             edges += data.layout(kept.assay.spec.summarizer).edges.tolist()
     return edges
 
