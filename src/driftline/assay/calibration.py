@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.categories import CategoryBaseline
+from driftline.assay.observed import Floats, Part
 from driftline.assay.season import Cycle, OpeningHours, Usual, check_season, season_of, usual_of
 from driftline.assay.statistics import (
     LOCATION,
@@ -27,6 +28,7 @@ from driftline.assay.statistics import (
     OMNIBUS,
     OUTSIDE,
     SPREAD,
+    CategoryYardstick,
     Scale,
     WindowStatistics,
     Yardstick,
@@ -139,7 +141,7 @@ class Calibration:
 
 
 def calibrate(
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     *,
     n: int | None = None,
     windows: Sequence[Sequence[Part]] | None = None,
@@ -166,21 +168,25 @@ def calibrate(
     if cycle is not None:
         windows, starts_ns = _in_time(baseline, n, windows, starts_ns)
     elif windows is None:
+        if isinstance(baseline, CategoryBaseline):
+            raise InvalidInputError(
+                "the baseline is text that came without its windows; a promise on text needs a baseline in time"
+            )
         return _of_rows(baseline, n, ordered=ordered, seed=seed)
-    read = [Observed.of_parts(parts, float32=baseline.float32) for parts in windows]
-    there = [i for i, window in enumerate(read) if window.n]
-    read = [read[i] for i in there]
+    # What a baseline read, its yardstick measures: numbers or categories.
+    every: list[Any] = [baseline.read(parts) for parts in windows]
+    there = [i for i, window in enumerate(every) if window.n]
+    read = [every[i] for i in there]
     usual = n or int(np.median([window.n for window in read] or [1]))
     _refuse_below_least(len(read), usual)
     yardstick = yardstick_of(baseline, usual)
-    apart = _apart(len(read))
-    values = [yardstick.measured(one, read[max(0, i - apart) : i + apart + 1]).values for i, one in enumerate(read)]
+    values = own_statistics(yardstick, read, np.arange(len(read)))
     if cycle is None or starts_ns is None:
-        return _calibration(yardstick, np.array(values), _rows(windows), ordered=ordered, seed=seed)
+        return _calibration(yardstick, values, _rows(windows), ordered=ordered, seed=seed)
     starts = [starts_ns[i] for i in there]
     season = season_of(starts, zone, cycle)
     check_season(season, starts, hours)
-    usual_then, relative = usual_of(season, starts, np.array(values), yardstick.floors)
+    usual_then, relative = usual_of(season, starts, values, yardstick.floors)
     slots = np.array([season.slot(start) for start in starts])
     rows = [_rows([windows[i]]) for i in there]
     known = [row for row in rows if row is not None]
@@ -188,14 +194,23 @@ def calibrate(
     return _calibration(yardstick, relative, seasonal.rows, ordered=ordered, seed=seed, seasonal=seasonal)
 
 
+def own_statistics(yardstick: Yardstick | CategoryYardstick, read: Sequence[Any], at: NDArray[np.int64]) -> Floats:
+    """Return the statistics of some of a baseline's own windows, (windows, 5): each against all but its neighbourhood.
+
+    `read` are all windows in time order, as the baseline reads them.
+    """
+    apart = _apart(len(read))
+    return np.array([yardstick.measured(read[i], read[max(0, i - apart) : i + apart + 1]).values for i in at.tolist()])
+
+
 def _in_time(
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     n: int | None,
     windows: Sequence[Sequence[Part]] | None,
     starts_ns: Sequence[int] | None,
 ) -> tuple[Sequence[Sequence[Part]], Sequence[int]]:
     """Return a baseline's windows and when each begins."""
-    if windows is None and baseline.raw is not None and n:
+    if windows is None and isinstance(baseline, BaselineData) and baseline.raw is not None and n:
         count = baseline.raw.size // n
         windows = [[Part(values=rows)] for rows in baseline.raw[: count * n].reshape(count, n)]
     if windows is None or starts_ns is None or len(starts_ns) != len(windows):
@@ -291,7 +306,7 @@ class _Seasonal:
 
 
 def _calibration(
-    yardstick: Yardstick,
+    yardstick: Yardstick | CategoryYardstick,
     values: Floats,
     rows: Floats | None,
     *,
@@ -301,7 +316,7 @@ def _calibration(
 ) -> Calibration:
     count = len(values)
     shuffled = None
-    if rows is not None:
+    if rows is not None and isinstance(yardstick, Yardstick):
         shuffled = _shuffled(yardstick, rows, seed) if seasonal is None else seasonal.shuffled(yardstick, seed)
     ranks = None if rows is None else _centred_ranks(rows)
     doubt = _doubt(values, ranks, shuffled, ordered=ordered)
@@ -473,7 +488,9 @@ def _spans_needed(resemblance: float) -> float:
     return SPANS_MIN * (1 + resemblance * resemblance)
 
 
-def _decay(yardstick: Yardstick, values: Floats, ranks: Floats | None, between: float = 0.0) -> _Decay:
+def _decay(
+    yardstick: Yardstick | CategoryYardstick, values: Floats, ranks: Floats | None, between: float = 0.0
+) -> _Decay:
     """Return how slowly correlation decays, as rows show it, or windows where they show it to be slower.
 
     A short baseline tells this worst where it matters most. As its mean is estimated along with it, `spans` decay times
@@ -527,7 +544,7 @@ def _time_of_rows(ranks: Floats) -> float:
     return time
 
 
-def _time_of_counts(yardstick: Yardstick, values: Floats, between: float) -> float:
+def _time_of_counts(yardstick: Yardstick | CategoryYardstick, values: Floats, between: float) -> float:
     """Return the same in windows: means that vary nearly as much as rows do are those of rows that hardly change."""
     row = 1.0 if yardstick.scale == "ranks" else yardstick.unit * yardstick.slope
     share = float(np.nanvar(values[:, LOCATION], ddof=1)) / max(row * row - between, 1e-300)
@@ -545,7 +562,7 @@ def _found(column: Floats, floor: float) -> float:
     return found + (1 + 4 * found) / len(column)  # Kendall (1954): short series look less correlated than they are
 
 
-def _briefly(yardstick: Yardstick, ranks: Floats | None, rho: Floats) -> Floats:
+def _briefly(yardstick: Yardstick | CategoryYardstick, ranks: Floats | None, rho: Floats) -> Floats:
     """Return the correlations of windows if rows resembled each other as long as consecutive ones let expect.
 
     A baseline that drifts inside is correlated at every lag; taken off, its drift would not be seen.
@@ -557,7 +574,7 @@ def _briefly(yardstick: Yardstick, ranks: Floats | None, rho: Floats) -> Floats:
     return np.minimum(rho, float(np.interp(time / yardstick.n, _TIMES, _CORRELATIONS)))
 
 
-def _correlations(yardstick: Yardstick, values: Floats, decay: _Decay) -> tuple[Floats, float]:
+def _correlations(yardstick: Yardstick | CategoryYardstick, values: Floats, decay: _Decay) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 
     Few windows measure it badly; what is expected is corrected by what is measured, give or take a standard error.
