@@ -285,7 +285,7 @@ def _bytes(n: int, what: str, target: int | None) -> Row:
 KINDS, DEVICES, WINDOW = 100, 1000, 60
 STREAMS = KINDS * DEVICES
 FLEET_S_MAX = 5.0
-FLEET_ROUNDS = 3
+FLEET_ROUNDS = 5
 ALARM_AT = 1e6
 ALONE = 500
 
