@@ -88,6 +88,8 @@ def main() -> int:
         for row in part():
             rows.append(row)
             _print(row)
+    print("\nPSI, or what comes nearest, of 1,000 × 1,000 rows elsewhere; measured for this project in 2026, not here:")
+    print(" · ".join(f"{name} {cpu_s:g} s ({times} ×)" for name, (cpu_s, times) in PEERS.items()))
     RESULTS.parent.mkdir(exist_ok=True)
     document = {"machine": _machine(), "rows": [asdict(row) for row in rows], "peers": PEERS}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
