@@ -160,6 +160,7 @@ def _alike(
     """Return which windows lie within their bounds, by their scale and number of bins."""
     found: dict[tuple[Scale, int], list[int]] = {}
     distinct = {id(one): one for one in yardsticks}
+    kinds: dict[int, tuple[Scale, int]]
     kinds = {key: (one.scale, one.baseline.cut(CELLS, grid).edges.size) for key, one in distinct.items()}
     for i, (yardstick, one) in enumerate(zip(yardsticks, summaries, strict=True)):
         if one.min is None or one.max is None or one.infinite != (0, 0):
