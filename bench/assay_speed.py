@@ -88,6 +88,8 @@ def main() -> int:
         for row in part():
             rows.append(row)
             _print(row)
+    print("\nPSI, or what comes nearest, of 1,000 × 1,000 rows elsewhere; measured for this project in 2026, not here:")
+    print(" · ".join(f"{name} {cpu_s:g} s ({times} ×)" for name, (cpu_s, times) in PEERS.items()))
     RESULTS.parent.mkdir(exist_ok=True)
     document = {"machine": _machine(), "rows": [asdict(row) for row in rows], "peers": PEERS}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -285,7 +287,7 @@ def _bytes(n: int, what: str, target: int | None) -> Row:
 KINDS, DEVICES, WINDOW = 100, 1000, 60
 STREAMS = KINDS * DEVICES
 FLEET_S_MAX = 5.0
-FLEET_ROUNDS = 3
+FLEET_ROUNDS = 5
 ALARM_AT = 1e6
 ALONE = 500
 

@@ -159,11 +159,14 @@ def _alike(
 ) -> dict[tuple[Scale, int], list[int]]:
     """Return which windows lie within their bounds, by their scale and number of bins."""
     found: dict[tuple[Scale, int], list[int]] = {}
+    distinct = {id(one): one for one in yardsticks}
+    kinds: dict[int, tuple[Scale, int]]
+    kinds = {key: (one.scale, one.baseline.cut(CELLS, grid).edges.size) for key, one in distinct.items()}
     for i, (yardstick, one) in enumerate(zip(yardsticks, summaries, strict=True)):
         if one.min is None or one.max is None or one.infinite != (0, 0):
             continue
         if yardstick.low <= one.min and one.max <= yardstick.high:
-            found.setdefault((yardstick.scale, yardstick.baseline.cut(CELLS, grid).edges.size), []).append(i)
+            found.setdefault(kinds[id(yardstick)], []).append(i)
     return found
 
 

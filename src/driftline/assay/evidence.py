@@ -345,6 +345,8 @@ def _rows(windows: Sequence[WindowStatistics]) -> Floats:
 
 
 def _named(values: Sequence[float]) -> dict[str, float]:
+    if not math.isnan(sum(values)):
+        return dict(zip(NAMES, values, strict=True))
     return {name: value for name, value in zip(NAMES, values, strict=True) if not math.isnan(value)}
 
 

@@ -20,7 +20,8 @@ the variance by less than a 10⁻⁹th, and where it would be more, nothing is r
 import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from driftline.summary.grid import to_float32
 from driftline.summary.summary import CATEGORIES_MAX, CATEGORY_GRID_ID, CategorySummary, Summary
@@ -35,6 +36,9 @@ _LOW_BITS_MAX = 6
 _ROUNDED_BITS = 16
 # What lies within so many parts of Σ(x−c)² is spread, the rest is distance from the centre. Below, rounding would show.
 _SPREAD_MIN = 1 / 50
+# What a cell of one byte says, by k: how far it is from the one before, and its count.
+_GAPS = [bytes(1 + ((word & 0x7F) >> k) for word in range(256)) for k in range(_LOW_BITS_MAX + 1)]
+_COUNTS = [bytes(1 + (word & (1 << k) - 1) for word in range(256)) for k in range(_LOW_BITS_MAX + 1)]
 # More than any grid has; keeps hostile bytes from asking for memory.
 _CELLS_MAX = 1 << 16
 
@@ -127,7 +131,7 @@ def _decode_numbers(reader: Reader, grid_id: str) -> Summary:
         raise WireError("more values missing or infinite than there are")
     low, high, total, squares = _decode_floats(reader) if finite else (None, None, 0.0, 0.0)
     cells = _decode_cells(reader)
-    if sum(n for _, n in cells) != count - missing:
+    if sum(map(itemgetter(1), cells)) != count - missing:
         raise WireError("the cells of a summary do not add up to its values")
     return Summary(grid_id, count, missing, cells, low, high, total, squares, (below, above))
 
@@ -158,16 +162,27 @@ def _decode_cells(reader: Reader) -> tuple[tuple[int, int], ...]:
     if k > _LOW_BITS_MAX:
         raise WireError(f"{k} bits for a count; at most {_LOW_BITS_MAX}")
     low_max = (1 << k) - 1
-    cells: list[tuple[int, int]] = []
+    words = reader.small(size)
+    counts = words.translate(_COUNTS[k])
+    if words and low_max + 1 not in counts:
+        # As a rule a cell is one byte; then no line of Python runs for each.
+        gaps = itertools.accumulate(reader.take(size).translate(_GAPS[k]), initial=-1)
+        cells = tuple(zip(itertools.islice(gaps, 1, None), counts, strict=True))
+    else:
+        cells = tuple(_cells_one_by_one(reader, size, k))
+    if cells[-1][0] >= _CELLS_MAX:
+        raise WireError(f"cell {cells[-1][0]} of a grid that has fewer")
+    return cells
+
+
+def _cells_one_by_one(reader: Reader, size: int, k: int) -> Iterator[tuple[int, int]]:
+    low_max = (1 << k) - 1
     index = -1
     for _ in range(size):
         word = reader.varint()
         index += 1 + (word >> k)
         low = word & low_max
-        cells.append((index, 1 + low + (reader.varint() if low == low_max else 0)))
-    if index >= _CELLS_MAX:
-        raise WireError(f"cell {index} of a grid that has fewer")
-    return tuple(cells)
+        yield index, 1 + low + (reader.varint() if low == low_max else 0)
 
 
 def _decode_categories(reader: Reader) -> CategorySummary:

@@ -109,6 +109,11 @@ class Reader:
             shift += 7
         raise WireError("a varint of more than 64 bits" if shift > 63 else "a number was announced, nothing is there")
 
+    def small(self, size: int) -> bytes:
+        """Return the next so many bytes where each is a varint of its own, else nothing; takes none."""
+        ahead = self._data[self._at : self._at + size]
+        return ahead if len(ahead) == size and ahead.isascii() else b""
+
     def string(self) -> str:
         """Take one string."""
         try:
