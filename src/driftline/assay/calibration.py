@@ -275,6 +275,12 @@ class _Seasonal:
         return _mean(values) + (values - _mean(values)) * wider
 
     @property
+    def parts(self) -> list[NDArray[np.bool_]]:
+        """Which windows begin in the whole cycle, and in each quarter of a day."""
+        quarter = self.slots * self.usual.season.slot_s // (6 * 3600) % 4
+        return [np.ones(self.slots.size, dtype=bool), *(quarter == one for one in range(4))]
+
+    @property
     def between(self) -> float:
         """The variance of windows' location that is their season's."""
         curve = self.usual.centre[LOCATION]
@@ -305,7 +311,7 @@ def _calibration(
         rho, persistence, kind = np.zeros(len(NAMES)), 0.0, "rows"
     else:
         kind, why = "windows", f"{doubt}: windows are compared with windows"
-        rho, persistence = _correlations(yardstick, values, rows, 0.0 if seasonal is None else seasonal.between)
+        rho, persistence = _correlations(yardstick, values, rows, seasonal)
         residuals = values[1:] - rho * values[:-1]
         alone = rho == 0
         size = np.where(alone, count, count - 1.0)
@@ -457,7 +463,7 @@ def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
 
 
 def _correlations(
-    yardstick: Yardstick, values: Floats, rows: Floats | None, between: float = 0.0
+    yardstick: Yardstick, values: Floats, rows: Floats | None, seasonal: _Seasonal | None = None
 ) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 
@@ -465,7 +471,7 @@ def _correlations(
     What is taken off errs on the large side: too much costs some power, too little the promise.
     """
     count = len(values)
-    expected, most = _expected(yardstick, values, rows, between)
+    expected, most = _expected(yardstick, values, rows, 0.0 if seasonal is None else seasonal.between)
     error = 1 / math.sqrt(count)
     rho, best = np.zeros(len(NAMES)), 0.0
     for statistic, prior in enumerate((most, most**2, most**2, 0.0, 0.0)):
@@ -478,10 +484,34 @@ def _correlations(
         found = float(distance[1:] @ distance[:-1]) / total
         found += (1 + 4 * found) / count  # Kendall (1954): short series look less correlated than they are
         rho[statistic] = np.clip(prior, found - error, found + error)
+        if seasonal is not None:
+            rho[statistic] = max(rho[statistic], *(_lasting(distance, part) for part in seasonal.parts))
         if statistic == LOCATION:
             ours, theirs = error**-2, ((most - expected) ** 2 + MODEL_ERROR**2) ** -1
             best = (ours * found + theirs * expected) / (ours + theirs)
     return np.clip(rho, 0.0, RHO_MAX), min(max(best, 0.0), RHO_MAX)
+
+
+def _lasting(distance: Floats, part: NDArray[np.bool_]) -> float:
+    """Return the correlation of one window with the next that makes windows vary in the long run as much as these do.
+
+    Weather is not what rows of a window share with the next alone: under the noise of a window it lasts, and what is
+    seen from one window to the next is too little by that noise. Of correlations that decay exponentially from lag to
+    lag the sum s is rho / (1 − rho); so s / (1 + s) is rho, however the correlations decay. Clouds change the day and
+    not the night, so it is asked of each `part` of the day.
+    """
+    size = int(part.sum())
+    total = float(distance[part] @ distance[part])
+    if size < WINDOWS_TO_MEASURE or not total > 0:
+        return 0.0
+    together, error = 0.0, 1 / math.sqrt(size)
+    for lag in range(1, distance.size // 4):
+        found = float((distance[lag:] * distance[:-lag])[part[:-lag]].sum()) / total
+        # The first one must be sure; the others follow from it.
+        if found < (error if together else 2 * error):
+            break
+        together += found
+    return together / (1 + together)
 
 
 # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────

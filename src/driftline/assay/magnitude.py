@@ -6,8 +6,8 @@ the evidence began to grow are taken together: the mean of their distances from 
 windows vary, and what the baseline's own mean is uncertain by. That needs the more windows the fewer rows they have,
 and means the same at n = 50 and n = 1,000,000.
 
-All statistics speak of one unit, the baseline's standard deviation of a row: a shift of the mean counts as what it is,
-any other change as the shift that is as easily seen. A change of spread by the factor f is √2 ln f (the divergence of
+All statistics speak of one unit, the standard deviation of the baseline's rows: a shift of the mean counts as what it
+is, any other change as the shift that is as easily seen. A change of spread by the factor f is √2 ln f (the divergence of
 two normal distributions), one of a share 2 |asin √p − asin √q| (Cohen's h). The omnibus score has no such size: on a
 field of few values a PSI of 0.03 may be a hundredth of a standard deviation. A change of shape alone, which leaves mean
 and spread where they were, is therefore never surely as large as anything; who wants to hear of it sets no `min_effect`.
@@ -178,9 +178,7 @@ def _in_sd(shift: Floats, calibration: Calibration) -> Floats:
     # The statistic is the logarithm of PSI; no PSI of shares that a window can have is e¹⁰⁰.
     grown = min(usual + float(shift[OMNIBUS]), 100.0)
     shape = math.sqrt(max(0.0, math.exp(grown) - math.exp(usual)))
-    return np.array(
-        [shift[LOCATION] / row, shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]]
-    )
+    return np.array([shift[LOCATION] / row, shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]])
 
 
 def _text(statistic: int, size: float, low: float, high: float, min_effect: float | None) -> str:
