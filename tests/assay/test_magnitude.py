@@ -92,7 +92,7 @@ def test_nothing_that_changed_has_no_size():
 
 
 def test_a_seasonal_change_is_in_the_baselines_sd_though_nights_are_judged_by_nights():
-    day = np.tile(np.repeat([0.0, 10.0], 12), 7)[:, None]
+    day = np.tile(5 * np.sin(np.arange(24) * np.pi / 12), 7)[:, None]
     rows = day + normal(168, 15, 60)
     data = BaselineData.of_values(rows.ravel())
     starts = [i * 3600 * 10**9 for i in range(168)]
@@ -104,7 +104,7 @@ def test_a_seasonal_change_is_in_the_baselines_sd_though_nights_are_judged_by_ni
         after, answer = step(calibration, state, window, ALARM_AT, start_ns=start)
         magnitude, told = weigh(magnitude, calibration, state, window, answer, min_effect=0.1, start_ns=start)
         state = after
-    # Day and night are ten apart, five to either side of their mean: the baseline's sd is √26.
+    # A sine of amplitude five has a variance of 12.5, beside the rows' own of 1.
     assert told.status == "Alert"
     assert told.statistic == "location"
-    assert told.size == pytest.approx(1 / math.sqrt(26), rel=0.1)
+    assert told.size == pytest.approx(1 / math.sqrt(13.5), rel=0.1)
