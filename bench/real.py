@@ -174,10 +174,11 @@ def observed(video: Path, sigma: float, model: Path | None = None) -> dict[str, 
         kept.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when it is whole: an interrupted run leaves nothing that looks like an answer.
         whole = kept.with_suffix(".part.npz")
-        np.savez(whole, **{name: np.array([row[name] for row in rows]) for name in rows[0]})
+        fields: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        np.savez(whole, **fields)
         whole.replace(kept)
-    with np.load(kept) as fields:
-        return dict(fields)
+    with np.load(kept) as read:
+        return dict(read)
 
 
 def _frames(video: Path, sigma: float) -> Iterator[NDArray[np.uint8]]:
@@ -246,9 +247,8 @@ def loans(data: Path) -> tuple[dict[str, Any], list[str]]:
             missed.append(f"{name} of the car loans alarms in window {quiet.alert}, before the drift")
         if found.alert is not None:
             first = min(found.alert, first or found.alert)
-        print(
-            f"{name:24}{stream.calibration.kind:>9} {quiet.found:>7} {quiet.largest:8.1f} {found.found:>6}  {found.text}"
-        )
+        kind = stream.calibration.kind
+        print(f"{name:24}{kind:>9} {quiet.found:>7} {quiet.largest:8.1f} {found.found:>6}  {found.text}")
         told[name] = {
             "before: found in window": quiet.alert,
             "before: largest evidence": quiet.largest,

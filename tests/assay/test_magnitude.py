@@ -89,3 +89,22 @@ def test_a_change_of_spread_and_of_missing_values_has_a_size_too():
 
 def test_nothing_that_changed_has_no_size():
     assert weighed(normal(50, 13, 60), normal(5, 14, 60), min_effect=0.1)[-1] == Weighed("Ok")
+
+
+def test_a_seasonal_change_is_in_the_baselines_sd_though_nights_are_judged_by_nights():
+    day = np.tile(5 * np.sin(np.arange(24) * np.pi / 12), 7)[:, None]
+    rows = day + normal(168, 15, 60)
+    data = BaselineData.of_values(rows.ravel())
+    starts = [i * 3600 * 10**9 for i in range(168)]
+    calibration = calibrate(data, n=60, starts_ns=starts, cycle="day")
+    yardstick, state, magnitude = yardstick_of(data, 60), State.start(calibration), Magnitude()
+    told = Weighed("Ok")
+    for start, values in zip(starts, day + normal(168, 16, 60, shift=1.0), strict=True):
+        window = yardstick.measure([Part(values=values)])
+        after, answer = step(calibration, state, window, ALARM_AT, start_ns=start)
+        magnitude, told = weigh(magnitude, calibration, state, window, answer, min_effect=0.1, start_ns=start)
+        state = after
+    # A sine of amplitude five has a variance of 12.5, beside the rows' own of 1.
+    assert told.status == "Alert"
+    assert told.statistic == "location"
+    assert told.size == pytest.approx(1 / math.sqrt(13.5), rel=0.1)

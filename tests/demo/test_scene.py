@@ -95,6 +95,13 @@ def test_a_pass_repeats_its_content_but_not_its_bytes(shelf: Shelf) -> None:
     assert np.array_equal(shelf.boxes(40)[0], shelf.boxes(40 + shelf.frames)[0])
 
 
+def test_lamps_and_sun_light_the_shop(shelf: Shelf) -> None:
+    by_day = shelf.frame(10, sun=0.8).mean()
+    at_night = shelf.frame(10, lamps=0.25, sun=0.0).mean()
+    assert at_night < 0.35 * by_day
+    assert np.array_equal(shelf.frame(10), shelf.frame(10, lamps=1.0, sun=None))
+
+
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (640, 480), (416, 240)])
 def test_a_frame_has_the_size_that_was_asked_for(width: int, height: int) -> None:
     frame = Shelf(5, width=width, height=height, frames=10).frame(3)

@@ -299,6 +299,12 @@ class _Seasonal:
         return _mean(values) + (values - _mean(values)) * wider
 
     @property
+    def parts(self) -> list[NDArray[np.bool_]]:
+        """Which windows begin in the whole cycle, and in each quarter of a day."""
+        quarter = self.slots * self.usual.season.slot_s // (6 * 3600) % 4
+        return [np.ones(self.slots.size, dtype=bool), *(quarter == one for one in range(4))]
+
+    @property
     def between(self) -> float:
         """The variance of windows' location that is their season's."""
         curve = self.usual.centre[LOCATION]
@@ -332,7 +338,7 @@ def _calibration(
         kind, why = "windows", f"{doubt}: windows are compared with windows"
         decay = _decay(yardstick, values, ranks, 0.0 if seasonal is None else seasonal.between)
         _refuse_short(decay, count, yardstick.n)
-        rho, persistence = _correlations(yardstick, values, decay)
+        rho, persistence = _correlations(yardstick, values, decay, seasonal)
         residuals = values[1:] - rho * values[:-1]
         alone = rho == 0
         size = np.where(alone, count, count - 1.0)
@@ -553,13 +559,17 @@ def _time_of_counts(yardstick: Yardstick | CategoryYardstick, values: Floats, be
 
 def _found(column: Floats, floor: float) -> float:
     """Return how much a statistic's windows resemble their predecessors; not at all where one row moves them more."""
-    known = ~np.isnan(column)
-    distance = np.where(known, column - _mean(column[:, None])[0], 0.0)
+    distance = _distance(column)
     total = float(distance @ distance)
     if not total > len(column) * floor * floor:
         return 0.0
     found = float(distance[1:] @ distance[:-1]) / total
     return found + (1 + 4 * found) / len(column)  # Kendall (1954): short series look less correlated than they are
+
+
+def _distance(column: Floats) -> Floats:
+    """Return how far each window lies from the mean; one that is not known lies there."""
+    return np.where(np.isnan(column), 0.0, column - _mean(column[:, None])[0])
 
 
 def _briefly(yardstick: Yardstick | CategoryYardstick, ranks: Floats | None, rho: Floats) -> Floats:
@@ -574,7 +584,9 @@ def _briefly(yardstick: Yardstick | CategoryYardstick, ranks: Floats | None, rho
     return np.minimum(rho, float(np.interp(time / yardstick.n, _TIMES, _CORRELATIONS)))
 
 
-def _correlations(yardstick: Yardstick | CategoryYardstick, values: Floats, decay: _Decay) -> tuple[Floats, float]:
+def _correlations(
+    yardstick: Yardstick | CategoryYardstick, values: Floats, decay: _Decay, seasonal: _Seasonal | None = None
+) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 
     Few windows measure it badly; what is expected is corrected by what is measured, give or take a standard error.
@@ -586,10 +598,35 @@ def _correlations(yardstick: Yardstick | CategoryYardstick, values: Floats, deca
     for statistic, prior in enumerate((most, most**2, most**2, 0.0, 0.0)):
         found = _found(values[:, statistic], yardstick.floors[statistic])
         rho[statistic] = np.clip(prior, found - error, found + RESEMBLANCE_ERRORS * error)
+        if seasonal is not None:
+            distance = _distance(values[:, statistic])
+            rho[statistic] = max(rho[statistic], *(_lasting(distance, part) for part in seasonal.parts))
         if statistic == LOCATION:
             ours, theirs = error**-2, (((most - expected) / CAUTION) ** 2 + MODEL_ERROR**2) ** -1
             best = (ours * found + theirs * expected) / (ours + theirs)
     return np.clip(rho, 0.0, RHO_MAX), min(max(best, 0.0), RHO_MAX)
+
+
+def _lasting(distance: Floats, part: NDArray[np.bool_]) -> float:
+    """Return the correlation of one window with the next that makes windows vary in the long run as much as these do.
+
+    Weather is not what rows of a window share with the next alone: under the noise of a window it lasts, and what is
+    seen from one window to the next is too little by that noise. Of correlations that decay exponentially from lag to
+    lag the sum s is rho / (1 − rho); so s / (1 + s) is rho, however the correlations decay. Clouds change the day and
+    not the night, so it is asked of each `part` of the day.
+    """
+    size = int(part.sum())
+    total = float(distance[part] @ distance[part])
+    if size < WINDOWS_TO_MEASURE or not total > 0:
+        return 0.0
+    together, error = 0.0, 1 / math.sqrt(size)
+    for lag in range(1, distance.size // 4):
+        found = float((distance[lag:] * distance[:-lag])[part[:-lag]].sum()) / total
+        # The first one must be sure; the others follow from it.
+        if found < (error if together else 2 * error):
+            break
+        together += found
+    return together / (1 + together)
 
 
 # ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────

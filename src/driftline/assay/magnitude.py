@@ -6,12 +6,13 @@ the evidence began to grow are taken together: the mean of their distances from 
 windows vary, and what the baseline's own mean is uncertain by. That needs the more windows the fewer rows they have,
 and means the same at n = 50 and n = 1,000,000.
 
-All statistics speak of one unit, the baseline's standard deviation of a row: a shift of the mean counts as what it is,
-any other change as the shift that is as easily seen. A change of spread by the factor f is √2 ln f (the divergence of
-two normal distributions), one of a share 2 |asin √p − asin √q| (Cohen's h). The omnibus score has no such size: on a
+All statistics speak of one unit, the standard deviation of the baseline's rows: a shift of the mean counts as what it
+is, any other change as the shift that is as easily seen. A change of spread by the factor f is √2 ln f (the divergence
+of two normal distributions), one of a share 2 |asin √p − asin √q| (Cohen's h). The omnibus score has no such size: on a
 field of few values a PSI of 0.03 may be a hundredth of a standard deviation. A change of shape alone, which leaves mean
-and spread where they were, is therefore never surely as large as anything; who wants to hear of it sets no `min_effect`.
-A category has neither mean nor spread, and there √PSI counts, which is d for two normal distributions d apart.
+and spread where they were, is therefore never surely as large as anything; who wants to hear of it sets no
+`min_effect`. A category has neither mean nor spread, and there √PSI counts, which is d for two normal distributions d
+apart.
 
 Sources: Cohen (1988), Statistical power analysis, for d and h; Kullback & Leibler's divergence J for the others.
 """
@@ -63,7 +64,8 @@ class Magnitude:
     @staticmethod
     def of(document: Mapping[str, Any]) -> "Magnitude":
         """Read a document."""
-        return Magnitude(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in document.items()})
+        sums = {name: tuple(document[name]) for name in ("windows", "total", "squares")}
+        return Magnitude(**sums, reached=bool(document["reached"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,8 +319,8 @@ class _Curves:
 def _weights(slots: int, width: int) -> Floats:
     """Return how much each slot counts for each, shape (slots, slots): less with distance, round the cycle."""
     apart = np.abs(np.arange(slots)[:, None] - np.arange(slots))
-    apart = np.minimum(apart, slots - apart)
-    return np.maximum(0.0, 1 - apart / (width + 1))
+    nearest = np.minimum(apart, slots - apart).astype(np.float64)
+    return np.maximum(1 - nearest / (width + 1), 0.0)
 
 
 def _short(curve: Floats) -> tuple[float, ...]:
@@ -383,8 +383,8 @@ class OpeningHours:
         for day, spans in enumerate(self.spans):
             for begins, ends in spans:
                 minutes[(day * 1440 + np.arange(begins, ends)) % minutes.size] = True
-        hours = minutes.reshape(7, 24, 60).all(axis=2)
-        return hours.any(axis=0) if cycle == "day" else hours.ravel()
+        hours = np.asarray(minutes.reshape(7, 24, 60).all(axis=2))
+        return np.asarray(hours.any(axis=0)) if cycle == "day" else hours.ravel()
 
     def _utc(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
         """Return the spans near these times, as they really are, in time order."""
