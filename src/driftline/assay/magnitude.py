@@ -178,9 +178,7 @@ def _in_sd(shift: Floats, calibration: Calibration) -> Floats:
     # The statistic is the logarithm of PSI; no PSI of shares that a window can have is e¹⁰⁰.
     grown = min(usual + float(shift[OMNIBUS]), 100.0)
     shape = math.sqrt(max(0.0, math.exp(grown) - math.exp(usual)))
-    return np.array(
-        [shift[LOCATION] / row, shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]]
-    )
+    return np.array([shift[LOCATION] / row, shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]])
 
 
 def _text(statistic: int, size: float, low: float, high: float, min_effect: float | None) -> str:
