@@ -107,6 +107,16 @@ def test_on_a_phone_the_scores_can_be_read_without_scrolling(open_page: Callable
     assert "camera-2 over 0.25 since 09:36 UTC" in " ".join(chart.locator(".dl-title").all_text_contents())
 
 
+def test_a_new_baseline_is_taken_after_a_page_said_what_it_will_do(open_page: Callable[..., Any], shop: Any) -> None:
+    page = open_page(f"/assays/{shop.assay.id}")
+    assert not page.is_visible("button:has-text('Yes, compare with this')")
+    page.click("summary:has-text('Take as new baseline')")
+    assert "The baseline so far stays in the assay's history." in page.inner_text(".confirm")
+    page.click("button:has-text('Yes, compare with this')")
+    page.wait_for_selector("text=Baselines it has had")
+    assert page.locator(".incident").count() == 0
+
+
 def test_an_assay_is_switched_off_and_on_in_its_page(open_page: Callable[..., Any], shop: Any) -> None:
     page = open_page(f"/assays/{shop.assay.id}")
     page.click("button:has-text('Switch off')")

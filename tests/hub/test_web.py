@@ -262,6 +262,31 @@ def test_an_incident_is_resolved_and_an_assay_switched_by_forms_that_lead_back(t
     shop.hub.database.close()
 
 
+def test_an_incident_becomes_the_new_baseline_by_a_form_that_says_first_what_it_does(tmp_path: Path) -> None:
+    shop = Shop.open(tmp_path)
+    shop.device("camera-3")
+    shop.at(30)
+    shop.days(range(30), ("camera-3",))
+    assay = shop.save()
+    shop.at(48)
+    shop.days(range(30, 48), ("camera-3",), blurred="camera-3")
+    Round(shop.hub).run()
+    browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
+    page = Reader(browser.get(f"/assays/{assay.id}").text)
+    assert "are compared with what each of its devices has seen since 2026-01-01 09:30 UTC" in page.words
+    assert "Baselines it has had" not in page.words
+    (action,) = (one for one in page.links if one.endswith("/baseline"))
+    assert browser.post(action, headers={"Origin": "https://elsewhere.example"}).status_code == 403
+    reply = browser.post(action, headers={"Origin": "http://127.0.0.1:8710"})
+    assert (reply.status_code, reply.headers["location"]) == (303, f"/assays/{assay.id}")
+    after = Reader(browser.get(f"/assays/{assay.id}").text).words
+    assert "Baselines it has had" in after
+    assert "Yes, compare with this" not in after
+    assert [one["version"] for one in browser.get(f"/assays/{assay.id}.json").json()["versions"]] == [2, 1]
+    assert browser.post("/incidents/none/baseline").status_code == 404
+    shop.hub.database.close()
+
+
 def test_what_is_not_well_is_never_called_fine(shop: Any) -> None:
     found = views.overview(shop.hub)
     assert found.assays[0].lines[0].device == "camera-3"

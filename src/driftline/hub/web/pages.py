@@ -21,10 +21,12 @@ from driftline.charts.histogram import histogram
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
-from driftline.errors import DriftlineError
+from driftline.errors import DriftlineError, InvalidInputError
 from driftline.hub import assays
+from driftline.hub.baselines import take
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, STATUS, failure
+from driftline.hub.store import assays as store
 from driftline.hub.web import views
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
@@ -609,6 +611,16 @@ def _resolve(hub: Hub, incident: str) -> str:
     return "/incidents"
 
 
+def _take_baseline(hub: Hub, incident: str) -> str:
+    """Compare with what came since an incident was opened, and lead to its assay."""
+    with hub.database.reading() as connection:
+        assay = store.incident(connection, incident).assay_id
+    if assay is None:
+        raise InvalidInputError("this incident is about the device itself; there is no baseline to take from it")
+    take(hub, assay, api.NewBaseline(incident=incident))
+    return path("assays", assay)
+
+
 def _switch(hub: Hub, assay: str, *, active: bool) -> str:
     assays.switch(hub, assay, active=active)
     return path("assays", assay)
@@ -647,6 +659,7 @@ routes: list[BaseRoute] = [
     *_pair("/incidents", "/incidents.json", views.incidents, all_incidents),
     *_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
     _acts("/incidents/{id}/resolve", _resolve),
+    _acts("/incidents/{id}/baseline", _take_baseline),
     _acts("/assays/{id}/on", partial(_switch, active=True)),
     _acts("/assays/{id}/off", partial(_switch, active=False)),
     Route("/static/{name}", _static),

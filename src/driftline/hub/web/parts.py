@@ -293,6 +293,11 @@ def action(address: str, name: str, *, class_: str | None = None) -> Html:
     return el("form", el("button", name, type="submit", class_=class_), method="post", action=address)
 
 
+def confirmed(name: str, what: Content, address: str, yes: str) -> Html:
+    """Return an action that first says in words what it will do, and posts when that is confirmed."""
+    return el("details", el("summary", name), el("p", what), action(address, yes, class_="yes"), class_="confirm")
+
+
 def incident_card(line: IncidentLine, now_ns: int) -> Html:
     """Return an incident as a sentence with where it leads."""
     one = line.incident
@@ -319,12 +324,27 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
             ),
         ),
         action(path("incidents", one.id, "resolve"), "Resolve") if is_open else None,
+        _new_baseline(line) if is_open and one.assay_id is not None else None,
         class_="incident" if is_open else "incident over",
     )
 
 
 # Where the figures of a drift begin, in brackets; a name may hold brackets of its own.
 _FIGURES = re.compile(r" \((?=score |evidence )")
+
+
+def _new_baseline(line: IncidentLine) -> Html:
+    """Return the button for a change that is to stay: what is seen since becomes what is usual."""
+    one = line.incident
+    what = [
+        "From now on windows of assay ",
+        el("b", line.assay or "this assay"),
+        " are compared with what each of its devices has seen since ",
+        moment(one.opened_ns),
+        ", if that is enough. Evidence starts again from nothing, and open drift incidents of the assay are over.",
+        " The baseline so far stays in the assay's history.",
+    ]
+    return confirmed("Take as new baseline", what, path("incidents", one.id, "baseline"), "Yes, compare with this")
 
 
 def incident_list(lines: Sequence[IncidentLine], now_ns: int) -> Html:
