@@ -121,6 +121,13 @@ class Shop:
         """Write one base window of a device: counts on the grids it has now, rows where asked, and how far it told."""
         self._write(device, self._records(minute, fields, rows=rows), minute + 1 if heard else None)
 
+    def minutes(
+        self, device: str, fields_by_minute: Mapping[int, Mapping[str, Sequence[float]]], *, until: float
+    ) -> None:
+        """Write many base windows of a device at once; it has told everything up to then."""
+        records = [one for minute, fields in fields_by_minute.items() for one in self._records(minute, fields)]
+        self._write(device, records, until)
+
     def heard(self, device: str, minutes: float) -> None:
         """Let a device have told everything up to so many minutes after opening."""
         self._write(device, [], minutes)
@@ -139,7 +146,7 @@ class Shop:
                 told = {"heard_ns": self.clock.now_ns(), "complete_until_ns": {version: ns(heard)}}
                 connection.execute(update(devices).where(devices.c.name == device).values(**told))
 
-    def _records(self, minute: int, fields: Mapping[str, Sequence[float]], *, rows: bool) -> list[Incoming]:
+    def _records(self, minute: int, fields: Mapping[str, Sequence[float]], *, rows: bool = False) -> list[Incoming]:
         start_s = OPENS_S + minute * MINUTE_S
         version = self.pipeline.versions[0].id
         inferences = max((len(values) for values in fields.values()), default=0)

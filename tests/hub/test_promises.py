@@ -9,7 +9,7 @@ import pytest
 
 from driftline.assay.calibration import Calibration
 from driftline.errors import InvalidInputError
-from driftline.hub import assays, course, promises, question, scorer
+from driftline.hub import assays, course, promises, scorer
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
@@ -332,28 +332,61 @@ def test_what_a_promise_rests_on_is_described_before_it_is_saved_and_after(shop:
 # ── opening hours ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def open_until_72(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hours(_: api.Calendar) -> promises.Open:
-        return lambda start_ns, end_ns: end_ns <= ns(72) and start_ns < end_ns
-
-    for module in (promises, question, assays, scorer):
-        monkeypatch.setattr(module, "hours", hours)
-
-
-@pytest.mark.usefixtures("open_until_72")
 @pytest.mark.parametrize("alarm", [PROMISE, api.Fixed()])
 def test_outside_the_opening_hours_windows_are_answered_and_wake_nobody(shop: Any, alarm: Any) -> None:
-    save(shop, alarm=alarm)
+    # The shop's minute 72 is 10:12 in UTC.
+    save(shop, alarm=alarm, calendar=api.Calendar(time_zone="Europe/Zurich", opening_hours="daily 10:00-11:12"))
     goes(shop, range(60, 72))
     goes(shop, range(72, 84), blurred="camera-2")
     rounds(shop)
     found = told(shop, "camera-2")
     assert all((one.score or 0) > 1 for one in found[4:])
-    assert all(course.OUTSIDE_HOURS in one.notes for one in found[4:])
+    assert [course.OUTSIDE_HOURS in one.notes for one in found] == [False] * 4 + [True] * 4
     assert incidents(shop) == []
+    assert previewed(shop) == decisions(told(shop))
     if alarm is PROMISE:
         assert [one.evidence.counted for one in found if one.evidence] == [True] * 4 + [False] * 4
+
+
+def test_a_promise_is_calibrated_on_the_windows_of_opening_hours_alone(shop: Any) -> None:
+    save(shop, calendar=api.Calendar(opening_hours="daily 09:30-20:00"))
+    assert {Calibration.of(msgspec.json.decode(one.document)).windows for one in calibrations(shop).values()} == {10}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"calendar": api.Calendar(opening_hours="always")}, "write them as"),
+        ({"calendar": api.Calendar(time_zone="Mars/Olympus")}, "no time zone"),
+        ({"baseline": msgspec.structs.replace(HOUR, season="day")}, "needs each hour twice"),
+        ({"baseline": api.Baseline(values={FIELDS[0]: [1.0]}, season="day")}, "a seasonal baseline is one in time"),
+    ],
+)
+def test_hours_and_seasons_that_cannot_be_are_refused(shop: Any, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        save(shop, **changes)
+
+
+def test_a_seasonal_baseline_expects_of_each_hour_what_is_usual_then(tmp_path: Path) -> None:
+    shop = Shop.open(tmp_path)
+    shop.device("camera-1")
+    draw = np.random.default_rng(3)
+    hours = [0.5 + 0.3 * np.sin(2 * np.pi * hour / 24) + draw.normal(0, 0.02) for hour in range(24 * 5)]
+    lights = {hour: {"out.avg_px_intensity": draw.normal(light, 0.03, 40)} for hour, light in enumerate(hours)}
+    shop.minutes("camera-1", {60 * hour: fields for hour, fields in lights.items()}, until=60 * 24 * 5)
+    shop.at(60 * 24 * 5)
+    windows = api.Windows(width_s=3600)
+    days = api.Baseline(start_ns=ns(0), end_ns=ns(60 * 24 * 4), season="day")
+    alarm = api.Promise(false_alarm_every_s=30 * DAY_S)
+    save(shop, "out.avg_px_intensity", windows=windows, baseline=days, alarm=alarm)
+    rounds(shop)
+    found = told(shop)
+    assert len(found) == 24
+    assert "Alert" not in {one.status for one in found}
+    # The light itself moves by 20 of a frame's standard deviations from noon to midnight.
+    assert max(abs(one.evidence.residuals["location"]) for one in found if one.evidence) < 5
+    assert previewed(shop) == decisions(found)
+    shop.hub.database.close()
 
 
 # ── incidents ────────────────────────────────────────────────────────────────────────────────────────────────────
