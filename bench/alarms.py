@@ -23,12 +23,13 @@ from scipy.signal import lfilter
 from scipy.special import betaincinv, ndtr
 from scipy.stats import binomtest
 
+from bench.fleet import fleet
+from bench.rules import fixed_psi
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
 from driftline.assay.evidence import Tracks
 from driftline.assay.statistics import yardstick_of
 from driftline.errors import InvalidInputError
-from driftline.wire.api import Summarizer
 
 Floats = NDArray[np.float64]
 ALARM_AT = 10_000.0
@@ -88,17 +89,6 @@ def mapped(rows: Floats, field: str) -> Floats:
     if field == "lognormal":
         return np.exp(rows)
     return np.interp(rows, _NORMAL, _BETA) if field == "beta" else rows
-
-
-def fixed_psi(baseline: BaselineData, windows: Floats) -> Floats:
-    """Return PSI on five bins of each window, as the reference platform computes it."""
-    cut = baseline.cut(Summarizer(compat="v1"), None)
-    bins = cut.edges.size + 1
-    cells = np.searchsorted(cut.edges, windows, side="left") + bins * np.arange(len(windows))[:, None]
-    shares = np.bincount(cells.ravel(), minlength=bins * len(windows)).reshape(-1, bins) / windows.shape[1]
-    b, w = np.where(cut.shares == 0, 0.005, cut.shares), np.where(shares == 0, 0.005, shares)
-    terms = np.where((cut.shares == 0) & (shares == 0), 0.0, (w - b) * np.log(w / b))
-    return np.asarray(terms.sum(axis=1))
 
 
 def simulate(cell: Cell, runs: int) -> Outcome:
@@ -319,7 +309,8 @@ def main() -> int:
     clip = real_clip(Path(samples)) if samples else None
     if clip:
         print("\nreal clip, sharpness:", json.dumps(clip, indent=2))
-    missed = misses(*outcomes)
+    compared, missed_by_fleet = fleet(quick=quick, jobs=arguments.jobs)
+    missed = misses(*outcomes) + missed_by_fleet
     if not quick:
         document = {
             "machine": machine(),
@@ -328,6 +319,7 @@ def main() -> int:
             "quiet": [asdict(one) for one in outcomes[0]],
             "shifted": [asdict(one) for one in outcomes[1]],
             "clip": clip,
+            **compared,
             "missed": missed,
             "wall_s": round(time.perf_counter() - began, 1),
             "cpu_s": round(sum(one.cpu_s for group in outcomes for one in group), 1),

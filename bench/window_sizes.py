@@ -1,13 +1,16 @@
 """How often rules fire although nothing drifted, by how many rows a window has: baselines of 10,000 rows.
 
-A rule with a threshold on one window is noisy or blind depending on that number alone. A promise is in alarm or it
-is not: its share is of windows in alarm, at one false alarm promised in 10,000 windows. Of windows so wide that the
-baseline holds fewer than five it refuses.
+A rule with a threshold on one window is noisy or blind depending on that number alone. One column has rows of
+correlation 0.9, as frames that follow each other have. A promise is in alarm or it is not: its share is of windows in
+alarm, at one false alarm promised in 10,000 windows. Of windows so wide that the baseline holds fewer than five it
+refuses.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.signal import lfilter
 
 from bench.peers import Answers
 from bench.rules import LEVEL, Flags, Floats, chi_squared, fixed_psi, in_deciles, psi
@@ -18,9 +21,26 @@ from driftline.assay.statistics import yardstick_of
 from driftline.errors import InvalidInputError
 
 BASELINE_ROWS = 10_000
-# Rows in a window, and how many streams of how many windows are drawn.
-SIZES = {"50": (100, 100), "200": (100, 100), "1000": (100, 100), "10000": (100, 10)}
-SIZES_QUICK = {"50": (20, 50), "200": (20, 50), "1000": (20, 50), "10000": (20, 5)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table: rows in a window, correlation of a row with the one before, and how much is drawn."""
+
+    title: str
+    n: int
+    phi: float
+    streams: int
+    windows: int
+
+
+COLUMNS = {
+    "50": Column("n = 50", 50, 0.0, 100, 100),
+    "200": Column("n = 200", 200, 0.0, 100, 100),
+    "200-ar": Column("n = 200, AR 0.9", 200, 0.9, 100, 100),
+    "1000": Column("n = 1,000", 1000, 0.0, 100, 100),
+    "10000": Column("n = 10,000", 10_000, 0.0, 100, 10),
+}
 ALARM_AT = 10_000.0
 # What is known of others from elsewhere, as measured for this project in 2026 in the same setting.
 QUOTED: Mapping[str, Mapping[str, float]] = {
@@ -33,12 +53,20 @@ Share = tuple[float, int] | None
 
 
 def samples(*, quick: bool) -> dict[str, tuple[Floats, Floats]]:
-    """Draw baselines, (streams, rows), and windows, (streams, windows, rows), a size."""
+    """Draw baselines, (streams, rows), and windows, (streams, windows, rows), a column; a tenth of it when quick."""
     draw = np.random.default_rng(7)
     return {
-        name: (draw.normal(size=(streams, BASELINE_ROWS)), draw.normal(size=(streams, windows, int(name))))
-        for name, (streams, windows) in (SIZES_QUICK if quick else SIZES).items()
+        name: _sample(column, column.streams // 10 if quick else column.streams, draw)
+        for name, column in COLUMNS.items()
     }
+
+
+def _sample(column: Column, streams: int, draw: np.random.Generator) -> tuple[Floats, Floats]:
+    rows = draw.normal(size=(streams, BASELINE_ROWS + column.windows * column.n))
+    if column.phi:
+        rows[:, 1:] *= np.sqrt(1 - column.phi**2)
+        rows = np.asarray(lfilter([1.0], [1.0, -column.phi], rows))
+    return rows[:, :BASELINE_ROWS], rows[:, BASELINE_ROWS:].reshape(streams, column.windows, column.n)
 
 
 def window_sizes(drawn: Mapping[str, tuple[Floats, Floats]], peers: Sequence[Answers]) -> dict[str, object]:
@@ -56,6 +84,7 @@ def window_sizes(drawn: Mapping[str, tuple[Floats, Floats]], peers: Sequence[Ans
     return {
         "baseline_rows": BASELINE_ROWS,
         "alarm_at": ALARM_AT,
+        "columns": {name: asdict(column) for name, column in COLUMNS.items()},
         "rows": [{"rule": rule, "share_and_windows": shares} for rule, shares in rows.items()],
         "quoted": QUOTED,
         "quoted_from": "as measured for this project in 2026",
@@ -106,15 +135,18 @@ def _rules(baselines: Floats, windows: Floats) -> dict[str, Flags]:
 
 
 def table(rows: Mapping[str, Mapping[str, Share]]) -> str:
-    """Return the shares, a column a window size; what is quoted comes last."""
-    head = f"{'rule':40}" + "".join(f"{f'n = {int(size):,}':>18}" for size in SIZES)
+    """Return the shares, one of `COLUMNS` each; what is quoted comes last."""
+    head = f"{'rule':36}" + "".join(f"{column.title:>17}" for column in COLUMNS.values())
     lines = [head, "-" * len(head)]
     lines += [
-        f"{rule:40}" + "".join(f"{_cell(shares.get(size)):>18}" for size in SIZES) for rule, shares in rows.items()
+        f"{rule:36}" + "".join(f"{_cell(shares.get(name)):>17}" for name in COLUMNS) for rule, shares in rows.items()
     ]
-    lines += [f"{rule:40}" + "".join(f"{shares[size]:>18.3g}" for size in SIZES) for rule, shares in QUOTED.items()]
+    for rule, quoted in QUOTED.items():
+        lines.append(
+            f"{rule:36}" + "".join(f"{quoted[name]:>17.2%}" if name in quoted else f"{'–':>17}" for name in COLUMNS)
+        )
     return "\n".join(lines)
 
 
 def _cell(share: Share) -> str:
-    return "refused" if share is None else f"{share[0]:.3g} ({share[1]:,})"
+    return "refused" if share is None else f"{share[0]:.2%} ({share[1]:,})"

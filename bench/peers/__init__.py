@@ -33,13 +33,21 @@ INSTALL_MAX_S, ANSWER_MAX_S = 300, 180
 class Ask:
     """One rule of a peer: its label in the tables, and how much it is given.
 
-    `sizes` is streams and windows of every window size without drift; `fleet` how many streams of a fortnight.
+    `sizes` is streams and windows of every window size without drift, of at most `rows` a stream where it is slow by
+    the row; `fleet` how many streams of a fortnight.
     """
 
     rule: str
     label: str
-    sizes: tuple[int, int] = (0, 0)
+    sizes: tuple[int, int]
     fleet: int = 0
+    rows: int | None = None
+
+    def of_windows(self, name: str, n: int) -> dict[str, object]:
+        """Return what the script is asked about windows of n rows without drift; one window at least."""
+        streams, windows = self.sizes
+        most = windows if self.rows is None else min(windows, max(1, self.rows // n))
+        return {"rule": self.rule, "data": name, "streams": streams, "windows": most}
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,8 @@ PEERS = (
         "evidently",
         ("evidently==0.7.23", "pandas==2.3.3", "numpy==2.4.6", "scipy==1.17.1"),
         (
-            Ask("report", "evidently: report, defaults", sizes=(20, 5)),
-            Ask("test", "evidently: its default test alone", sizes=(20, 50), fleet=20),
+            Ask("report", "evidently: report, defaults", sizes=(20, 4)),
+            Ask("test", "evidently: its default test alone", sizes=(20, 25), fleet=10),
         ),
     ),
     Peer(
@@ -84,9 +92,9 @@ PEERS = (
         "river",
         ("river==0.26.1", "numpy==2.4.6", "scipy==1.17.1"),
         (
-            Ask("adwin", "river: ADWIN", sizes=(20, 25), fleet=40),
-            Ask("page_hinkley", "river: PageHinkley", sizes=(20, 25), fleet=40),
-            Ask("kswin", "river: KSWIN", sizes=(2, 2)),
+            Ask("adwin", "river: ADWIN", sizes=(20, 25), fleet=200),
+            Ask("page_hinkley", "river: PageHinkley", sizes=(20, 25), fleet=200),
+            Ask("kswin", "river: KSWIN", sizes=(4, 50), rows=6000),
         ),
     ),
 )
@@ -135,18 +143,19 @@ def ask_all(sizes: Mapping[str, tuple[Floats, Floats]], fleet: tuple[Floats, Flo
     Of `fleet` a peer takes the first so many streams, all windows.
     """
     CACHE.mkdir(exist_ok=True)
+    rows = {name: windows.shape[2] for name, (_, windows) in sizes.items()}
     with tempfile.TemporaryDirectory(dir=CACHE) as folder, ThreadPoolExecutor(jobs) as pool:
         for name, (baselines, windows) in {**sizes, "fleet": fleet}.items():
             np.save(Path(folder) / f"{name}.baselines.npy", baselines)
             np.save(Path(folder) / f"{name}.windows.npy", windows)
-        told = list(pool.map(partial(_asked, folder=Path(folder), sizes=list(sizes)), PEERS))
+        told = list(pool.map(partial(_asked, folder=Path(folder), sizes=rows), PEERS))
     for one in told:
         if one.reason:
             print(f"{one.peer.name}: {one.reason}", flush=True)
     return told
 
 
-def _asked(peer: Peer, folder: Path, sizes: list[str]) -> Answers:
+def _asked(peer: Peer, folder: Path, sizes: Mapping[str, int]) -> Answers:
     began = time.perf_counter()
     reason = _install(peer)
     install_s = time.perf_counter() - began
@@ -156,25 +165,32 @@ def _asked(peer: Peer, folder: Path, sizes: list[str]) -> Answers:
     own.mkdir()
     for path in folder.glob("*.npy"):
         (own / path.name).symlink_to(path)
-    asks = [
-        {"rule": ask.rule, "data": data, "streams": ask.fleet, "windows": None}
-        if data == "fleet"
-        else {"rule": ask.rule, "data": data, "streams": ask.sizes[0], "windows": ask.sizes[1]}
-        for ask in peer.asks
-        for data in [*(sizes if ask.sizes[0] else []), *(["fleet"] if ask.fleet else [])]
-    ]
+    asks = [ask.of_windows(name, n) for ask in peer.asks for name, n in sizes.items()]
+    fleet = [{"rule": ask.rule, "data": "fleet", "streams": ask.fleet, "windows": None} for ask in peer.asks]
+    asks += [one for one in fleet if one["streams"]]
     (own / "ask.json").write_text(json.dumps(asks))
-    script = Path(__file__).with_name(f"ask_{peer.name}.py")
-    try:
-        _run([_python(peer.environment), "-W", "ignore", script, own], ANSWER_MAX_S)
-    except (subprocess.SubprocessError, OSError) as error:
-        return Answers(peer, f"no answer: {_last_line(error)}", install_s=install_s)
+    reason = _answering(peer, own)
+    wall_s = time.perf_counter() - began - install_s
+    if not (own / "answers.json").exists():
+        return Answers(peer, reason or "no answer", install_s=install_s, wall_s=wall_s)
     document = json.loads((own / "answers.json").read_text())
     by_rule = {ask.rule: ask for ask in peer.asks}
     answers = tuple(
         Answer(by_rule[one["rule"]], one["data"], np.array(one["fires"]), one["cpu_s"]) for one in document["answers"]
     )
-    return Answers(peer, None, document["versions"], answers, install_s, time.perf_counter() - began - install_s)
+    return Answers(peer, reason, document["versions"], answers, install_s, wall_s)
+
+
+def _answering(peer: Peer, folder: Path) -> str | None:
+    """Run a peer's script; return why it did not answer everything, or None."""
+    script = Path(__file__).with_name(f"ask_{peer.name}.py")
+    try:
+        _run([_python(peer.environment), "-W", "ignore", script, folder], ANSWER_MAX_S)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {ANSWER_MAX_S} s; what it had answered by then counts"
+    except (subprocess.SubprocessError, OSError) as error:
+        return f"no answer: {_last_line(error)}"
+    return None
 
 
 def _install(peer: Peer) -> str | None:

@@ -25,6 +25,7 @@ Rule = Callable[[Floats, Floats], Iterable[Any]]
 def answer(rules: Mapping[str, Rule], distributions: Iterable[str]) -> None:
     """Answer what is asked in the folder named on the command line."""
     folder = Path(sys.argv[1])
+    versions = {"python": platform.python_version(), **{name: version(name) for name in distributions}}
     answers: list[dict[str, object]] = []
     for ask in json.loads((folder / "ask.json").read_text()):
         baselines = np.load(folder / f"{ask['data']}.baselines.npy", mmap_mode="r")[: ask["streams"]]
@@ -35,5 +36,6 @@ def answer(rules: Mapping[str, Rule], distributions: Iterable[str]) -> None:
             for baseline, stream in zip(baselines, windows, strict=True)
         ]
         answers.append({**ask, "fires": fires, "cpu_s": round(time.process_time() - began, 2)})
-    versions = {"python": platform.python_version(), **{name: version(name) for name in distributions}}
-    (folder / "answers.json").write_text(json.dumps({"versions": versions, "answers": answers}))
+        # After each answer, so that one who runs out of time has said something.
+        (folder / "answers.part").write_text(json.dumps({"versions": versions, "answers": answers}))
+        (folder / "answers.part").replace(folder / "answers.json")
