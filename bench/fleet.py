@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from bench.peers import Answers, ask_all
-from bench.rules import Flags, Floats, fixed_psi, fleet_rules, in_deciles
+from bench.rules import Flags, Floats, beginnings, fixed_psi, fleet_rules, in_deciles
 from bench.window_sizes import samples, window_sizes
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
@@ -106,12 +106,10 @@ def tally(alarm: Flags, drifted: Flags) -> Tally:
     """Count what a policy said, (streams, hours); `drifted` says which streams shift, (streams,)."""
     quiet = np.ones(alarm.shape, dtype=np.bool_)
     quiet[drifted, SHIFT_AT:] = False
-    begins = alarm.copy()
-    begins[:, 1:] &= ~alarm[:, :-1]
     after = alarm[drifted, SHIFT_AT:]
     delays = np.where(after.any(axis=1), after.argmax(axis=1) + 1.0, np.inf)
     days = float(quiet.sum()) * INTERVAL_S / 86_400 / QUIET_STREAMS
-    return Tally(int((begins & quiet).sum()), days, tuple(delays.tolist()))
+    return Tally(int((beginnings(alarm) & quiet).sum()), days, tuple(delays.tolist()))
 
 
 def fortnight(draw: np.random.Generator, drifted: Flags, baseline_rows: int) -> tuple[Floats, Floats]:

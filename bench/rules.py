@@ -20,6 +20,13 @@ BINS = 10
 LEVEL = 0.05
 
 
+def beginnings(alarm: Flags) -> Flags:
+    """Return the windows in alarm that follow one without, (streams, windows)."""
+    begins = alarm.copy()
+    begins[:, 1:] &= ~alarm[:, :-1]
+    return begins
+
+
 def counted(edges: Floats, windows: Floats) -> Floats:
     """Return how many rows lie in each bin, (windows, rows) → (windows, edges + 1)."""
     bins = edges.size + 1

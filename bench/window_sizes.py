@@ -1,9 +1,9 @@
 """How often rules fire although nothing drifted, by how many rows a window has: baselines of 10,000 rows.
 
 A rule with a threshold on one window is noisy or blind depending on that number alone. One column has rows of
-correlation 0.9, as frames that follow each other have. A promise is in alarm or it is not: its share is of windows in
-alarm, at one false alarm promised in 10,000 windows. Of windows so wide that the baseline holds fewer than five it
-refuses.
+correlation 0.9, as frames that follow each other have. A promise of one false alarm in 10,000 windows is told
+twice: alarms that begin, which is what it promises, and windows in alarm, because one false alarm lasts. Of windows so
+wide that the baseline holds fewer than five it refuses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from bench.peers import Answers
-from bench.rules import LEVEL, Flags, Floats, chi_squared, fixed_psi, in_deciles, psi
+from bench.rules import LEVEL, Flags, Floats, beginnings, chi_squared, fixed_psi, in_deciles, psi
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
 from driftline.assay.evidence import Tracks
@@ -99,8 +99,10 @@ def _ours(baselines: Floats, windows: Floats) -> dict[str, Flags | None]:
     """Return which windows fire under a promise, and by PSI on our own five bins."""
     read = [BaselineData.of_values(rows) for rows in baselines]
     score = np.stack([fixed_psi(one, own) for one, own in zip(read, windows, strict=True)])
+    alarm = promised(read, windows)
     return {
-        "driftline, a promise": promised(read, windows),
+        "driftline, a promise: alarms begun": None if alarm is None else beginnings(alarm),
+        "driftline, a promise: in alarm": alarm,
         "driftline, Fixed(0.1), five bins": score > 0.1,
         "driftline, Fixed(0.25), five bins": score > 0.25,
     }
