@@ -1,7 +1,7 @@
 """Does an alarm keep its promise, and how soon does it find drift? `python -m bench.alarms [--quick | --real]`.
 
 Each section simulates, prints its tables, and names the figures that miss their target: quiet streams (`bench.quiet`)
-and shifted ones (`bench.power`).
+and shifted ones (`bench.power`), and a fleet beside fixed rules and other libraries (`bench.fleet`).
 """
 
 import argparse
@@ -11,13 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.fleet import fleet
 from bench.machine import machine
 from bench.power import power
 from bench.quiet import quiet
 
 RESULTS = Path(__file__).parent / "results" / "alarms.json"
 # Each takes quick and jobs, prints, and returns what is kept of it and what missed its target.
-SECTIONS: dict[str, Callable[..., tuple[dict[str, object], list[str]]]] = {"quiet": quiet, "shifted": power}
+SECTIONS: dict[str, Callable[..., tuple[dict[str, object], list[str]]]] = {
+    "quiet": quiet,
+    "shifted": power,
+    "fleet": fleet,
+}
 
 
 def main() -> int:
@@ -38,7 +43,8 @@ def main() -> int:
     missed: list[str] = []
     for name, section in SECTIONS.items():
         if arguments.only in {None, name}:
-            document[name], misses = section(quick=arguments.quick, jobs=arguments.jobs)
+            told, misses = section(quick=arguments.quick, jobs=arguments.jobs)
+            document |= told
             missed += misses
     wall_s = round(time.perf_counter() - began, 1)
     print(f"\n{wall_s:.0f} s\n" + ("\n".join(f"MISSED {one}" for one in missed) or "every target is met"))

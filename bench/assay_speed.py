@@ -6,20 +6,18 @@ Ends with 1 and the name of each figure that misses its target.
 """
 
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.machine import machine
 from driftline.assay.analysis import Part, analyse, grid_for
 from driftline.assay.baseline import BaselineData
 from driftline.assay.batch import measure_summaries, score_rows, score_summaries
@@ -91,7 +89,7 @@ def main() -> int:
     print("\nPSI, or what comes nearest, of 1,000 × 1,000 rows elsewhere; measured for this project in 2026, not here:")
     print(" · ".join(f"{name} {cpu_s:g} s ({times} ×)" for name, (cpu_s, times) in PEERS.items()))
     RESULTS.parent.mkdir(exist_ok=True)
-    document = {"machine": _machine(), "rows": [asdict(row) for row in rows], "peers": PEERS}
+    document = {"machine": machine(), "rows": [asdict(row) for row in rows], "peers": PEERS}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     missed = [row for row in rows if not row.met]
     for row in missed:
@@ -484,19 +482,6 @@ def _print(row: Row) -> None:
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     verdict = "" if row.target is None else f"{row.target}: {'met' if row.met else 'MISSED'}"
     print(f"{row.what:<76} {row.figure:9.2f} {row.unit:<5} {wall:>8} {ratio:>6}  {verdict}", flush=True)
-
-
-def _machine() -> dict[str, object]:
-    found = Path("/proc/cpuinfo")
-    models = [line for line in found.read_text().splitlines() if "model name" in line] if found.exists() else []
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": models[0].split(":")[1].strip() if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("numpy", "scipy")},
-    }
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def power(*, quick: bool, jobs: int) -> tuple[dict[str, object], list[str]]:
     found, cpu_s = outcomes(blocks(quick=quick), jobs)
     found.sort(key=lambda one: (one.cell.field, one.cell.phi, one.cell.windows, one.cell.n, one.cell.shift_sd))
     print(table(found), flush=True)
-    return {"cells": [asdict(one) for one in found], "cpu_s": round(cpu_s, 1)}, misses(found)
+    return {"shifted": {"cells": [asdict(one) for one in found], "cpu_s": round(cpu_s, 1)}}, misses(found)
 
 
 def blocks(*, quick: bool) -> list[Block]:

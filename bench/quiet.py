@@ -28,7 +28,7 @@ def quiet(*, quick: bool, jobs: int) -> tuple[dict[str, object], list[str]]:
     found, cpu_s = outcomes(blocks(quick=quick), jobs)
     found.sort(key=lambda one: (one.cell.n, one.cell.phi, one.cell.windows))
     print(table(found), flush=True)
-    return {"cells": [asdict(one) for one in found], "cpu_s": round(cpu_s, 1)}, misses(found)
+    return {"quiet": {"cells": [asdict(one) for one in found], "cpu_s": round(cpu_s, 1)}}, misses(found)
 
 
 def blocks(*, quick: bool) -> list[Block]:

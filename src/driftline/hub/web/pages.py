@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from driftline.assay.metrics import METRICS
 from driftline.charts.bins import bins_chart
-from driftline.charts.findings import effect_text, finding
+from driftline.charts.findings import effect_text
 from driftline.charts.histogram import histogram
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
