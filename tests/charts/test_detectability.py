@@ -45,7 +45,7 @@ def preview(*streams: StreamPreview):
 def test_the_title_says_what_is_found_everywhere():
     assert finding(preview(stream())) == "Within 20 windows a shift of 0.5 sd is found in 9 of 10"
     weaker = stream("camera-2", (0.0, 0.7, 1.0))
-    assert finding(preview(stream(), weaker)) == "Within 20 windows a shift of 1 sd is found every time"
+    assert finding(preview(weaker, stream())) == "Within 20 windows a shift of 1 sd is found every time"
     blind = stream("camera-3", (0.0, 0.1, 0.79))
     assert finding(preview(stream(), blind)) == "Within 20 windows no shift up to 1 sd is found in 8 of 10"
 

@@ -290,6 +290,7 @@ def test_evidence_is_not_drawn_where_a_window_could_not_be_judged(analysis: Make
     root = drawn(score_chart(own))
     assert [len(one.get("points").split()) for one in of_class(root, "dl-line")] == [3, 3]
     assert len(of_class(root, "dl-gap")) == 2
+    assert not of_class(root, "dl-faint")
     # A baseline that carries no promise is no all-clear either.
     without = drawn(score_chart([analysis(i=i, status="Ok", alert=None) for i in range(3)]))
     assert "no promise" in texts(without)
