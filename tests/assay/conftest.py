@@ -5,36 +5,35 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from driftline.assay.analysis import Part, analyse
-from driftline.assay.baseline import BaselineData
+from driftline.assay.analysis import Baseline, Part, analyse
 from driftline.summary.arrays import of_values
 from driftline.summary.grid import Grid
 from driftline.wire import api
 
 S = 1_000_000_000
+WATCHED = api.Watched(field="out.x", iopath="output x 0")
 
 
 @pytest.fixture
 def spec() -> Callable[..., api.AssaySpec]:
-    """Makes an assay on `out.x`; summarizer options by name."""
+    """Makes an assay on `out.x`, under a fixed alarm or the one given; summarizer options by name."""
 
     def make(
         *,
         compat: str | None = "v1",
         alert: float = 0.25,
         warning: float | None = None,
+        alarm: api.Promise | None = None,
         min_count: int | None = None,
         **summarizer: Any,
     ) -> api.AssaySpec:
         return api.AssaySpec(
             name="focus",
             pipeline="p",
-            field="out.x",
-            iopath="output x 0",
-            baseline=api.Baseline(values=[1.0]),
+            watched=[WATCHED],
+            baseline=api.Baseline(values={WATCHED.field: [1.0]}),
             summarizer=api.Summarizer(compat=compat, **summarizer),
-            alert_threshold=alert,
-            warning_threshold=warning,
+            alarm=alarm or api.Fixed(threshold=alert, warning=warning),
             min_count=min_count,
         )
 
@@ -45,11 +44,16 @@ def spec() -> Callable[..., api.AssaySpec]:
 def ask() -> Callable[..., api.Analysis]:
     """Asks an assay about some parts of one window."""
 
-    def make(
-        spec: api.AssaySpec, baseline: BaselineData, *parts: Part, heard: bool = True, field_type: str = "float64"
-    ) -> api.Analysis:
+    def make(spec: api.AssaySpec, baseline: Baseline, *parts: Part, heard: bool = True) -> api.Analysis:
         return analyse(
-            spec, baseline, parts, device="camera-1", start_ns=0, end_ns=180 * S, heard=heard, field_type=field_type
+            spec,
+            WATCHED,
+            baseline,
+            parts,
+            device="camera-1",
+            start_ns=0,
+            end_ns=180 * S,
+            heard=heard,
         )
 
     return make

@@ -15,6 +15,8 @@ from driftline.wire import api
 
 Make = Callable[..., Any]
 
+WATCHED = api.Watched(field="out.x", iopath="output x 0")
+
 
 def confidences(n: int, seed: int):
     """A detector's confidences: close to one, as most are."""
@@ -243,7 +245,7 @@ def test_a_baseline_without_values_is_explained_and_not_fatal(values: Any, spec:
     analysis = ask(spec(), baseline, as_rows(range(50)))
     assert (analysis.status, analysis.score) == ("NoData", None)
     assert any("nothing to compare with" in note for note in analysis.notes)
-    stats = describe(spec(), baseline, device=None, start_ns=None, end_ns=None)
+    stats = describe(spec(), WATCHED, baseline, device=None, start_ns=None, end_ns=None)
     assert (stats.mean, stats.labels) == (None, [])
     with pytest.raises(InvalidInputError, match="take another baseline"):
         grid_for(spec(), baseline, "float64")
@@ -252,7 +254,7 @@ def test_a_baseline_without_values_is_explained_and_not_fatal(values: Any, spec:
 def test_a_baseline_of_one_value_works_and_says_what_it_is_worth(spec: Make, ask: Make, as_rows: Make):
     baseline = BaselineData.of_values([5.0])
     assert ask(spec(), baseline, as_rows([5.0] * 30)).score == 0
-    stats = describe(spec(), baseline, device=None, start_ns=None, end_ns=None)
+    stats = describe(spec(), WATCHED, baseline, device=None, start_ns=None, end_ns=None)
     assert any("a baseline of 1 value says little" in note for note in stats.notes)
     assert (stats.min, stats.mean, stats.std, stats.count) == (5.0, 5.0, 0.0, 1)
 
@@ -266,7 +268,7 @@ def test_a_baseline_is_described_from_rows_and_from_counts(spec: Make, as_counts
     grid = grid_for(spec(), rows, "float64")
     counted = BaselineData.of_parts([as_counts([*values, np.nan, np.inf], grid)])
     for data in (rows, counted):
-        stats = describe(spec(), data, device="camera-1", start_ns=1, end_ns=2)
+        stats = describe(spec(), WATCHED, data, device="camera-1", start_ns=1, end_ns=2)
         assert (stats.count, stats.missing, stats.device) == (1002, 1, "camera-1")
         assert stats.mean == pytest.approx(values.mean())
         assert stats.std == pytest.approx(values.std())
@@ -274,7 +276,7 @@ def test_a_baseline_is_described_from_rows_and_from_counts(spec: Make, as_counts
         assert len(stats.labels) == len(stats.shares) == len(stats.edges) + 1
         assert stats.shares == pytest.approx([0, 0.2, 0.2, 0.2, 0.2, 0.2, 0], abs=0.002)
         assert any("1 infinite" in note for note in stats.notes)
-    described = describe(spec(), rows, device=None, start_ns=None, end_ns=None)
+    described = describe(spec(), WATCHED, rows, device=None, start_ns=None, end_ns=None)
     assert described.values is not None
     assert described.values[:-2] == values.tolist()
     assert described.values[-2:] == [None, None]

@@ -14,6 +14,7 @@ from driftline.wire import api
 Make = Callable[..., Any]
 
 NAN = math.nan
+X = api.Watched(field="out.x", iopath="output x 0")
 
 
 def changed(spec: Make, **summarizer: Any):
@@ -62,17 +63,23 @@ def test_a_summarizer_without_a_meaning_is_refused_with_the_way_out(summarizer: 
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"alert_threshold": NAN}, "alert threshold is nan"),
-        ({"alert_threshold": -0.1}, "alert threshold is -0.1"),
-        ({"alert_threshold": math.inf}, "0.25 is usual"),
-        ({"warning_threshold": NAN}, "warning threshold is nan"),
-        ({"warning_threshold": 0.3}, "above the alert threshold 0.25"),
+        ({"alarm": api.Fixed(threshold=NAN)}, "alert threshold is nan"),
+        ({"alarm": api.Fixed(threshold=-0.1)}, "alert threshold is -0.1"),
+        ({"alarm": api.Fixed(threshold=math.inf)}, "0.25 is usual"),
+        ({"alarm": api.Fixed(warning=NAN)}, "warning threshold is nan"),
+        ({"alarm": api.Fixed(warning=0.3)}, "above the alert threshold 0.25"),
+        ({"alarm": api.Promise(false_alarm_every_s=3600)}, "a time longer than a window"),
+        ({"alarm": api.Promise(false_alarm_every_s=10**7, min_effect=-0.1)}, "min_effect is -0.1"),
+        ({"alarm": api.Promise(false_alarm_every_s=10**7, min_effect=NAN)}, "0 or more, such as 0.1"),
+        ({"watched": []}, "give at least one iopath"),
+        ({"watched": [X, X]}, "out.x is watched twice; name each field once"),
+        ({"watched": [api.Watched(field=f"out.{i}", iopath=f"output {i} 0") for i in range(65)]}, "at most 64"),
         ({"min_count": 0}, "1 or more"),
         ({"windows": api.Windows(width_s=-180)}, "longer than nothing"),
         ({"windows": api.Windows(width_s=100)}, "e.g. 60 or 120 s"),
     ],
 )
-def test_thresholds_and_windows_that_cannot_be_are_refused(facts: Any, reason: str, spec: Make):
+def test_alarms_fields_and_windows_that_cannot_be_are_refused(facts: Any, reason: str, spec: Make):
     with pytest.raises(InvalidInputError, match=reason):
         check(msgspec.structs.replace(spec(), **facts))
 

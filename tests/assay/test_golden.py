@@ -44,7 +44,7 @@ def test_published_scores_from_rows(
     split: tuple[int, int], published: float, field_type: str, spec: Make, ask: Make, as_rows: Make
 ):
     baseline = BaselineData.of_values(BASELINE * 7, field_type)
-    analysis = ask(spec(), baseline, as_rows(window(*split)), field_type=field_type)
+    analysis = ask(spec(), baseline, as_rows(window(*split)))
     assert analysis.score == pytest.approx(published, abs=5e-7)
     assert analysis.source == "rows"
     assert analysis.status == ("Alert" if published >= 0.25 else "Ok")
@@ -65,7 +65,7 @@ def test_published_scores_from_counts(
     )
     for grid in (learned, grid_for(spec(), baseline, field_type)):
         part = as_counts(window(*split), grid, float32=float32)
-        analysis = ask(spec(), baseline, part, field_type=field_type)
+        analysis = ask(spec(), baseline, part)
         assert analysis.score == pytest.approx(published, abs=5e-7)
         assert analysis.source == "counts"
         assert analysis.bins is not None

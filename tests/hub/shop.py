@@ -20,6 +20,7 @@ from driftline.pipeline.schema import parse_schema
 from driftline.summary.arrays import of_values
 from driftline.summary.codec import encode
 from driftline.summary.grid import UNIVERSAL
+from driftline.summary.summary import CATEGORY_GRID_ID, CategorySummary
 from driftline.wire import api
 from driftline.wire.device import FieldSummary, RowsRecord, WindowRecord, encode_rows, encode_window
 
@@ -116,7 +117,7 @@ class Shop:
             connection.execute(update(devices).where(devices.c.name == name).values(**facts))
 
     def counts(
-        self, device: str, minute: int, fields: Mapping[str, Sequence[float]], *, rows: bool = False, heard: bool = True
+        self, device: str, minute: int, fields: Mapping[str, Sequence[Any]], *, rows: bool = False, heard: bool = True
     ) -> None:
         """Write one base window of a device: counts on the grids it has now, rows where asked, and how far it told."""
         self._write(device, self._records(minute, fields, rows=rows), minute + 1 if heard else None)
@@ -146,7 +147,7 @@ class Shop:
                 told = {"heard_ns": self.clock.now_ns(), "complete_until_ns": {version: ns(heard)}}
                 connection.execute(update(devices).where(devices.c.name == device).values(**told))
 
-    def _records(self, minute: int, fields: Mapping[str, Sequence[float]], *, rows: bool = False) -> list[Incoming]:
+    def _records(self, minute: int, fields: Mapping[str, Sequence[Any]], *, rows: bool = False) -> list[Incoming]:
         start_s = OPENS_S + minute * MINUTE_S
         version = self.pipeline.versions[0].id
         inferences = max((len(values) for values in fields.values()), default=0)
@@ -162,7 +163,9 @@ class Shop:
             records.append(self._incoming(encode_rows(log), rows=log))
         return records
 
-    def _counted(self, key: str, values: Sequence[float], grid_id: str | None) -> FieldSummary:
+    def _counted(self, key: str, values: Sequence[Any], grid_id: str | None) -> FieldSummary:
+        if any(isinstance(value, str) for value in values):
+            return FieldSummary(key, CATEGORY_GRID_ID, encode(CategorySummary.of(values)))
         grid = UNIVERSAL if grid_id is None else grids.edges(self.hub, grid_id)
         return FieldSummary(key, grid.id, encode(of_values(values, grid, float32=True)))
 

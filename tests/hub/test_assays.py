@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from driftline.assay.metrics import METRICS
-from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, NotYetError
+from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
 from driftline.hub import assays, grids
 from driftline.hub import baselines as baseline_routes
 from driftline.hub.store import assays as store
@@ -45,6 +46,21 @@ def values(*numbers: float | None, field: str = "out.sharpness") -> api.Baseline
     return api.Baseline(values={field: [*numbers]})
 
 
+def label(minute: int, **shares: float) -> list[str | None]:
+    drawn = np.random.default_rng(minute).choice(list(shares), 40, p=list(shares.values()))
+    return [*drawn.tolist(), None]
+
+
+@pytest.fixture
+def labels(shop: Any) -> Any:
+    """A third camera names what it sees; in the last two windows that is something else."""
+    shop.device("camera-3")
+    for minute in range(42):
+        mix = {"full": 0.7, "gap": 0.2, "hand": 0.1} if minute < 36 else {"full": 0.2, "gap": 0.4, "fallen": 0.4}
+        shop.counts("camera-3", minute, {"out.label": label(minute, **mix)})
+    return shop
+
+
 # ── preview ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -80,7 +96,7 @@ def test_windows_not_heard_yet_are_late_and_those_to_come_are_not_asked(shop: An
     assert [one.status for one in found] == ["Ok"] * 4 + ["Late"] * 2
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.of != "text"])
 def test_every_metric_answers_from_rows_and_from_counts(shop: Any, metric: api.Metric) -> None:
     how = api.Summarizer(metric=metric, num_bins=METRICS[metric].bins)
     found = run(
@@ -142,7 +158,11 @@ def test_a_device_without_a_baseline_of_its_own_says_so(shop: Any) -> None:
         ({"devices": ["camera-7"]}, EntityNotFoundError, "there are camera-1, camera-2"),
         ({"watched": watched("output focus")}, InvalidInputError, "no field 'out.focus'"),
         ({"watched": watched("output sharpness 0", "out.sharpness")}, InvalidInputError, "watched twice"),
-        ({"watched": watched("output label")}, NotYetError, "text"),
+        (
+            {"watched": watched("output label"), "summarizer": api.Summarizer(metric="ks")},
+            InvalidInputError,
+            "no order",
+        ),
         ({"pipeline": "none"}, EntityNotFoundError, "no pipeline"),
         ({"alarm": api.Fixed(threshold=-1.0)}, InvalidInputError, "threshold"),
         ({"windows": api.Windows(width_s=60, start_ns=0)}, InvalidInputError, "more than the 50000"),
@@ -171,6 +191,70 @@ def test_an_element_nobody_recorded_is_recorded_from_now_on(shop: Any) -> None:
         run(shop, watched=watched("output scores 3"))
     with shop.hub.database.reading() as connection:
         assert grids.extra_of(connection, shop.pipeline.id) == ["out.scores.3"]
+
+
+# ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("metric", ["psi", "chi2", "tv", "new_categories"])
+def test_an_assay_on_text_is_answered_by_category(labels: Any, metric: api.Metric) -> None:
+    alarm = api.Fixed(threshold=12.0 if metric == "chi2" else 0.2)
+    found = run(labels, "out.label", devices=["camera-3"], summarizer=api.Summarizer(metric=metric), alarm=alarm)
+    assert [one.status for one in found.analyses] == ["Ok", "Ok", "Alert", "Alert"]
+    assert {(one.source, one.count, one.missing, one.mean) for one in found.analyses} == {("counts", 123, 3, None)}
+    last = found.analyses[-1]
+    assert last.bins is not None
+    assert last.bins.labels == ["full", "gap", "hand", "(other)", "(new)"]
+    assert last.effect is not None
+    assert last.effect.outside == pytest.approx(0.4, abs=0.1)
+    (baseline,) = found.baselines
+    assert (baseline.labels, baseline.count) == (last.bins.labels, 30 * 41)
+
+
+def test_text_keeps_a_promise(labels: Any) -> None:
+    promise = api.Promise(false_alarm_every_s=30 * 86_400)
+    found = run(labels, "out.label", devices=["camera-3"], alarm=promise)
+    assert [one.status for one in found.analyses][:2] == ["Ok", "Ok"]
+    assert found.analyses[-1].status == "Alert"
+    assert found.baselines[0].calibrated is not None
+    assert (found.baselines[0].calibrated.windows, found.baselines[0].calibrated.refused) == (10, None)
+
+
+def test_a_standing_assay_on_text_is_saved_and_sets_no_grid(labels: Any) -> None:
+    saved = labels.save("labels", "out.label", devices=["camera-3"])
+    with labels.hub.database.reading() as connection:
+        assert "out.label" not in grids.of_pipeline(connection, labels.pipeline.id)
+    (stats,) = assays.baselines_of(labels.hub, _kept(labels, saved))
+    assert stats.labels[:3] == ["full", "gap", "hand"]
+
+
+def test_a_baseline_of_text_may_be_values(labels: Any) -> None:
+    given = api.Baseline(values={"out.label": ["full"] * 7 + ["gap"] * 2 + ["hand", None]})
+    found = run(labels, "out.label", devices=["camera-3"], baseline=given, windows=START_AT_30)
+    assert [one.status for one in found.analyses] == ["Ok", "Ok", "Alert", "Alert"]
+    promised = run(
+        labels, "out.label", devices=["camera-3"], baseline=given, windows=START_AT_30,
+        alarm=api.Promise(false_alarm_every_s=30 * 86_400),
+    )  # fmt: skip
+    assert any("needs a baseline in time" in note for note in promised.notes)
+    for values, reason in ((["full", 1.0], "but out.label is text; give text"), ([None], "hold no text")):
+        with pytest.raises(InvalidInputError, match=reason):
+            run(labels, "out.label", baseline=api.Baseline(values={"out.label": values}))
+
+
+def test_numbers_and_text_may_be_watched_together(labels: Any) -> None:
+    found = run(labels, "out.label", "out.sharpness", devices=["camera-1", "camera-3"], baseline=ALL_OF_IT)
+    scored = {(one.device, one.field) for one in found.analyses if one.score is not None}
+    assert scored == {("camera-1", "out.sharpness"), ("camera-3", "out.label")}
+
+
+START_AT_30 = api.Windows(width_s=180, start_ns=ns(30))
+ALL_OF_IT = api.Baseline(start_ns=ns(0), end_ns=ns(30))
+
+
+def _kept(shop: Any, assay: api.Assay) -> Any:
+    with shop.hub.database.reading() as connection:
+        return store.one(connection, assay.id)
 
 
 # ── standing ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,23 +6,42 @@ cut part by part, each against the baseline cut the same way, weighted by how ma
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.bins import Layout, quantile_edges
-from driftline.assay.checks import check
-from driftline.assay.effect import effect_of
+from driftline.assay.categories import OTHER, Categories, CategoryBaseline
+from driftline.assay.checks import check, check_field
+from driftline.assay.effect import Effect, effect_of, effect_of_categories
 from driftline.assay.false_alarms import false_alarm_rate
 from driftline.assay.metrics import METRICS, Measured, measure
 from driftline.assay.metrics.missing_rate import LABELS
 from driftline.assay.metrics.sample import UNKNOWN, Sample
 from driftline.assay.observed import Floats, Observed, Part, in_bins
 from driftline.summary.grid import Grid, joined, just_below
+from driftline.summary.summary import CATEGORIES_MAX
 from driftline.wire import api
 
-__all__ = ["Compared", "Part", "analyse", "check", "compare", "describe", "grid_for"]
+__all__ = [
+    "Baseline",
+    "Compared",
+    "Part",
+    "analyse",
+    "baseline_of",
+    "check",
+    "check_field",
+    "compare",
+    "describe",
+    "effect",
+    "grid_for",
+]
+
+# What a window is compared with, and what is read of a window: numbers or categories.
+Baseline = BaselineData | CategoryBaseline
+Window = Observed | Categories
 
 # Fewer values than this make any score a lottery; a compatible assay judges every one, as the reference platform does.
 MIN_COUNT = 20
@@ -35,6 +54,11 @@ INTERPOLATED_WORTH_SAYING = 0.005
 NOTHING_TO_COMPARE_WITH = "the baseline has no finite value, so there is nothing to compare with; take another baseline"
 # A baseline's raw values are sent back for charts and tables up to this many; beyond, its statistics and bins are.
 VALUES_MAX = 100_000
+
+
+def baseline_of(parts: Sequence[Part], field_type: str) -> Baseline:
+    """Return what windows of a field of this type are compared with."""
+    return CategoryBaseline.of_parts(parts) if field_type == "string" else BaselineData.of_parts(parts, field_type)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,23 +88,23 @@ class Compared:
 def analyse(
     spec: api.AssaySpec,
     watched: api.Watched,
-    baseline: BaselineData,
+    baseline: Baseline,
     parts: Sequence[Part],
     *,
     device: str,
     start_ns: int,
     end_ns: int,
     heard: bool,
-    field_type: str,
     assay_id: str | None = None,
 ) -> api.Analysis:
     """Answer for the window [start_ns, end_ns) of one device and field; `driftline.assay.promise` adds the evidence.
 
-    The spec has passed `check`. `heard` says whether the device has told everything up to the window's end; until then
-    the status is Late and there is no score. Where there are values, too few of them still have a score.
-    Mean, median and std are over finite values; the median of counts is interpolated inside its cell.
+    The spec has passed `check` and `check_field`. `heard` says whether the device has told everything up to the
+    window's end; until then the status is Late and there is no score. Where there are values, too few of them still
+    have a score.
+    Mean, median and std are over finite values; the median of counts is interpolated inside its cell. Text has none.
     """
-    window = Observed.of_parts(parts, float32=field_type == "float32")
+    window = baseline.read(parts)
     judged = heard and not unjudgeable(spec.summarizer, baseline, window)
     compared = compare(spec.summarizer, baseline, window) if judged else None
     measured = None if compared is None else compared.measured
@@ -108,18 +132,21 @@ def analyse(
         std=moments.std,
         source="rows" if parts and all(part.values is not None for part in parts) else "counts",
         metric=spec.summarizer.metric,
-        effect=_effect(baseline, window) if heard and window.count else None,
+        effect=api.Effect(**asdict(effect(baseline, window))) if heard and window.count else None,
         p_value=None if measured is None else measured.p_value,
         bins=None if compared is None else compared.bins,
         notes=_notes(spec, baseline, window, compared),
     )
 
 
-def _effect(baseline: BaselineData, window: Observed) -> api.Effect:
-    return api.Effect(**asdict(effect_of(baseline, window)))
+def effect(baseline: Baseline, window: Window) -> Effect:
+    """Say how much a window changed; it was read by its baseline."""
+    if isinstance(baseline, CategoryBaseline):
+        return effect_of_categories(baseline, cast("Categories", window))
+    return effect_of(baseline, cast("Observed", window))
 
 
-def compare(summarizer: api.Summarizer, baseline: BaselineData, window: Observed) -> Compared:
+def compare(summarizer: api.Summarizer, baseline: Baseline, window: Window) -> Compared:
     """Cut a window as its baseline is cut, and measure how far the two lie apart; it is not `unjudgeable`.
 
     Raises:
@@ -127,6 +154,22 @@ def compare(summarizer: api.Summarizer, baseline: BaselineData, window: Observed
     """
     if summarizer.metric == "missing_rate":
         return _missing(baseline, window)
+    if isinstance(baseline, CategoryBaseline):
+        return _compare_categories(summarizer, baseline, cast("Categories", window))
+    return _compare_numbers(summarizer, baseline, cast("Observed", window))
+
+
+def _compare_categories(summarizer: api.Summarizer, baseline: CategoryBaseline, window: Categories) -> Compared:
+    layout, cut = baseline.layout(), baseline.cut(window)
+    before, now = Sample(cut.baseline / baseline.n, baseline.n), Sample(cut.window / window.n, window.n)
+    measured = measure(summarizer.metric, before, now)
+    if cut.hidden:
+        told = f"{cut.hidden / window.n:.1%} of the values were in categories beyond the {CATEGORIES_MAX} that are told"
+        layout = replace(layout, notes=(*layout.notes, f"{told} apart; they count as {OTHER} on both sides"))
+    return Compared(layout, before.shares, now.shares, measured, 0.0, 0.0)
+
+
+def _compare_numbers(summarizer: api.Summarizer, baseline: BaselineData, window: Observed) -> Compared:
     layout = baseline.layout(summarizer)
     baseline_shares, counts = np.zeros(len(layout.labels)), np.zeros(len(layout.labels))
     edges = np.zeros(layout.edges.size)
@@ -157,7 +200,7 @@ def sample_of(observed: Observed, shares: Floats) -> Sample:
     return Sample(shares, float(observed.n), *(UNKNOWN if one is None else one for one in numbers))
 
 
-def unjudgeable(summarizer: api.Summarizer, baseline: BaselineData, window: Observed) -> str | None:
+def unjudgeable(summarizer: api.Summarizer, baseline: Baseline, window: Window) -> str | None:
     """Say why a window has no score against a baseline; None where it has one."""
     if summarizer.metric == "missing_rate":
         # Here a missing value is what is looked at, and a window of nothing else says the most.
@@ -167,19 +210,19 @@ def unjudgeable(summarizer: api.Summarizer, baseline: BaselineData, window: Obse
     if not window.n:
         return f"the window's {window.count} values are all missing, which is not the same as no drift"
     kind = METRICS[summarizer.metric]
-    if window.range is None and kind.asks == "places":
+    if kind.asks == "places" and isinstance(window, Observed) and window.range is None:
         return (
             f"every value of the window is infinite, so there is no {kind.name}; 'psi' and 'ks' count infinite values"
         )
     return None
 
 
-def judged_by(summarizer: api.Summarizer, window: Observed) -> int:
+def judged_by(summarizer: api.Summarizer, window: Window) -> int:
     """Return how many values a score rests on: for the missing rate every inference, else those that have one."""
     return window.count if summarizer.metric == "missing_rate" else window.n
 
 
-def _missing(baseline: BaselineData, window: Observed) -> Compared:
+def _missing(baseline: Baseline, window: Window) -> Compared:
     layout = Layout(LABELS, np.array([0.5]), ((0,), (1,)))
     before, now = (np.array([one.n, one.missing]) / one.count for one in (baseline.observed, window))
     return Compared(layout, before, now, measure("missing_rate", before, now), 0.0, 0.0)
@@ -188,7 +231,7 @@ def _missing(baseline: BaselineData, window: Observed) -> Compared:
 def describe(
     spec: api.AssaySpec,
     watched: api.Watched,
-    baseline: BaselineData,
+    baseline: Baseline,
     *,
     device: str | None,
     start_ns: int | None,
@@ -211,13 +254,18 @@ def describe(
         notes=_baseline_notes(spec, baseline),
     )
     if baseline.usable:
-        layout = baseline.layout(spec.summarizer)
-        stats.labels, stats.edges = list(layout.labels), layout.edges.tolist()
-        stats.shares = baseline.cut(spec.summarizer, None).shares.tolist()
+        layout, shares = _usual(spec, baseline)
+        stats.labels, stats.edges, stats.shares = list(layout.labels), layout.edges.tolist(), shares.tolist()
     values = baseline.raw
     if values is not None and values.size <= VALUES_MAX:
         stats.values = [float(value) if np.isfinite(value) else None for value in values]
     return stats
+
+
+def _usual(spec: api.AssaySpec, baseline: Baseline) -> tuple[Layout, Floats]:
+    if isinstance(baseline, CategoryBaseline):
+        return baseline.layout(), baseline.shares
+    return baseline.layout(spec.summarizer), baseline.cut(spec.summarizer, None).shares
 
 
 def grid_for(spec: api.AssaySpec, baseline: BaselineData, field_type: str) -> Grid:
@@ -260,7 +308,7 @@ def min_count(spec: api.AssaySpec) -> int:
     return 1 if compatible else MIN_COUNT
 
 
-def _notes(spec: api.AssaySpec, baseline: BaselineData, window: Observed, compared: Compared | None) -> list[str]:
+def _notes(spec: api.AssaySpec, baseline: Baseline, window: Window, compared: Compared | None) -> list[str]:
     notes: list[str] = []
     if window.missing:
         shares = f"{window.missing / window.count:.1%} of {window.count} inferences have no value"
@@ -283,7 +331,7 @@ def _notes(spec: api.AssaySpec, baseline: BaselineData, window: Observed, compar
     return notes + _false_alarm_note(spec, baseline, n, compared)
 
 
-def _false_alarm_note(spec: api.AssaySpec, baseline: BaselineData, n: int, compared: Compared) -> list[str]:
+def _false_alarm_note(spec: api.AssaySpec, baseline: Baseline, n: int, compared: Compared) -> list[str]:
     if spec.summarizer.metric == "missing_rate" or isinstance(spec.alarm, api.Promise):
         return []
     if baseline.n < MIN_COUNT:
@@ -299,20 +347,21 @@ def _false_alarm_note(spec: api.AssaySpec, baseline: BaselineData, n: int, compa
     return [note] if rate >= FALSE_ALARM_WORTH_SAYING else []
 
 
-def _short_baseline(baseline: BaselineData) -> str:
+def _short_baseline(baseline: Baseline) -> str:
     values = "1 value" if baseline.n == 1 else f"{baseline.n} values"
     return f"a baseline of {values} says little about what is usual; take a longer one"
 
 
-def _baseline_notes(spec: api.AssaySpec, baseline: BaselineData) -> list[str]:
+def _baseline_notes(spec: api.AssaySpec, baseline: Baseline) -> list[str]:
     if not baseline.usable:
         return [NOTHING_TO_COMPARE_WITH]
-    notes = list(baseline.layout(spec.summarizer).notes)
+    layout, _ = _usual(spec, baseline)
+    notes = list(layout.notes)
     if baseline.missing_share:
         notes.append(
             f"{baseline.missing_share:.1%} of the baseline's {baseline.moments.count} inferences have no value"
         )
-    infinite = baseline.n - baseline.observed.finite
+    infinite = baseline.n - baseline.observed.finite if isinstance(baseline, BaselineData) else 0
     if infinite:
         notes.append(f"{infinite} infinite values count in the outermost bins and in no statistic")
     if baseline.n < MIN_COUNT:

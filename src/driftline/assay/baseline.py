@@ -75,6 +75,10 @@ class BaselineData:
             return cls.of_values(np.concatenate([part.values for part in parts if part.values is not None]), field_type)
         return cls(Observed.of_parts(parts, float32=field_type == "float32"), field_type)
 
+    def read(self, parts: Sequence[Part]) -> Observed:
+        """Read the parts of a window that is to be compared with this baseline."""
+        return Observed.of_parts(parts, float32=self.float32)
+
     @property
     def n(self) -> int:
         """How many values there are: all inferences but the missing."""

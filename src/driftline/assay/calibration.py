@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.categories import CategoryBaseline
+from driftline.assay.observed import Floats, Part
 from driftline.assay.season import Cycle, OpeningHours, Usual, check_season, season_of, usual_of
 from driftline.assay.statistics import (
     LOCATION,
@@ -26,6 +27,7 @@ from driftline.assay.statistics import (
     NAMES,
     OMNIBUS,
     SPREAD,
+    CategoryYardstick,
     Scale,
     WindowStatistics,
     Yardstick,
@@ -130,7 +132,7 @@ class Calibration:
 
 
 def calibrate(
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     *,
     n: int | None = None,
     windows: Sequence[Sequence[Part]] | None = None,
@@ -157,21 +159,25 @@ def calibrate(
     if cycle is not None:
         windows, starts_ns = _in_time(baseline, n, windows, starts_ns)
     elif windows is None:
+        if isinstance(baseline, CategoryBaseline):
+            raise InvalidInputError(
+                "the baseline is text that came without its windows; a promise on text needs a baseline in time"
+            )
         return _of_rows(baseline, n, ordered=ordered, seed=seed)
-    read = [Observed.of_parts(parts, float32=baseline.float32) for parts in windows]
+    # What a baseline read, its yardstick measures: numbers or categories.
+    read: list[Any] = [baseline.read(parts) for parts in windows]
     there = [i for i, window in enumerate(read) if window.n]
     read = [read[i] for i in there]
     usual = n or int(np.median([window.n for window in read] or [1]))
     _refuse_below(len(read), len(read), usual, 0.0)
     yardstick = yardstick_of(baseline, usual)
-    apart = _apart(len(read))
-    values = [yardstick.measured(one, read[max(0, i - apart) : i + apart + 1]).values for i, one in enumerate(read)]
+    values = own_statistics(yardstick, read, np.arange(len(read)))
     if cycle is None or starts_ns is None:
-        return _calibration(yardstick, np.array(values), _rows(windows), ordered=ordered, seed=seed)
+        return _calibration(yardstick, values, _rows(windows), ordered=ordered, seed=seed)
     starts = [starts_ns[i] for i in there]
     season = season_of(starts, zone, cycle)
     check_season(season, starts, hours)
-    usual_then, relative = usual_of(season, starts, np.array(values), yardstick.floors)
+    usual_then, relative = usual_of(season, starts, values, yardstick.floors)
     slots = np.array([season.slot(start) for start in starts])
     rows = [_rows([windows[i]]) for i in there]
     known = [row for row in rows if row is not None]
@@ -179,14 +185,23 @@ def calibrate(
     return _calibration(yardstick, relative, seasonal.rows, ordered=ordered, seed=seed, seasonal=seasonal)
 
 
+def own_statistics(yardstick: Yardstick | CategoryYardstick, read: Sequence[Any], at: NDArray[np.int64]) -> Floats:
+    """Return the statistics of some of a baseline's own windows, (windows, 5): each against all but its neighbourhood.
+
+    `read` are all windows in time order, as the baseline reads them.
+    """
+    apart = _apart(len(read))
+    return np.array([yardstick.measured(read[i], read[max(0, i - apart) : i + apart + 1]).values for i in at.tolist()])
+
+
 def _in_time(
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     n: int | None,
     windows: Sequence[Sequence[Part]] | None,
     starts_ns: Sequence[int] | None,
 ) -> tuple[Sequence[Sequence[Part]], Sequence[int]]:
     """Return a baseline's windows and when each begins."""
-    if windows is None and baseline.raw is not None and n:
+    if windows is None and isinstance(baseline, BaselineData) and baseline.raw is not None and n:
         count = baseline.raw.size // n
         windows = [[Part(values=rows)] for rows in baseline.raw[: count * n].reshape(count, n)]
     if windows is None or starts_ns is None or len(starts_ns) != len(windows):
@@ -282,7 +297,7 @@ class _Seasonal:
 
 
 def _calibration(
-    yardstick: Yardstick,
+    yardstick: Yardstick | CategoryYardstick,
     values: Floats,
     rows: Floats | None,
     *,
@@ -292,7 +307,7 @@ def _calibration(
 ) -> Calibration:
     count = len(values)
     shuffled = None
-    if rows is not None:
+    if rows is not None and isinstance(yardstick, Yardstick):
         shuffled = _shuffled(yardstick, rows, seed) if seasonal is None else seasonal.shuffled(yardstick, seed)
     doubt = _doubt(values, rows, shuffled, ordered=ordered)
     if shuffled is not None and doubt is None:
@@ -416,7 +431,9 @@ _VARIANCES = 2 * _TIMES - 2 * _TIMES**2 * _DECAY
 _CORRELATIONS = np.minimum(_TIMES**2 * _DECAY**2 / _VARIANCES, 1.0)
 
 
-def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None, between: float) -> tuple[float, float]:
+def _expected(
+    yardstick: Yardstick | CategoryYardstick, values: Floats, rows: Floats | None, between: float
+) -> tuple[float, float]:
     """Return how much consecutive windows should resemble each other if correlation decays exponentially, and at most.
 
     From rows: how fast it has decayed at the longest lag, up to a window, where any is left; short lags of a smooth
@@ -443,7 +460,7 @@ def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None, between
     return low, high
 
 
-def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
+def _briefly(yardstick: Yardstick | CategoryYardstick, rows: Floats | None, rho: Floats) -> Floats:
     """Return the correlations of windows if rows resembled each other as long as consecutive ones let expect.
 
     A baseline that drifts inside is correlated at every lag; taken off, its drift would not be seen.
@@ -457,7 +474,7 @@ def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
 
 
 def _correlations(
-    yardstick: Yardstick, values: Floats, rows: Floats | None, between: float = 0.0
+    yardstick: Yardstick | CategoryYardstick, values: Floats, rows: Floats | None, between: float = 0.0
 ) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 

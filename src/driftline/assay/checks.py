@@ -59,6 +59,33 @@ def check_summarizer(summarizer: Summarizer) -> None:
         _check_weights(summarizer.bin_weights, summarizer)
 
 
+def check_field(summarizer: Summarizer, field: str, field_type: str) -> None:
+    """Refuse a metric that has no meaning for a field of this type, and bins where categories are the bins.
+
+    Raises:
+        InvalidInputError: the message names the metrics that work.
+    """
+    text = field_type == "string"
+    kind = METRICS[summarizer.metric]
+    if kind.of == ("numbers" if text else "text"):
+        works = ", ".join(
+            repr(name) for name, one in METRICS.items() if one.of in {"any", "text" if text else "numbers"}
+        )
+        has = "text has categories and no order" if text else "numbers have no categories"
+        raise InvalidInputError(f"metric {summarizer.metric!r} has no meaning for {field}: {has}; use one of {works}")
+    if not text:
+        return
+    for what, asked in (
+        ("bin edges have", summarizer.bin_mode == "provided"),
+        ("bin weights have", summarizer.bin_weights is not None),
+        ("cumulative aggregation has", summarizer.aggregation == "cumulative"),
+    ):
+        if asked:
+            raise InvalidInputError(
+                f"{what} no meaning for {field}, which is text: its categories are the bins; leave them out"
+            )
+
+
 def _check_by_bin(summarizer: Summarizer) -> None:
     kind = METRICS[summarizer.metric]
     if kind.by_bin:

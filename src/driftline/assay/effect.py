@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
+from driftline.assay.categories import Categories, CategoryBaseline
 from driftline.assay.metrics.sample import in_sd
 from driftline.assay.observed import Counted, Floats, Observed
 from driftline.assay.statistics import CELLS
@@ -24,7 +25,7 @@ class Effect:
     `mean_shift` and `median_shift` are in the baseline's standard deviations (of a constant baseline see
     `driftline.assay.metrics.sample.in_sd`); `missing_change` is the window's missing share less the baseline's;
     `wasserstein` is in the field's unit; `outside` is the share beyond the baseline's least and
-    greatest value; `psi` is over ten cells, `psi_at_least` its lower confidence bound.
+    greatest value, of text that in new categories; `psi` is over ten cells, `psi_at_least` its lower confidence bound.
     """
 
     mean_shift: float | None = None
@@ -54,6 +55,21 @@ def effect_of(baseline: BaselineData, window: Observed, *, rows_per_fact: float 
         outside=_outside(baseline.observed, window),
         psi=psi,
         psi_at_least=psi_at_least(counts, shares, baseline.n, rows_per_fact=rows_per_fact),
+        missing_change=missing_change,
+    )
+
+
+def effect_of_categories(baseline: CategoryBaseline, window: Categories) -> Effect:
+    """Compare a window of text with its baseline; `outside` is the share of new categories, the rest is of shares."""
+    missing_change = (window.missing / window.count if window.count else 0.0) - baseline.missing_share
+    if not baseline.n or not window.n:
+        return Effect(missing_change=missing_change)
+    cut = baseline.cut(window)
+    shares = cut.baseline / baseline.n
+    return Effect(
+        outside=float(cut.window[-1] / window.n),
+        psi=_psi(cut.window / window.n, shares),
+        psi_at_least=psi_at_least(cut.window, shares, baseline.n),
         missing_change=missing_change,
     )
 

@@ -6,7 +6,9 @@ bin is the one beyond the least or greatest value. Windows are drawn from such s
 that the rule for empty bins, the outlier bins and every metric count as they do. A rate from χ² alone is four times too
 small for a baseline of 30: it does not know that new values fall outside of it.
 
-Source: Wilks (1962), Mathematical Statistics, 8.7 for the gaps.
+Of categories the gaps are their counts, and what is new comes about as often as what was seen once.
+
+Sources: Wilks (1962), Mathematical Statistics, 8.7 for the gaps; Good (1953) for what is new.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from math import erfc, floor, log10, sqrt
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
+from driftline.assay.categories import CategoryBaseline
 from driftline.assay.metrics import METRICS, scores_of
 from driftline.assay.metrics.sample import Sample
 from driftline.assay.observed import Floats
@@ -29,7 +32,7 @@ _SEED = 1
 def false_alarm_rate(
     summarizer: Summarizer,
     threshold: float,
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     shares: Floats,
     weights: Floats | None,
     n: int,
@@ -44,6 +47,8 @@ def false_alarm_rate(
     >>> 0.03 < false_alarm_rate(Summarizer(), 0.25, baseline, shares, None, 50) < 0.05
     True
     """
+    if isinstance(baseline, CategoryBaseline):
+        return _of_categories(summarizer, threshold, baseline, shares, n)
     if summarizer.metric == "mean_shift":
         # Whatever the field is, means of independent rows are close to normal; both sides' are.
         return erfc(threshold / sqrt(2 / n + 2 / baseline.n))
@@ -68,6 +73,14 @@ def false_alarm_rate(
         int(_rounded(n)),
         places,
     )
+
+
+def _of_categories(
+    summarizer: Summarizer, threshold: float, baseline: CategoryBaseline, shares: Floats, n: int
+) -> float:
+    counts = [_rounded(share * baseline.n) for share in shares.tolist()]
+    gaps = [*counts[:-1], _rounded(baseline.seen_once)]
+    return _rate(summarizer.metric, "density", None, threshold, tuple(counts), tuple(gaps), int(_rounded(n)), None)
 
 
 def _places(baseline: BaselineData, summarizer: Summarizer) -> "_Places":

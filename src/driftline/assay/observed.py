@@ -15,26 +15,28 @@ from numpy.typing import NDArray
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import as_floats, edges_of
 from driftline.summary.grid import Grid, just_below
-from driftline.summary.summary import FINITE_MAX, Summary
+from driftline.summary.summary import FINITE_MAX, CategorySummary, Summary
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some inferences: their `values` (float64, NaN where missing), or a `summary` and the grid it was counted on.
+    """Some inferences: `values` (float64, NaN where missing), a `summary` with its grid, or `categories` of text.
 
     Raises:
-        InvalidInputError: neither, both, or a summary of another grid.
+        InvalidInputError: none of them, several, or a summary of another grid.
     """
 
     values: Floats | None = None
     summary: Summary | None = None
     grid: Grid | None = None
+    categories: CategorySummary | None = None
 
     def __post_init__(self) -> None:
-        if (self.values is None) == (self.summary is None) or (self.summary is None) != (self.grid is None):
-            raise InvalidInputError("a part is either values, or a summary with its grid")
+        given = sum(one is not None for one in (self.values, self.summary, self.categories))
+        if given != 1 or (self.summary is None) != (self.grid is None):
+            raise InvalidInputError("a part is values, a summary with its grid, or a summary of categories")
         if self.summary is not None and self.grid is not None and self.summary.grid_id != self.grid.id:
             raise InvalidInputError(f"a summary on grid {self.summary.grid_id} was handed grid {self.grid.id}")
 
@@ -188,7 +190,13 @@ class Observed:
 
     @classmethod
     def of_parts(cls, parts: Sequence[Part], *, float32: bool = False) -> "Observed":
-        """Read parts; their values are rounded where the field is a float32."""
+        """Read parts; their values are rounded where the field is a float32.
+
+        Raises:
+            InvalidInputError: one of them is text.
+        """
+        if any(part.categories is not None for part in parts):
+            raise InvalidInputError("categories were handed to an assay on numbers; give values, or counts on a grid")
         values = [part.values for part in parts if part.values is not None]
         # Values of several parts are one piece: they all answer exactly.
         rows = [Rows(values[0] if len(values) == 1 else np.concatenate(values), float32=float32)] if values else []

@@ -14,10 +14,11 @@ import msgspec
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate, promise_health
+from driftline.assay.categories import CategoryBaseline
 from driftline.assay.evidence import WARNING, Answer, State, alarm_level, step
 from driftline.assay.observed import Part
 from driftline.assay.season import OpeningHours, zone_of
-from driftline.assay.statistics import Yardstick, yardstick_of
+from driftline.assay.statistics import CategoryYardstick, Yardstick, yardstick_of
 from driftline.assay.window import WindowPlan
 from driftline.errors import InvalidInputError
 from driftline.wire import api
@@ -27,11 +28,11 @@ from driftline.wire import api
 class Stream:
     """One device and field under a promise."""
 
-    baseline: BaselineData
+    baseline: BaselineData | CategoryBaseline
     calibration: Calibration
 
     @cached_property
-    def yardstick(self) -> Yardstick:
+    def yardstick(self) -> Yardstick | CategoryYardstick:
         """What its windows are measured by."""
         return yardstick_of(self.baseline, self.calibration.n)
 
@@ -89,7 +90,7 @@ def calibrated(calibration: Calibration | None, refused: str | None, alarm_at: f
 
 def calibration_of(
     promise: api.Promise,
-    baseline: BaselineData,
+    baseline: BaselineData | CategoryBaseline,
     n: int,
     windows: Sequence[Sequence[Part]] | None,
     *,

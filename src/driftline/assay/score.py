@@ -10,19 +10,19 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from driftline.assay.analysis import compare, unjudgeable
-from driftline.assay.baseline import BaselineData
-from driftline.assay.checks import check_summarizer
-from driftline.assay.effect import Effect, effect_of
+from driftline.assay.analysis import baseline_of, compare, effect, unjudgeable
+from driftline.assay.checks import check_field, check_summarizer
+from driftline.assay.effect import Effect
 from driftline.assay.metrics import kind_of
-from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.observed import Floats, Part
 from driftline.errors import EmptyWindowError, InvalidInputError
 from driftline.summary.grid import Grid
-from driftline.summary.summary import Summary
+from driftline.summary.summary import CategorySummary, Summary
 from driftline.wire.api import Aggregation, BinMode, Bins, Compat, Metric, Summarizer
 
-# What `score` compares: numbers of any shape (list, numpy, pandas, Arrow), or a summary and the grid it is counted on.
-Given = ArrayLike | tuple[Summary, Grid] | Part
+# What `score` compares: numbers or text of any shape (list, numpy, pandas, Arrow), a summary and the grid it is counted
+# on, or a summary of categories.
+Given = ArrayLike | Sequence[float | str | None] | tuple[Summary, Grid] | CategorySummary | Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,10 @@ def score(
 ) -> Score:
     """Compare two arrays, Series or Arrow columns of any shape, or summaries; NaN, null and None are missing.
 
-    A summary comes with its grid, as the pair `(summary, grid)`. `bins` is how many, or the edges themselves for bin
-    mode "provided"; None is what suits the metric: 5 for psi, sumdiff and maxdiff, 10 for js, hellinger and chi2, 60
-    for ks, wasserstein and quantile_shift. `compat` None is driftline's own rules: v1's bins and rule for empty bins,
+    A summary comes with its grid, as the pair `(summary, grid)`. Text is compared by category, its categories are the
+    bins: use psi, chi2, tv or new_categories. Of numbers `bins` is how many, or the edges themselves for bin mode
+    "provided"; None is what suits the metric: 5 for psi, sumdiff and maxdiff, 10 for js, hellinger, chi2 and tv, 60 for
+    ks, wasserstein and quantile_shift. `compat` None is driftline's own rules: v1's bins and rule for empty bins,
     and a bin of its own for a value that fills two. Where one array is float32 both are rounded to it, because 0.1 as a
     float32 is another number.
 
@@ -75,6 +76,8 @@ def score(
     0.033789
     >>> score([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], "wasserstein").value
     1.0
+    >>> score(["cat", "cat", "dog", "dog"], ["cat", "dog", "dog", "owl"], "tv").value
+    0.25
 
     Raises:
         EmptyWindowError: the window has no value, which is not the same as no drift.
@@ -93,10 +96,14 @@ def score(
         compat=compat,
     )
     check_summarizer(summarizer)
-    parts = {name: _part(name, given) for name, given in (("baseline", baseline), ("window", window))}
-    float32 = any(is_float32 for _, is_float32 in parts.values())
-    data = BaselineData.of_parts([parts["baseline"][0]], "float32" if float32 else "float64")
-    observed = Observed.of_parts([parts["window"][0]], float32=float32)
+    before, now, field_type = _parts(baseline, window)
+    check_field(summarizer, "this text" if field_type == "string" else "these numbers", field_type)
+    if field_type == "string" and bins is not None:
+        raise InvalidInputError(
+            f"bins={bins!r:.60} have no meaning for text: its categories are the bins; leave them out"
+        )
+    data = baseline_of([before], field_type)
+    observed = data.read([now])
     reason = unjudgeable(summarizer, data, observed)
     if reason:
         if not observed.count or data.usable:
@@ -109,7 +116,7 @@ def score(
         compared.bins,
         observed.count,
         observed.missing,
-        effect_of(data, observed),
+        effect(data, observed),
         compared.measured.p_value,
         compared.layout.notes,
     )
@@ -124,8 +131,41 @@ def _edges(given: object) -> list[float]:
         raise InvalidInputError(f"bins={given!r:.60}: give a whole number of bins, or a list of edges") from error
 
 
+def _parts(baseline: Given, window: Given) -> tuple[Part, Part, str]:
+    """Return what was given as parts of one type of field."""
+    texts = [_text(given) for given in (baseline, window)]
+    if any(text is not None and text.n for text in texts) and None not in texts:
+        before, now = (Part(categories=text) for text in texts)
+        return before, now, "string"
+    (before, one), (now, other) = _part("baseline", baseline), _part("window", window)
+    return before, now, "float32" if one or other else "float64"
+
+
+def _text(given: Any) -> CategorySummary | None:
+    """Return text by category, also where all of it is missing; None where it is something else."""
+    if isinstance(given, CategorySummary | Part):
+        return given if isinstance(given, CategorySummary) else given.categories
+    if isinstance(given, tuple) and given and isinstance(given[0], Summary):
+        return None
+    try:
+        found = np.asarray(given)
+        # numpy would make text of the numbers, and of NaN, beside text.
+        found = np.asarray(given, dtype=object) if found.dtype.kind == "U" else found
+    except ValueError:  # ragged: told by what reads numbers
+        return None
+    if found.dtype.kind not in "Of" or (found.dtype.kind == "f" and not np.isnan(found).all()):
+        return None
+    names = [None if _is_missing(one) else one for one in found.ravel().tolist()]
+    return CategorySummary.of(names) if all(one is None or isinstance(one, str) for one in names) else None
+
+
+def _is_missing(one: object) -> bool:
+    # pandas' own missing value is no number and not None; only NaN differs from itself.
+    return one is None or type(one).__name__ in {"NAType", "NaTType"} or (isinstance(one, float) and one != one)  # noqa: PLR0124
+
+
 def _part(name: str, given: Given) -> tuple[Part, bool]:
-    """Return what was given as a part, and whether it is float32."""
+    """Return numbers as a part, and whether they are float32."""
     if isinstance(given, Part):
         return given, False
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Summary):
@@ -146,8 +186,7 @@ def _numbers(name: str, given: Any) -> tuple[Floats, bool]:
             # numpy would read "1.5" as a number and a date as nanoseconds: a score, and a wrong one.
             raise TypeError(f"it holds {_what(found)}")
         if kind == "O":
-            # pandas' own missing value is no number and not None.
-            missing = np.array([one is None or type(one).__name__ in {"NAType", "NaTType"} for one in found.ravel()])
+            missing = np.array([_is_missing(one) for one in found.ravel()])
             found = np.where(missing, np.nan, found.ravel())
         return np.asarray(found, dtype=np.float64).ravel(), found.dtype == np.float32
     except (TypeError, ValueError) as error:

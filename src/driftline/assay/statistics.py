@@ -13,18 +13,19 @@ its location in normal scores too.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
+from driftline.assay.categories import Categories, CategoryBaseline
 from driftline.assay.observed import Counted, Floats, Observed, Part, Piece
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import as_floats
 from driftline.summary.summary import FINITE_MAX
 from driftline.wire.api import Summarizer
 
-Scale = Literal["identity", "log", "logit", "ranks"]
+Scale = Literal["identity", "log", "logit", "ranks", "categories"]
 # The order of every vector of statistics.
 NAMES = ("location", "spread", "omnibus", "missing", "outside")
 LOCATION, SPREAD, OMNIBUS, MISSING, OUTSIDE = range(5)
@@ -77,8 +78,7 @@ class Yardstick:
 
     def measure(self, parts: Sequence[Part]) -> WindowStatistics:
         """Return the statistics of a window; of values and of counts the same, up to where counts cannot be cut."""
-        window = Observed.of_parts(parts, float32=self.baseline.float32)
-        return self.measured(window)
+        return self.measured(self.baseline.read(parts))
 
     def measured(self, window: Observed, without: Sequence[Observed] = ()) -> WindowStatistics:
         """Measure what was read already; the windows `without` are the baseline's own and left out of it."""
@@ -94,7 +94,7 @@ class Yardstick:
             elif finite:
                 values[:, LOCATION] = self._location(np.array([mean]))
             values[:, SPREAD] = spread
-            values[:, OMNIBUS] = self._omnibus(counts[None], reference[None])
+            values[:, OMNIBUS] = omnibus(counts[None], reference[None], self.n, self.baseline.n)
             values[:, OUTSIDE] = stabilised(np.array([outside / window.n]))
         return WindowStatistics(window.count, window.missing, tuple(values[0].tolist()))
 
@@ -126,7 +126,7 @@ class Yardstick:
             values[:, LOCATION] = score
         left_out = _neighbourhood(counts, apart)
         reference = np.maximum(cut.shares * self.baseline.n - left_out, 0.0)
-        values[:, OMNIBUS] = self._omnibus(counts, reference)
+        values[:, OMNIBUS] = omnibus(counts, reference, self.n, self.baseline.n)
         outside = (present & ((rows < self.low) | (rows > self.high))).sum(axis=1)
         values[:, OUTSIDE] = stabilised(outside / np.maximum(n, 1))
         values[n == 0] = np.nan
@@ -177,35 +177,90 @@ class Yardstick:
                 shares = shares + cut.shares * (piece.n / window.n)
         return counts, reference, shares
 
-    def _omnibus(self, counts: Floats, reference: Floats) -> Floats:
-        """Return the logarithm of PSI and what PSI is expected to be of independent rows: that is nearly normal.
 
-        An empty cell of the window is filled up from the baseline, by half a row a cell: PSI stays finite, and a cell
-        that both leave empty adds nothing. Of fewer than n rows PSI is larger by chance, which is allowed for.
-        """
-        n = counts.sum(axis=1)
-        bins = counts.shape[1]
-        b = (reference + 0.5) / (reference.sum(axis=1) + 0.5 * bins)[:, None]
-        w = (counts + 0.5 * bins * b) / (n + 0.5 * bins)[:, None]
-        psi = ((w - b) * np.log(w / b)).sum(axis=1)
-        chance = (bins - 1) * (1 / self.n + 1 / self.baseline.n)
-        return np.log(psi * np.minimum(1.0, n / self.n) + chance)
+@dataclass(frozen=True, slots=True, eq=False)
+class CategoryYardstick:
+    """What windows of about `n` values of a text field are measured by.
+
+    Its categories are taken in the order of their share, so that a mix has a location and a spread in normal scores: a
+    small lasting change of the mix has a direction that evidence can learn, as it has for numbers. `outside` is the
+    share of new categories. A baseline's own window is compared with the rest, so that identifiers, which always are
+    new, are usual.
+
+    >>> yardstick = yardstick_of(CategoryBaseline.of_values(["cat", "dog"] * 500), n=100)
+    >>> yardstick.scale
+    'categories'
+    """
+
+    baseline: CategoryBaseline
+    n: int
+    unit: float
+    scale: Scale = "categories"
+    slope: float = 1.0
+
+    def measure(self, parts: Sequence[Part]) -> WindowStatistics:
+        """Return the statistics of a window."""
+        return self.measured(self.baseline.read(parts))
+
+    def measured(self, window: Categories, without: Sequence[Categories] = ()) -> WindowStatistics:
+        """Measure what was read already; the windows `without` are the baseline's own and left out of it."""
+        values = np.full(len(NAMES), np.nan)
+        if window.count:
+            values[MISSING] = stabilised(np.array(window.missing / window.count))
+        if window.n:
+            whole = self.baseline.cut(window, CELLS.num_bins)
+            cut = self.baseline.cut(window, CELLS.num_bins, without) if without else whole
+            shares = whole.baseline / self.baseline.n
+            location, spread = scores_of(cut.window[None], shares, self.n, self.baseline.n)
+            values[LOCATION], values[SPREAD] = location[0], spread[0]
+            values[OMNIBUS] = omnibus(cut.window[None], cut.baseline[None], self.n, self.baseline.n)[0]
+            values[OUTSIDE] = stabilised(cut.window[-1] / window.n)
+        return WindowStatistics(window.count, window.missing, tuple(values.tolist()))
+
+    @property
+    def floors(self) -> Floats:
+        """The least standard deviation of each statistic: what moving one of n rows changes, shape (5,)."""
+        one = 1.0 / self.n
+        return np.array([one, one, 2 * one, _one_row(self.baseline.missing_share, one), _one_row(0.0, one)])
 
 
-def yardstick_of(baseline: BaselineData, n: int) -> Yardstick:
+def omnibus(counts: Floats, reference: Floats, n: int, baseline_n: int) -> Floats:
+    """Return the logarithm of PSI and what PSI is expected to be of n independent rows: that is nearly normal.
+
+    Of windows' counts and of what each is compared with, shape (windows, cells) → (windows,). An empty cell of the
+    window is filled up from the baseline, by half a row a cell: PSI stays finite, and a cell that both leave empty adds
+    nothing. Of fewer than n rows PSI is larger by chance, which is allowed for.
+    """
+    rows = counts.sum(axis=1)
+    bins = counts.shape[1]
+    b = (reference + 0.5) / (reference.sum(axis=1) + 0.5 * bins)[:, None]
+    w = (counts + 0.5 * bins * b) / (rows + 0.5 * bins)[:, None]
+    psi = ((w - b) * np.log(w / b)).sum(axis=1)
+    chance = (bins - 1) * (1 / n + 1 / baseline_n)
+    return np.log(psi * np.minimum(1.0, rows / n) + chance)
+
+
+@overload
+def yardstick_of(baseline: BaselineData, n: int) -> Yardstick: ...
+@overload
+def yardstick_of(baseline: CategoryBaseline, n: int) -> CategoryYardstick: ...
+@overload
+def yardstick_of(baseline: BaselineData | CategoryBaseline, n: int) -> Yardstick | CategoryYardstick: ...
+def yardstick_of(baseline: BaselineData | CategoryBaseline, n: int) -> Yardstick | CategoryYardstick:
     """Choose the scale and the bounds from a baseline.
 
     Raises:
         InvalidInputError: the baseline has no finite value, or n is not a number of rows.
     """
+    if isinstance(baseline, CategoryBaseline):
+        return _of_categories(baseline, n)
     low, high = baseline.moments.min, baseline.moments.max
     mean, sd = baseline.moments.mean, baseline.moments.std
     if low is None or high is None or mean is None or sd is None:
         raise InvalidInputError(
             "the baseline has no finite value, so there is nothing to compare with; take another baseline"
         )
-    if n < 1:
-        raise InvalidInputError(f"windows of {n} values were asked for; 1 or more can be measured")
+    _check_size(n)
     if low == high:
         unit = CONSTANT_UNIT * (abs(mean) or 1.0)
         return Yardstick(baseline, n, "identity", low - unit, high + unit, unit, mean)
@@ -217,6 +272,25 @@ def yardstick_of(baseline: BaselineData, n: int) -> Yardstick:
     if scale == "logit":
         bounds = (max(0.0, bounds[0]), min(1.0, bounds[1]))
     return Yardstick(baseline, n, scale, *bounds, sd, mean)
+
+
+def _of_categories(baseline: CategoryBaseline, n: int) -> CategoryYardstick:
+    baseline.layout()  # refuses a baseline without a value
+    _check_size(n)
+    shares = baseline.cut(baseline.observed, CELLS.num_bins).baseline / baseline.n
+    _, sd = category_scores(shares, baseline.n)
+    return CategoryYardstick(baseline, n, unit=sd or CONSTANT_UNIT)
+
+
+def category_scores(shares: Floats, rows: int) -> tuple[Floats, float]:
+    """Return the normal score of each category in the order of a baseline's shares, and their standard deviation."""
+    scores, _ = _scores(shares.tobytes(), 1 / max(rows, UNSEEN_MIN))
+    return scores, float(np.sqrt(max(0.0, shares @ scores**2 - (shares @ scores) ** 2)))
+
+
+def _check_size(n: int) -> None:
+    if n < 1:
+        raise InvalidInputError(f"windows of {n} values were asked for; 1 or more can be measured")
 
 
 def scale_of(observed: Observed) -> Scale:

@@ -49,7 +49,15 @@ def run(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.AssayRun:
     Raises:
         InvalidInputError, EntityNotFoundError: see `question`; also when the run would be unreasonably long.
     """
-    asked = question(hub, workspace, spec)
+    return answers(hub, question(hub, workspace, spec))
+
+
+def answers(hub: Hub, asked: Question) -> api.AssayRun:
+    """Answer a question for every device and every complete window up to `run_until_ns`, and store nothing.
+
+    Raises:
+        InvalidInputError: the run would be unreasonably long.
+    """
     spec, notes = asked.spec, [*asked.notes]
     now_ns = hub.now_ns()
     until_ns = now_ns if spec.run_until_ns is None else min(spec.run_until_ns, now_ns)
@@ -197,10 +205,13 @@ def standing_notes(found: Calibrated) -> list[str]:
 
 
 def count_where_cut(hub: Hub, asked: Question, assay: str) -> None:
-    """Let devices count every watched field where the assay cuts: it is stored, and its baselines with it."""
+    """Let devices count every watched field where the assay cuts: it is stored, and its baselines with it.
+
+    Text is counted by category and has no grid.
+    """
     for field, target in asked.targets.items():
         materials = [one for place, one in asked.materials.items() if place.field == field]
-        if materials:
+        if materials and target.field_type != "string":
             grids.set_baseline_grid(hub, target.pipeline, field, _grid(hub, asked.spec, target, materials, assay))
 
 
@@ -226,7 +237,7 @@ def _standing_edges(hub: Hub, target: Target, assay: str) -> list[float]:
     for kept, by_place in materials:
         own = [material for place, (_, material) in by_place.items() if place.field == target.field]
         for material in own[:DEVICES_WITH_EDGES_MAX]:
-            data = baseline_of(hub, material, target.field_type)
+            data = BaselineData.of_parts(parts_of(hub, material), target.field_type)
             edges += data.layout(kept.assay.spec.summarizer).edges.tolist()
     return edges
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from driftline.assay.analysis import analyse, min_count
-from driftline.assay.baseline import BaselineData
+from driftline.assay.analysis import Baseline, analyse, baseline_of, min_count
 from driftline.assay.evidence import State
 from driftline.assay.observed import Part
 from driftline.assay.promise import Stream, is_counted
@@ -29,7 +28,7 @@ class Footing:
     `stream` is None under a fixed alarm, where a promise was `refused`, and before its baseline could be calibrated.
     """
 
-    baseline: BaselineData | None = None
+    baseline: Baseline | None = None
     version: int = 1
     newest: bool = True
     stream: Stream | None = None
@@ -80,13 +79,12 @@ class Walk:
         plain = analyse(
             course.spec,
             watched,
-            BaselineData.of_values([], target.field_type) if footing.baseline is None else footing.baseline,
+            baseline_of([], target.field_type) if footing.baseline is None else footing.baseline,
             parts,
             device=span.device,
             start_ns=start_ns,
             end_ns=end_ns,
             heard=span.heard(end_ns),
-            field_type=target.field_type,
             assay_id=course.assay_id,
         )
         plain = _noted(plain, footing)

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from driftline.assay.analysis import Part
-from driftline.assay.baseline import BaselineData
+from driftline.assay import analysis
+from driftline.assay.analysis import Baseline, Part
 from driftline.clock import NS_PER_S
 from driftline.hub import grids
 from driftline.hub.core import Hub
 from driftline.hub.store.baselines import Material
 from driftline.hub.store.telemetry import RowValues, StoredWindow
-from driftline.summary.codec import decode
-from driftline.summary.summary import Summary
+from driftline.summary.codec import decode, encode
+from driftline.summary.summary import CATEGORY_GRID_ID, CategorySummary, Summary
 
 # Above this the rows of a span are not read in one piece: 64 MB of times and values.
 ROWS_MAX = 4_000_000
@@ -106,17 +107,25 @@ def _between(
 def counted(hub: Hub, counts: Sequence[tuple[int, str, bytes]]) -> list[Part]:
     """Return summaries as parts; those on one grid merge, so that a long span is no more parts than grids."""
     merged: dict[str, Summary] = {}
+    text: list[CategorySummary] = []
     for _, grid_id, data in counts:
         summary = decode(data, grid_id)
-        # Text fields are counted by value and have no grid; assays on them are refused when they are made.
-        if isinstance(summary, Summary):
+        if isinstance(summary, CategorySummary):
+            text.append(summary)
+        else:
             merged[grid_id] = merged[grid_id].merge(summary) if grid_id in merged else summary
-    return [Part(summary=summary, grid=grids.edges(hub, grid_id)) for grid_id, summary in merged.items()]
+    numbers = [Part(summary=summary, grid=grids.edges(hub, grid_id)) for grid_id, summary in merged.items()]
+    return [*numbers, *([Part(categories=reduce(CategorySummary.merge, text))] if text else [])]
 
 
-def baseline_of(hub: Hub, material: Material, field_type: str) -> BaselineData:
+def material_of(values: Sequence[str | None]) -> Material:
+    """Return text that somebody gave in the form in which a baseline is kept."""
+    return Material(counts=((0, CATEGORY_GRID_ID, encode(CategorySummary.of(values))),))
+
+
+def baseline_of(hub: Hub, material: Material, field_type: str) -> Baseline:
     """Return kept material as a baseline to compare with."""
-    return BaselineData.of_parts(parts_of(hub, material), field_type)
+    return analysis.baseline_of(parts_of(hub, material), field_type)
 
 
 def _counts(windows: Sequence[StoredWindow]) -> list[tuple[int, str, bytes]]:
@@ -124,6 +133,9 @@ def _counts(windows: Sequence[StoredWindow]) -> list[tuple[int, str, bytes]]:
 
 
 def _rows(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> RowValues:
+    if target.field_type == "string":
+        # The counts of text say all that is asked of it.
+        return RowValues(np.empty(0, np.int64), None, complete=False)
     return hub.telemetry.rows(target.pipeline, device, target.field, start_ns, end_ns)
 
 

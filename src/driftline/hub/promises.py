@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from driftline.assay.baseline import BaselineData
+from driftline.assay.analysis import Baseline, Part
 from driftline.assay.calibration import Calibration
-from driftline.assay.observed import Observed, Part
 from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of, opening_hours
 from driftline.assay.window import WindowPlan
 from driftline.clock import NS_PER_S
@@ -77,24 +76,29 @@ def _median(counts: Iterable[int]) -> int:
 
 
 def calibrating(
-    hub: Hub, spec: api.AssaySpec, promise: api.Promise, baseline: BaselineData, material: Material, known: Usual | None
+    hub: Hub, spec: api.AssaySpec, promise: api.Promise, baseline: Baseline, material: Material, known: Usual | None
 ) -> Calibrating | None:
     """Calibrate one baseline; None where nobody knows yet how many values a window has."""
-    span = spec.baseline
     if material.values is not None and material.times_ns is None:
         return None if known is None else _calibrating(spec, promise, baseline, known.n, None, known.windows)
-    start_ns, end_ns = span.start_ns or 0, span.end_ns or 0
+    if spec.baseline.values is not None:
+        return _calibrating(spec, promise, baseline, 1, None, None)
+    windows = own_windows(hub, spec, material)
+    counts = [baseline.read(parts).count for _, parts in windows]
+    return _calibrating(spec, promise, baseline, _median([one for one in counts if one] or [1]), windows, None)
+
+
+def own_windows(hub: Hub, spec: api.AssaySpec, material: Material) -> list[tuple[int, list[Part]]]:
+    """Return a baseline in time cut into windows as wide as the assay's, as (start_ns, parts)."""
     width_ns = spec.windows.width_s * NS_PER_S
-    plan = WindowPlan(start_ns, width_ns, width_ns)
-    found = cut(hub, material, list(plan.windows(end_ns)), hours(spec.calendar)) or []
-    counts = [Observed.of_parts(parts).count for _, parts in found]
-    return _calibrating(spec, promise, baseline, _median([one for one in counts if one] or [1]), found, None)
+    plan = WindowPlan(spec.baseline.start_ns or 0, width_ns, width_ns)
+    return cut(hub, material, list(plan.windows(spec.baseline.end_ns or 0)), hours(spec.calendar)) or []
 
 
 def _calibrating(
     spec: api.AssaySpec,
     promise: api.Promise,
-    baseline: BaselineData,
+    baseline: Baseline,
     n: int,
     windows: Sequence[tuple[int, Sequence[Part]]] | None,
     known: int | None,
@@ -114,7 +118,7 @@ def _calibrating(
     return Calibrating(n, known, document=msgspec.json.encode(found.document()).decode())
 
 
-def stream_of(baseline: BaselineData, found: Calibrating | None) -> Stream | None:
+def stream_of(baseline: Baseline, found: Calibrating | None) -> Stream | None:
     """Return the stream that a calibrated baseline makes; None where it is not calibrated."""
     if found is None or found.document is None:
         return None

@@ -8,14 +8,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftline.assay.analysis import check, describe
-from driftline.assay.baseline import BaselineData
+from driftline.assay.analysis import Baseline, check, check_field, describe
 from driftline.assay.window import WindowPlan
 from driftline.clock import iso
-from driftline.errors import EntityNotFoundError, InvalidInputError, NotYetError
+from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import fleet, grids, registry
 from driftline.hub.core import Hub
-from driftline.hub.observations import Target, baseline_of, parts_of, seen
+from driftline.hub.observations import Target, baseline_of, material_of, seen
 from driftline.hub.promises import Footings, Usual, calibrating, described, hours, level_of, usual
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
 from driftline.pipeline.iopath import ResolvedField, resolver
@@ -30,7 +29,7 @@ class Question:
     targets: Mapping[str, Target]
     devices: Sequence[str]
     materials: Mapping[Place, Material]
-    baselines: Mapping[Place, BaselineData]
+    baselines: Mapping[Place, Baseline]
     notes: Sequence[str]
 
     @property
@@ -67,8 +66,10 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
     if pipeline.workspace != workspace:
         raise EntityNotFoundError(f"pipeline {pipeline.name!r} belongs to another workspace; select that one first")
     find = resolver(pipeline.versions[0].definition)
-    found = [_number(find(one.iopath or one.field)) for one in spec.watched]
-    spec = _canonical(spec, [one.key for one in found], lambda text: find(text).key)
+    found = [find(one.iopath or one.field) for one in spec.watched]
+    for field in found:
+        check_field(spec.summarizer, field.key, field.type)
+    spec = _canonical(spec, found, lambda text: find(text).key)
     targets = {field.key: Target(pipeline.id, pipeline.name, field.key, field.type) for field in found}
     devices = _devices(hub, spec, pipeline.id)
     # Before the baseline is looked for: where a field was not recorded, there will be one to take later.
@@ -84,25 +85,21 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
     return Question(spec, targets, devices, materials, baselines, [*notes, *silent])
 
 
-def _canonical(spec: api.AssaySpec, keys: Sequence[str], key_of: Callable[[str], str]) -> api.AssaySpec:
+def _canonical(spec: api.AssaySpec, found: Sequence[ResolvedField], key_of: Callable[[str], str]) -> api.AssaySpec:
     """Return a spec that names its fields, and those of its baseline's values, by their keys."""
-    watched = [api.Watched(field=key, iopath=one.iopath or key) for one, key in zip(spec.watched, keys, strict=True)]
+    watched = [
+        api.Watched(field=field.key, iopath=one.iopath or field.key)
+        for one, field in zip(spec.watched, found, strict=True)
+    ]
     baseline = spec.baseline
     if baseline.values is not None:
         values = {key_of(text): numbers for text, numbers in baseline.values.items()}
-        _check_values(values, keys)
+        _check_values(values, {field.key: field.type for field in found})
         baseline = msgspec.structs.replace(baseline, values=values)
     spec = msgspec.structs.replace(spec, watched=watched, baseline=baseline)
     # Two spellings of one field show only now.
     check(spec)
     return spec
-
-
-def _number(field: ResolvedField) -> ResolvedField:
-    """Refuse what cannot be compared yet; everything behind this knows numbers only."""
-    if field.kind != "number":
-        raise NotYetError(f"{field.key} is text; assays compare numbers for now (counts by value come later)")
-    return field
 
 
 def _check_baseline(baseline: api.Baseline, now_ns: int) -> None:
@@ -129,7 +126,7 @@ def _check_baseline(baseline: api.Baseline, now_ns: int) -> None:
         )
 
 
-def _check_values(values: Mapping[str, Sequence[float | str | None]], fields: Sequence[str]) -> None:
+def _check_values(values: Mapping[str, Sequence[float | str | None]], fields: Mapping[str, str]) -> None:
     missing = [field for field in fields if field not in values]
     if missing:
         raise InvalidInputError(
@@ -142,12 +139,21 @@ def _check_values(values: Mapping[str, Sequence[float | str | None]], fields: Se
             f"the baseline has values of {', '.join(others)}, which the assay does not watch; it watches "
             f"{', '.join(fields)}"
         )
-    for field in fields:
-        if not np.isfinite(_numbers(field, values[field])).any():
+    for field, field_type in fields.items():
+        text = field_type == "string"
+        given = any(_text(field, values[field])) if text else np.isfinite(_numbers(field, values[field])).any()
+        if not given:
             raise InvalidInputError(
-                f"the baseline's {len(values[field])} values of {field} hold no number to compare with; "
-                "give at least one"
+                f"the baseline's {len(values[field])} values of {field} hold no {'text' if text else 'number'} to "
+                "compare with; give at least one"
             )
+
+
+def _text(field: str, values: Sequence[float | str | None]) -> list[str | None]:
+    number = next((one for one in values if not isinstance(one, str | None)), None)
+    if number is not None:
+        raise InvalidInputError(f"the baseline's values of {field} hold {number!r}, but {field} is text; give text")
+    return [one for one in values if isinstance(one, str | None)]
 
 
 def _numbers(field: str, values: Sequence[float | str | None]) -> NDArray[np.float64]:
@@ -189,7 +195,7 @@ def _materials(
     """Return the baselines, those without values left out, and what should be said of them."""
     if baseline.values is not None:
         values = baseline.values
-        return {Place(EVERY_DEVICE, one): Material(values=_numbers(one, values[one])) for one in targets}, []
+        return {Place(EVERY_DEVICE, one): _given(target, values[one]) for one, target in targets.items()}, []
     start_ns, end_ns = baseline.start_ns or 0, baseline.end_ns or 0
     looked_at = [baseline.device] if baseline.device else devices
     usable: dict[Place, Material] = {}
@@ -197,7 +203,7 @@ def _materials(
     for field, target in targets.items():
         for device in looked_at:
             material = seen(hub, target, device, start_ns, end_ns)
-            if BaselineData.of_parts(parts_of(hub, material), target.field_type).usable:
+            if baseline_of(hub, material, target.field_type).usable:
                 usable[Place(device, field)] = material
             else:
                 silent[device].append(field)
@@ -216,6 +222,12 @@ def _materials(
     if baseline.device:
         usable = {Place(EVERY_DEVICE, place.field): one for place, one in usable.items()}
     return usable, said
+
+
+def _given(target: Target, values: Sequence[float | str | None]) -> Material:
+    if target.field_type == "string":
+        return material_of(_text(target.field, values))
+    return Material(values=_numbers(target.field, values))
 
 
 def _nothing(

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from driftline.assay.baseline import BaselineData
+from driftline.assay.analysis import Baseline
 from driftline.assay.evidence import State
 from driftline.assay.promise import Stream
 from driftline.assay.window import WindowPlan, plan_of
@@ -158,7 +158,7 @@ class Round:
     hub: Hub
     windows_at_once: int = WINDOWS_AT_ONCE
     listening_ns: int = field(init=False)
-    _baselines: dict[tuple[str, int, Place], BaselineData] = field(init=False)
+    _baselines: dict[tuple[str, int, Place], Baseline] = field(init=False)
     _streams: dict[tuple[str, int, Place], tuple[Calibrating, Stream]] = field(init=False)
     _failures: dict[str, str] = field(init=False)
     _by_pipeline: dict[str, list[str]] = field(init=False)
@@ -393,7 +393,7 @@ class Round:
             None if known is None else known.refused,
         )
 
-    def _stream(self, key: tuple[str, int, Place], baseline: BaselineData, known: Calibrating | None) -> Stream | None:
+    def _stream(self, key: tuple[str, int, Place], baseline: Baseline, known: Calibrating | None) -> Stream | None:
         """Return a calibrated baseline, kept in memory: what windows are measured by is worked out once."""
         found = self._streams.get(key)
         if found is not None and found[0] == known:
@@ -403,7 +403,7 @@ class Round:
             self._streams[key] = known, stream
         return stream
 
-    def _baseline(self, job: _Job, version: int, place: Place) -> BaselineData:
+    def _baseline(self, job: _Job, version: int, place: Place) -> Baseline:
         """Return what windows are compared with, kept in memory: it is frozen, and its bins are worked out once."""
         key = (job.id, version, place)
         if key not in self._baselines:

@@ -9,6 +9,7 @@ import math
 import zlib
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from driftline.errors import InvalidInputError
@@ -195,11 +196,27 @@ class CategorySummary:
         """How many names came: all inferences but the missing."""
         return self.count - self.missing
 
+    @property
+    def limit(self) -> tuple[int, str] | None:
+        """The last place (see `place_of`) of which everything is known; None where nothing is in `other`.
+
+        A name that comes earlier and is not in `counts` never came; one that comes later may be in `other`.
+        """
+        return max((place_of(name) for name, _ in self.counts), default=(-1, "")) if self.other else None
+
+    @staticmethod
+    def of(values: Iterable[str | None]) -> "CategorySummary":
+        """Return the summary of these names, None where missing."""
+        tally = CategoryTally()
+        for value in values:
+            tally.add(value)
+        return tally.summary()
+
     def merge(self, other: "CategorySummary") -> "CategorySummary":
         """Return the summary of all values of both."""
         counts = Counter(dict(self.counts))
         counts.update(dict(other.counts))
-        kept = sorted(counts, key=_order)[:CATEGORIES_MAX]
+        kept = sorted(counts, key=place_of)[:CATEGORIES_MAX]
         rest = sum(counts.values()) - sum(counts[name] for name in kept)
         return replace(
             self,
@@ -228,7 +245,7 @@ class CategoryTally:
         self._counts[name] = self._counts.get(name, 0) + 1
         if len(self._counts) > CATEGORIES_MAX:
             # Every name dropped so far comes after all that are kept, so its later values end up in `other` too.
-            self._other += self._counts.pop(max(self._counts, key=_order))
+            self._other += self._counts.pop(max(self._counts, key=place_of))
 
     def summary(self) -> CategorySummary:
         """Return what was counted so far."""
@@ -236,5 +253,6 @@ class CategoryTally:
         return CategorySummary(n + self._missing, self._missing, tuple(sorted(self._counts.items())), self._other)
 
 
-def _order(name: str) -> tuple[int, str]:
+def place_of(name: str) -> tuple[int, str]:
+    """Return a name's place in the order by which names are kept: that of a checksum, the same everywhere."""
     return zlib.crc32(name.encode()), name

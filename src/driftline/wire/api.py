@@ -19,7 +19,7 @@ Status = Literal["Ok", "Warning", "Alert", "NoData", "TooFew", "Late"]
 Source = Literal["rows", "counts"]
 Metric = Literal[
     "psi", "sumdiff", "maxdiff", "ks", "js", "hellinger", "wasserstein", "chi2",
-    "mean_shift", "quantile_shift", "missing_rate",
+    "mean_shift", "quantile_shift", "missing_rate", "tv", "new_categories",
 ]  # fmt: skip
 BinMode = Literal["quantile", "equal", "provided"]
 Aggregation = Literal["density", "cumulative"]

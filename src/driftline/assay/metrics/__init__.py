@@ -17,16 +17,19 @@ from driftline.assay.metrics.ks import ks_p_value, ks_terms
 from driftline.assay.metrics.maxdiff import maxdiff_terms
 from driftline.assay.metrics.mean_shift import mean_shift_terms
 from driftline.assay.metrics.missing_rate import missing_rate_terms
+from driftline.assay.metrics.new_categories import new_categories_terms
 from driftline.assay.metrics.psi import psi_terms
 from driftline.assay.metrics.quantile_shift import quantile_shift_terms
 from driftline.assay.metrics.sample import Floats, Sample
 from driftline.assay.metrics.sumdiff import sumdiff_terms
+from driftline.assay.metrics.tv import tv_terms
 from driftline.assay.metrics.wasserstein import wasserstein_terms
 from driftline.errors import InvalidInputError
 from driftline.wire.api import Aggregation, Metric
 
 Terms = Callable[[Sample, Sample, Floats, Aggregation], Floats]
 Asks = Literal["shares", "counts", "places"]
+Of = Literal["any", "numbers", "text"]
 PValue = Callable[[Floats, Sample, Sample], Floats]
 
 
@@ -38,7 +41,7 @@ class Kind:
     bins / n without any drift, so they have few; what compares running sums or places does not, and has the 60 that
     every grid has anyway. A metric `asks` for shares alone, also for the counts they are shares of, or
     for the places of values too. `by_bin`: running sums and bin weights have a meaning, as they have for
-    the reference platform's three.
+    the reference platform's three. It is `of` numbers where it needs their order, of text where it needs categories.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Kind:
     bins: int
     largest: bool = False
     asks: Asks = "shares"
+    of: Of = "any"
     by_bin: bool = False
     p_value: PValue | None = None
     unit: str = ""
@@ -63,7 +67,15 @@ METRICS: dict[Metric, Kind] = {
     "psi": Kind("PSI", _classic(psi_terms), 5, by_bin=True),
     "sumdiff": Kind("SumDiff", _classic(sumdiff_terms), 5, by_bin=True),
     "maxdiff": Kind("MaxDiff", _classic(maxdiff_terms), 5, largest=True, by_bin=True),
-    "ks": Kind("Kolmogorov–Smirnov distance", _shares(ks_terms), 60, asks="counts", largest=True, p_value=ks_p_value),
+    "ks": Kind(
+        "Kolmogorov–Smirnov distance",
+        _shares(ks_terms),
+        60,
+        asks="counts",
+        of="numbers",
+        largest=True,
+        p_value=ks_p_value,
+    ),
     "js": Kind("Jensen–Shannon distance", _shares(js_terms), 10),
     "hellinger": Kind("Hellinger distance", _shares(hellinger_terms), 10),
     "wasserstein": Kind(
@@ -71,6 +83,7 @@ METRICS: dict[Metric, Kind] = {
         lambda baseline, window, edges, _aggregation: wasserstein_terms(baseline, window, edges),
         60,
         asks="places",
+        of="numbers",
         unit="in the field's unit",
     ),
     "chi2": Kind(
@@ -85,6 +98,7 @@ METRICS: dict[Metric, Kind] = {
         lambda baseline, window, _edges, _aggregation: mean_shift_terms(baseline, window),
         5,
         asks="places",
+        of="numbers",
         unit="in baseline sd",
     ),
     "quantile_shift": Kind(
@@ -92,10 +106,13 @@ METRICS: dict[Metric, Kind] = {
         lambda baseline, window, edges, _aggregation: quantile_shift_terms(baseline, window, edges),
         60,
         asks="places",
+        of="numbers",
         largest=True,
         unit="in baseline sd",
     ),
     "missing_rate": Kind("missing rate", _shares(missing_rate_terms), 5),
+    "tv": Kind("total variation", _shares(tv_terms), 10),
+    "new_categories": Kind("share of new categories", _shares(new_categories_terms), 5, of="text"),
 }
 
 _NO_EDGES = np.empty(0)
