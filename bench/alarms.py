@@ -1,4 +1,4 @@
-"""Does an alarm keep its promise, and how soon does it find drift? `python -m bench.alarms [--quick]`.
+"""Does an alarm keep its promise, and how soon does it find drift? `python -m bench.alarms [--quick | --real]`.
 
 Quiet streams: in how many runs of 1,000 windows comes a false alarm, at one promised in 10,000 windows. Shifted
 streams: after how many windows comes the alarm. Beside it the fixed rule, PSI > 0.25 on five bins. Rows are AR(1) of
@@ -227,59 +227,6 @@ def misses(quiet: list[Outcome], shifted: list[Outcome]) -> list[str]:
     return found
 
 
-# ── a real clip ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def real_clip(folder: Path) -> dict[str, object] | None:
-    """Return what the sharpness of a real clip does: looped, then blurred; None where the clip is not there.
-
-    90 frames a window, K = 26 windows as baseline, one false alarm in 175,000 windows (a year at 3 minutes).
-    """
-    clip = next(iter(sorted(folder.rglob("bottle-detection.mp4"))), None)
-    if clip is None:
-        return None
-    import cv2
-
-    sharpness: dict[int, list[float]] = {0: [], 1: [], 2: [], 4: []}
-    capture = cv2.VideoCapture(str(clip))
-    while True:
-        read, frame = capture.read()
-        if not read:
-            break
-        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        for sigma, values in sharpness.items():
-            seen = cv2.GaussianBlur(grey, (0, 0), sigma) if sigma else grey
-            values.append(float(cv2.Laplacian(seen, cv2.CV_32F).var()))
-    capture.release()
-    n, k, healthy, alarm_at = 90, 26, 132, 175_000.0
-    frames = len(sharpness[0])
-
-    def windows(sigma: int, first: int, count: int) -> Floats:
-        at = (np.arange(count * n) + first * n) % frames
-        return np.array(sharpness[sigma])[at].reshape(count, n)
-
-    baseline = BaselineData.of_values(windows(0, 0, k).ravel())
-    try:
-        calibration = calibrate(baseline, n=n)
-    except InvalidInputError as error:
-        return {"frames": frames, "refused": str(error)}
-    yardstick = yardstick_of(baseline, n)
-    told: dict[str, object] = {"frames": frames, "evidence": calibration.kind, "why": calibration.why}
-    tracks = Tracks([calibration])
-    size, level = np.full((1, 5), float(n)), np.array([alarm_at])
-    quiet = [tracks.advance(row[None], size, level) for row in yardstick.measure_rows(windows(0, k, healthy))]
-    told["healthy windows"] = healthy
-    told["healthy: largest evidence"] = round(float(max(one.evidence[0] for one in quiet)), 2)
-    told["healthy: largest e"] = round(float(max(one.e[0] for one in quiet)), 2)
-    start = tracks.states()
-    for sigma in (1, 2, 4):
-        tracks = Tracks([calibration], start)
-        rows = yardstick.measure_rows(windows(sigma, k + healthy, 60))
-        alarms = [i for i, row in enumerate(rows, 1) if tracks.advance(row[None], size, level).evidence[0] >= alarm_at]
-        told[f"blur {sigma}: found in window"] = alarms[0] if alarms else None
-    return told
-
-
 def machine() -> dict[str, object]:
     """Return what the figures were measured on."""
     info = Path("/proc/cpuinfo")
@@ -302,7 +249,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a minute instead of a quarter of an hour; writes nothing")
     parser.add_argument("--runs", type=int, help="streams a cell; 200 (40 when quick) unless told")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side")
+    parser.add_argument("--real", action="store_true", help="real data instead; DRIFTLINE_SAMPLES has the clip")
     arguments = parser.parse_args()
+    if arguments.real:
+        # OpenCV, onnxruntime and pandas are for real data alone.
+        from bench import real
+
+        return real.main()
     quick: bool = arguments.quick
     runs: int = arguments.runs or (40 if quick else 200)
     began = time.perf_counter()
@@ -315,10 +268,6 @@ def main() -> int:
         with ProcessPoolExecutor(arguments.jobs) as pool:
             outcomes.append(list(pool.map(simulate, cells, [runs] * len(cells))))
         print(table(outcomes[-1]), flush=True)
-    samples = os.environ.get("DRIFTLINE_SAMPLES")
-    clip = real_clip(Path(samples)) if samples else None
-    if clip:
-        print("\nreal clip, sharpness:", json.dumps(clip, indent=2))
     missed = misses(*outcomes)
     if not quick:
         document = {
@@ -327,7 +276,6 @@ def main() -> int:
             "runs": runs,
             "quiet": [asdict(one) for one in outcomes[0]],
             "shifted": [asdict(one) for one in outcomes[1]],
-            "clip": clip,
             "missed": missed,
             "wall_s": round(time.perf_counter() - began, 1),
             "cpu_s": round(sum(one.cpu_s for group in outcomes for one in group), 1),

@@ -9,6 +9,7 @@ import pytest
 from driftline.assay.metrics import METRICS
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, NotYetError
 from driftline.hub import assays, grids
+from driftline.hub import baselines as baseline_routes
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.wire import api
@@ -192,7 +193,7 @@ def test_saving_freezes_each_devices_baseline(shop: Any) -> None:
     assert again is not None
     assert again.values is not None
     assert again.values.min() > 0
-    told = shop.call(assays.list_baselines, assay=assay.id)
+    told = shop.call(baseline_routes.list_baselines, assay=assay.id)
     assert [(stats.device, stats.count) for stats in told] == [(camera, 1200) for camera in CAMERAS]
 
 

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.season import Cycle, OpeningHours, Usual, check_season, season_of, usual_of
 from driftline.assay.statistics import (
     LOCATION,
     MISSING,
@@ -25,6 +27,7 @@ from driftline.assay.statistics import (
     OMNIBUS,
     SPREAD,
     Scale,
+    WindowStatistics,
     Yardstick,
     yardstick_of,
 )
@@ -71,7 +74,8 @@ class Calibration:
     A window's statistic less `rho` times its predecessor's is a residual; `size` residuals had this `mean` and sum of
     `squares` about it, which is worth `freedom` degrees of freedom, of which at most `freedom_max` are believed.
     `floor` is the least standard deviation. Evidence of `bounded` statistics is limited by rank. `effective` is how
-    many independent windows the `windows` are worth; `kind` and `why` say which evidence is used.
+    many independent windows the `windows` are worth; `kind` and `why` say which evidence is used. With a `season` all
+    this is of statistics relative to what is usual at their time (see `adjusted`).
     """
 
     kind: Kind
@@ -90,10 +94,28 @@ class Calibration:
     floor: tuple[float, ...]
     bounded: tuple[bool, ...]
     health: tuple[str, ...] = ()
+    season: Usual | None = None
+
+    def adjusted(self, window: WindowStatistics, start_ns: int | None) -> WindowStatistics:
+        """Return a window's statistics as this calibration judges them: relative to their season, where it has one.
+
+        Raises:
+            InvalidInputError: it has a season, and nobody said when the window begins.
+        """
+        if self.season is None:
+            return window
+        if start_ns is None:
+            raise InvalidInputError(
+                f"the baseline is seasonal, by {self.season.season.text}; say when each window begins (start_ns)"
+            )
+        return self.season.adjusted(window, start_ns)
 
     def document(self) -> dict[str, Any]:
         """Return what JSON can hold; `Calibration.of` reads it back."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        document = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        if self.season is None:
+            del document["season"]
+        return document
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> "Calibration":
@@ -102,6 +124,8 @@ class Calibration:
         for name, value in document.items():
             if isinstance(value, list):
                 fields[name] = tuple(cast("list[Any]", value))
+        if fields.get("season") is not None:
+            fields["season"] = Usual.of(fields["season"])
         return Calibration(**fields)
 
 
@@ -112,25 +136,62 @@ def calibrate(
     windows: Sequence[Sequence[Part]] | None = None,
     ordered: bool = True,
     seed: int = 0,
+    starts_ns: Sequence[int] | None = None,
+    cycle: Cycle | None = None,
+    zone: str = "UTC",
+    hours: OpeningHours | None = None,
 ) -> Calibration:
     """Calibrate on a baseline's own windows.
 
     Give its `windows` in time order, each as its parts, or nothing: then its raw values are cut in their order into
     windows of `n` inferences. Rows that are not in time order (`ordered` False) are assumed to be independent.
 
+    With a `cycle` ("day", or "week" for hour and weekday) windows are judged relative to what is usual at their local
+    time in `zone`; `starts_ns` says when each of the windows begins. Give the opening `hours` where it does not hold
+    every hour because the site is closed.
+
     Raises:
-        InvalidInputError: the baseline carries no promise; the message says how many windows it needs.
+        InvalidInputError: the baseline carries no promise; the message says how many windows it needs, or how much
+            longer it must be to know every hour of the cycle.
     """
-    if windows is None:
+    if cycle is not None:
+        windows, starts_ns = _in_time(baseline, n, windows, starts_ns)
+    elif windows is None:
         return _of_rows(baseline, n, ordered=ordered, seed=seed)
     read = [Observed.of_parts(parts, float32=baseline.float32) for parts in windows]
-    read = [window for window in read if window.n]
+    there = [i for i, window in enumerate(read) if window.n]
+    read = [read[i] for i in there]
     usual = n or int(np.median([window.n for window in read] or [1]))
     _refuse_below(len(read), len(read), usual, 0.0)
     yardstick = yardstick_of(baseline, usual)
     apart = _apart(len(read))
     values = [yardstick.measured(one, read[max(0, i - apart) : i + apart + 1]).values for i, one in enumerate(read)]
-    return _calibration(yardstick, np.array(values), _rows(windows), ordered=ordered, seed=seed)
+    if cycle is None or starts_ns is None:
+        return _calibration(yardstick, np.array(values), _rows(windows), ordered=ordered, seed=seed)
+    starts = [starts_ns[i] for i in there]
+    season = season_of(starts, zone, cycle)
+    check_season(season, starts, hours)
+    usual_then, relative = usual_of(season, starts, np.array(values), yardstick.floors)
+    slots = np.array([season.slot(start) for start in starts])
+    rows = [_rows([windows[i]]) for i in there]
+    known = [row for row in rows if row is not None]
+    seasonal = _Seasonal(usual_then, slots, known if len(known) == len(rows) else None)
+    return _calibration(yardstick, relative, seasonal.rows, ordered=ordered, seed=seed, seasonal=seasonal)
+
+
+def _in_time(
+    baseline: BaselineData,
+    n: int | None,
+    windows: Sequence[Sequence[Part]] | None,
+    starts_ns: Sequence[int] | None,
+) -> tuple[Sequence[Sequence[Part]], Sequence[int]]:
+    """Return a baseline's windows and when each begins."""
+    if windows is None and baseline.raw is not None and n:
+        count = baseline.raw.size // n
+        windows = [[Part(values=rows)] for rows in baseline.raw[: count * n].reshape(count, n)]
+    if windows is None or starts_ns is None or len(starts_ns) != len(windows):
+        raise InvalidInputError("a seasonal baseline needs its windows and when each of them begins (starts_ns)")
+    return windows, starts_ns
 
 
 def _of_rows(baseline: BaselineData, n: int | None, *, ordered: bool, seed: int) -> Calibration:
@@ -176,9 +237,63 @@ def _rows(windows: Sequence[Sequence[Part]]) -> Floats | None:
     return np.concatenate(values) if values and len(values) == len(parts) else None
 
 
-def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, ordered: bool, seed: int) -> Calibration:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seasonal:
+    """A season, the slot of each baseline window, and the windows' rows where they are known."""
+
+    usual: Usual
+    slots: NDArray[np.int64]
+    windows: Sequence[Floats] | None
+
+    @property
+    def rows(self) -> Floats | None:
+        """All rows in their order, each as its rank among those of its slot, from -1 to 1."""
+        if self.windows is None:
+            return None
+        rows = np.concatenate(self.windows)
+        slot = np.repeat(self.slots, [row.size for row in self.windows])
+        for one in np.unique(slot):
+            inside = (slot == one) & ~np.isnan(rows)
+            rows[inside] = _centred_ranks(rows[inside]) / max(int(inside.sum()), 1)
+        return rows
+
+    def shuffled(self, yardstick: Yardstick, seed: int) -> Floats:
+        """Return the statistics of windows dealt anew from the rows of their slot, relative to what is usual then."""
+        windows, n, count = self.windows or (), yardstick.n, self.slots.size
+        draw = np.random.default_rng(seed)
+        found: list[Floats] = []
+        for one in np.unique(self.slots):
+            rows = np.concatenate([row for row, slot in zip(windows, self.slots, strict=True) if slot == one])
+            size = rows.size // n
+            for _ in range(-(-SHUFFLED // max(count, 1))):
+                dealt = yardstick.measure_rows(draw.permutation(rows)[: size * n].reshape(size, n), 0)
+                found.append(self.usual.relative(dealt, int(one)))
+        values = np.concatenate(found)
+        # They vary about their own season's mean alone, and a new day's mean is only known from other days: by this
+        # factor of variance each.
+        wider = count / np.maximum(count - np.array(self.usual.spent), 1)
+        return _mean(values) + (values - _mean(values)) * wider
+
+    @property
+    def between(self) -> float:
+        """The variance of windows' location that is their season's."""
+        curve = self.usual.centre[LOCATION]
+        return float(np.var(np.array(curve)[self.slots])) if curve else 0.0
+
+
+def _calibration(
+    yardstick: Yardstick,
+    values: Floats,
+    rows: Floats | None,
+    *,
+    ordered: bool,
+    seed: int,
+    seasonal: _Seasonal | None = None,
+) -> Calibration:
     count = len(values)
-    shuffled = None if rows is None else _shuffled(yardstick, rows, seed)
+    shuffled = None
+    if rows is not None:
+        shuffled = _shuffled(yardstick, rows, seed) if seasonal is None else seasonal.shuffled(yardstick, seed)
     doubt = _doubt(values, rows, shuffled, ordered=ordered)
     if shuffled is not None and doubt is None:
         why = "rows in time order show no autocorrelation: independent rows"
@@ -190,7 +305,7 @@ def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, o
         rho, persistence, kind = np.zeros(len(NAMES)), 0.0, "rows"
     else:
         kind, why = "windows", f"{doubt}: windows are compared with windows"
-        rho, persistence = _correlations(yardstick, values, rows)
+        rho, persistence = _correlations(yardstick, values, rows, 0.0 if seasonal is None else seasonal.between)
         residuals = values[1:] - rho * values[:-1]
         alone = rho == 0
         size = np.where(alone, count, count - 1.0)
@@ -198,11 +313,18 @@ def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, o
         squares = np.where(alone, _squares(values), _squares(residuals))
         # Estimating what is taken off costs a degree of freedom.
         freedom = size - 1 - ~alone
+        if seasonal is not None:
+            # A season's curve costs some, too; how far it is off stands in the squares already, and stays there.
+            left = np.maximum(freedom - np.array(seasonal.usual.spent), 1.0)
+            squares, freedom = squares * left / freedom, left
     # Of windows that resemble each other fewer are independent, and the resemblance itself must be known well: the
     # factor was found by simulation of AR(1) rows.
     effective = count * (1 - persistence) ** 2 / (1 + persistence)
     _refuse_below(effective, count, yardstick.n, persistence)
     cap = FREEDOM_ROWS if kind == "rows" else FREEDOM_WINDOWS
+    if seasonal is not None:
+        matters = "" if seasonal.usual.any else ", which makes no difference here"
+        why = f"{why}; relative to what is usual at their {seasonal.usual.season.text}{matters}"
     bounded = (False, persistence >= BURSTS_SPREAD, persistence >= BURSTS_OMNIBUS, False, False)
     return Calibration(
         kind=kind,
@@ -221,6 +343,7 @@ def _calibration(yardstick: Yardstick, values: Floats, rows: Floats | None, *, o
         floor=_tuple(yardstick.floors),
         bounded=bounded,
         health=tuple(_health(values, _briefly(yardstick, rows, rho), persistence) if ordered else ()),
+        season=None if seasonal is None else seasonal.usual,
     )
 
 
@@ -293,16 +416,16 @@ _VARIANCES = 2 * _TIMES - 2 * _TIMES**2 * _DECAY
 _CORRELATIONS = np.minimum(_TIMES**2 * _DECAY**2 / _VARIANCES, 1.0)
 
 
-def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None) -> tuple[float, float]:
+def _expected(yardstick: Yardstick, values: Floats, rows: Floats | None, between: float) -> tuple[float, float]:
     """Return how much consecutive windows should resemble each other if correlation decays exponentially, and at most.
 
     From rows: how fast it has decayed at the longest lag, up to a window, where any is left; short lags of a smooth
     field say little about long ones. From counts: window means that vary nearly as much as rows do are those of rows
-    that hardly change within a window.
+    that hardly change within a window; what varies `between` them by season was taken off both.
     """
     if rows is None:
         row = 1.0 if yardstick.scale == "ranks" else yardstick.unit * yardstick.slope
-        share = float(np.nanvar(values[:, LOCATION], ddof=1)) / (row * row)
+        share = float(np.nanvar(values[:, LOCATION], ddof=1)) / max(row * row - between, 1e-300)
         most = share * (1 + CAUTION * math.sqrt(2 / len(values)))
         low, high = np.interp([share, most], _VARIANCES, _CORRELATIONS).tolist()
         return low, high
@@ -333,14 +456,16 @@ def _briefly(yardstick: Yardstick, rows: Floats | None, rho: Floats) -> Floats:
     return np.minimum(rho, float(np.interp(time / yardstick.n, _TIMES, _CORRELATIONS)))
 
 
-def _correlations(yardstick: Yardstick, values: Floats, rows: Floats | None) -> tuple[Floats, float]:
+def _correlations(
+    yardstick: Yardstick, values: Floats, rows: Floats | None, between: float = 0.0
+) -> tuple[Floats, float]:
     """Return the correlation of each statistic with its predecessor, to be taken off, and the best one of location.
 
     Few windows measure it badly; what is expected is corrected by what is measured, give or take a standard error.
     What is taken off errs on the large side: too much costs some power, too little the promise.
     """
     count = len(values)
-    expected, most = _expected(yardstick, values, rows)
+    expected, most = _expected(yardstick, values, rows, between)
     error = 1 / math.sqrt(count)
     rho, best = np.zeros(len(NAMES)), 0.0
     for statistic, prior in enumerate((most, most**2, most**2, 0.0, 0.0)):

@@ -160,13 +160,14 @@ def step(
     alarm_at: float,
     *,
     min_count: int = MIN_COUNT,
+    start_ns: int | None = None,
 ) -> tuple[State, Answer]:
     """Take one window of one stream: a pure function, so that late data is answered by stepping again from there.
 
     A window without values, or with fewer than `min_count`, is no evidence of anything: all but what the last window
-    was stays as it is.
+    was stays as it is. A seasonal calibration must know when the window begins (`start_ns`).
     """
-    return steps([calibration], [state], [window], [alarm_at], min_count=min_count)[0]
+    return steps([calibration], [state], [window], [alarm_at], min_count=min_count, starts_ns=[start_ns])[0]
 
 
 def steps(
@@ -176,8 +177,11 @@ def steps(
     alarm_at: Sequence[float],
     *,
     min_count: int = MIN_COUNT,
+    starts_ns: Sequence[int | None] | None = None,
 ) -> list[tuple[State, Answer]]:
     """Take one window of each of many streams at once: the same as `step` on each, much faster."""
+    starts = [None] * len(windows) if starts_ns is None else starts_ns
+    windows = [c.adjusted(window, start) for c, window, start in zip(calibrations, windows, starts, strict=True)]
     answers: list[tuple[State, Answer] | None] = [None] * len(windows)
     judged: list[int] = []
     for i, (state, window) in enumerate(zip(states, windows, strict=True)):

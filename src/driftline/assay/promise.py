@@ -16,6 +16,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate, promise_health
 from driftline.assay.evidence import WARNING, Answer, State, alarm_level, step
 from driftline.assay.observed import Part
+from driftline.assay.season import OpeningHours, zone_of
 from driftline.assay.statistics import Yardstick, yardstick_of
 from driftline.assay.window import WindowPlan
 from driftline.errors import InvalidInputError
@@ -48,7 +49,12 @@ class Stream:
         if analysis.status == "Late":
             return analysis, state
         after, answer = step(
-            self.calibration, state, self.yardstick.measure(parts), alarm_at, min_count=max(1, min_count)
+            self.calibration,
+            state,
+            self.yardstick.measure(parts),
+            alarm_at,
+            min_count=max(1, min_count),
+            start_ns=analysis.start_ns,
         )
         evidence = _evidence(answer, self.calibration, after)
         return msgspec.structs.replace(analysis, status=answer.status, evidence=evidence), after
@@ -86,13 +92,40 @@ def calibration_of(
     baseline: BaselineData,
     n: int,
     windows: Sequence[Sequence[Part]] | None,
+    *,
+    starts_ns: Sequence[int] | None = None,
+    season: api.Season | None = None,
+    calendar: api.Calendar | None = None,
 ) -> Calibration:
     """Calibrate a stream on its baseline's windows, in time order; None cuts the raw values in their order by n.
+
+    With a `season` of the calendar's time zone windows are judged relative to what is usual at their time; `starts_ns`
+    says when each of them begins.
 
     Raises:
         InvalidInputError: the baseline carries no promise; the message says how many windows it needs.
     """
-    return calibrate(baseline, n=n, windows=windows, seed=promise.seed)
+    calendar = calendar or api.Calendar()
+    return calibrate(
+        baseline,
+        n=n,
+        windows=windows,
+        seed=promise.seed,
+        starts_ns=starts_ns,
+        cycle=season,
+        zone=calendar.time_zone,
+        hours=opening_hours(calendar),
+    )
+
+
+def opening_hours(calendar: api.Calendar) -> OpeningHours | None:
+    """Return when an assay's devices work; None is always.
+
+    Raises:
+        InvalidInputError: not such hours, or no such time zone; the message says how they are written.
+    """
+    zone_of(calendar.time_zone)
+    return None if calendar.opening_hours is None else OpeningHours.parse(calendar.opening_hours, calendar.time_zone)
 
 
 def is_counted(plan: WindowPlan, start_ns: int) -> bool:

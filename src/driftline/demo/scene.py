@@ -95,12 +95,14 @@ class Shelf:
         self._grain = rng.standard_normal((height + NOISE_SLACK, width + NOISE_SLACK, 3), np.float32)
         self._stocked: dict[bytes, Floats] = {}
 
-    def frame(self, index: int, blur_sigma: float = 0.0) -> Frame:
+    def frame(self, index: int, blur_sigma: float = 0.0, *, lamps: float = 1.0, sun: float | None = None) -> Frame:
         """Render one frame, BGR, shape (height, width, 3).
 
         Args:
             index: running index from 0; `index // frames` is the pass.
             blur_sigma: defocus of the lens, pixels at 640 wide; it acts on the light, before the sensor adds noise.
+            lamps: which share of the lamps' light there is.
+            sun: how much sun comes in, about 0 to 1; the pass has its own where None.
         """
         turn, position = divmod(index, self.frames)
         noise = np.random.default_rng((self.seed, 1, turn, position))
@@ -108,7 +110,7 @@ class Shelf:
         for walker in self._walkers:
             if (sprite := walker.sprite(position)) is not None:
                 sprite.lay_over(scene)
-        scene = cv2.multiply(scene, self._daylight(turn, position, noise))
+        scene = cv2.multiply(scene, self._daylight(turn, position, noise, lamps, sun))
         if blur_sigma > 0:
             scene = _defocused(scene, blur_sigma)
         return self._exposed(np.asarray(scene, np.float32), noise)
@@ -146,10 +148,12 @@ class Shelf:
             self._stocked[key] = scene
         return self._stocked[key]
 
-    def _daylight(self, turn: int, position: int, noise: Random) -> Floats:
+    def _daylight(self, turn: int, position: int, noise: Random, lamps: float, sun: float | None) -> Floats:
         between_passes = SUN_PASS_SWING * (2.0 * ((turn * GOLDEN + self.seed * GOLDEN**2) % 1.0) - 1.0)
-        sun = float(self._sky[position]) + between_passes + FLICKER * float(noise.standard_normal())
-        return np.asarray(cv2.scaleAdd(self._sun, sun, self._ambient), np.float32)
+        usual = float(self._sky[position]) + between_passes
+        flickering = (usual if sun is None else sun) + FLICKER * float(noise.standard_normal())
+        lit = self._ambient if lamps == 1.0 else self._ambient * np.float32(lamps)
+        return np.asarray(cv2.scaleAdd(self._sun, flickering, lit), np.float32)
 
     def _exposed(self, light: Floats, noise: Random) -> Frame:
         """What the sensor makes of light: read noise and shot noise, rounded and clipped to a byte."""

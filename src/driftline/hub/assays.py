@@ -3,7 +3,7 @@
 Every analysis is computed here or in the scorer, on the hub; the SDK asks and draws.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from uuid import uuid4
 
@@ -24,6 +24,7 @@ from driftline.hub.promises import Footings, hours, level_of, stream_of
 from driftline.hub.question import Calibrated, Question, calibrate, question, start_of, told
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
+from driftline.hub.store.baselines import Material
 from driftline.summary.grid import Grid, joined
 from driftline.wire import api
 
@@ -172,7 +173,8 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
     types = {field: target.field_type for field, target in asked.targets.items()}
     with hub.database.writing() as connection:
         store.save(connection, assay, field_types=types, start_ns=start_ns, baselines_by_place=asked.materials)
-        keep_calibrations(connection, assay, found)
+        for place, one in found.found.items():
+            versions.put_calibration(connection, assay.id, assay.baseline_version, place, one)
     count_where_cut(hub, asked, assay.id)
     hub.wake.set()
     return assay
@@ -194,40 +196,33 @@ def standing_notes(found: Calibrated) -> list[str]:
     return _promised(found)
 
 
-def keep_calibrations(connection: Connection, assay: api.Assay, found: Calibrated) -> None:
-    """Keep what calibrating the newest baselines came to, so that a rerun decides the same."""
-    for place, one in found.found.items():
-        versions.put_calibration(connection, assay.id, assay.baseline_version, place, one)
-
-
 def count_where_cut(hub: Hub, asked: Question, assay: str) -> None:
-    """Let devices count every watched field where the assay cuts."""
+    """Let devices count every watched field where the assay cuts: it is stored, and its baselines with it."""
     for field, target in asked.targets.items():
-        grids.set_baseline_grid(hub, target.pipeline, field, _grid(hub, asked, target, assay))
+        materials = [one for place, one in asked.materials.items() if place.field == field]
+        if materials:
+            grids.set_baseline_grid(hub, target.pipeline, field, _grid(hub, asked.spec, target, materials, assay))
 
 
-def _grid(hub: Hub, asked: Question, target: Target, assay: str) -> Grid:
+def _grid(hub: Hub, spec: api.AssaySpec, target: Target, materials: Sequence[Material], assay: str) -> Grid:
     """Return where devices count from now on: quantiles of all baselines pooled, and where standing assays cut."""
-    materials = [one for place, one in asked.materials.items() if place.field == target.field]
     parts = list(chain.from_iterable(parts_of(hub, material) for material in materials))
-    grid = grid_for(asked.spec, BaselineData.of_parts(parts, target.field_type), target.field_type)
-    own = [one for place, one in sorted(asked.baselines.items()) if place.field == target.field]
-    edges = [one.layout(asked.spec.summarizer).edges.tolist() for one in own[:DEVICES_WITH_EDGES_MAX]]
-    return joined(grid, sorted({*chain.from_iterable(edges), *_standing_edges(hub, target, assay)}))
+    grid = grid_for(spec, BaselineData.of_parts(parts, target.field_type), target.field_type)
+    return joined(grid, sorted(set(_standing_edges(hub, target, assay))))
 
 
 def _standing_edges(hub: Hub, target: Target, assay: str) -> list[float]:
-    """Return where the other standing assays on this field cut."""
+    """Return where this assay and the other standing ones cut a field, each in the newest version of its baselines."""
     edges: list[float] = []
     with hub.database.reading() as connection:
-        others = [
+        standing = [
             kept
-            for kept in store.every(connection, active=True)
+            for kept in store.every(connection)
             if kept.assay.spec.pipeline == target.pipeline
             and target.field in kept.field_types
-            and kept.assay.id != assay
+            and (kept.assay.active or kept.assay.id == assay)
         ]
-        materials = [(kept, versions.newest(connection, kept.assay.id)) for kept in others]
+        materials = [(kept, versions.newest(connection, kept.assay.id)) for kept in standing]
     for kept, by_place in materials:
         own = [material for place, (_, material) in by_place.items() if place.field == target.field]
         for material in own[:DEVICES_WITH_EDGES_MAX]:
@@ -300,14 +295,6 @@ def get_assay(call: Call[None]) -> api.Assay:
     """Return one standing assay."""
     with call.hub.database.reading() as connection:
         return store.one(connection, call.path["assay"]).assay
-
-
-@routes.get("/assays/{assay}/baselines")
-def list_baselines(call: Call[None]) -> list[api.BaselineStats]:
-    """List the frozen baselines of a standing assay in their newest version: one a field, or one a device and field."""
-    with call.hub.database.reading() as connection:
-        kept = store.one(connection, call.path["assay"])
-    return baselines_of(call.hub, kept)
 
 
 @routes.get("/assays/{assay}/analyses")

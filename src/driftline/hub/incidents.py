@@ -49,7 +49,7 @@ def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored]) 
             return
         incident = _drift(max(news, key=lambda one: one.start_ns))
     since_ns = min([incident.opened_ns, *(one.start_ns for one in news)])
-    alarms = store.alarms(connection, assay, device, since_ns)
+    alarms = _in_order(spec, store.alarms(connection, assay, device, since_ns))
     if not alarms:
         # Late data took back every alert it was opened for.
         withdrawn = f"{incident.text}; withdrawn: late data changed the answer"
@@ -72,6 +72,12 @@ def _is_news(stored: Stored) -> bool:
     alerts = answer.wakes and answer.analysis.status == "Alert"
     known = before is not None and before.status == "Alert" and before.version == answer.analysis.baseline_version
     return alerts and not known
+
+
+def _in_order(spec: api.AssaySpec, alarms: Sequence[Alarm]) -> list[Alarm]:
+    """Return the field that spoke first before the others: of several in one window the loudest, as they are named."""
+    places = {one.field: at for at, one in enumerate(spec.watched)}
+    return sorted(alarms, key=lambda one: (one.first_ns, -one.level, places.get(one.field, len(places))))
 
 
 def _over_ns(

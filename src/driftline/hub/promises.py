@@ -13,11 +13,11 @@ import numpy as np
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration
-from driftline.assay.observed import Observed
-from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of
+from driftline.assay.observed import Observed, Part
+from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of, opening_hours
 from driftline.assay.window import WindowPlan
 from driftline.clock import NS_PER_S
-from driftline.errors import InvalidInputError, NotYetError
+from driftline.errors import InvalidInputError
 from driftline.hub.core import Hub
 from driftline.hub.observations import cut
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
@@ -32,20 +32,14 @@ WINDOWS_TO_KNOW_N = 5
 # ── opening hours ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def always(start_ns: int, end_ns: int) -> bool:
-    """Say that a site is open."""
-    return start_ns < end_ns
-
-
 def hours(calendar: api.Calendar) -> Open:
     """Return what says whether a site is open all the time from start to end.
 
     Raises:
-        NotYetError: it has opening hours.
+        InvalidInputError: no such hours or time zone; the message says how they are written.
     """
-    if calendar.opening_hours is not None:
-        raise NotYetError("opening hours are not kept yet; leave them out, and the assay watches all day")
-    return always
+    found = opening_hours(calendar)
+    return lambda start_ns, end_ns: found is None or found.is_open(start_ns, end_ns) == "open"
 
 
 # ── how many inferences a window has ─────────────────────────────────────────────────────────────────────────────
@@ -88,21 +82,33 @@ def calibrating(
     """Calibrate one baseline; None where nobody knows yet how many values a window has."""
     span = spec.baseline
     if material.values is not None and material.times_ns is None:
-        return None if known is None else _calibrating(promise, baseline, known.n, None, known.windows)
+        return None if known is None else _calibrating(spec, promise, baseline, known.n, None, known.windows)
     start_ns, end_ns = span.start_ns or 0, span.end_ns or 0
     width_ns = spec.windows.width_s * NS_PER_S
     plan = WindowPlan(start_ns, width_ns, width_ns)
     found = cut(hub, material, list(plan.windows(end_ns)), hours(spec.calendar)) or []
-    windows = [parts for _, parts in found]
-    counts = [Observed.of_parts(parts).count for parts in windows]
-    return _calibrating(promise, baseline, _median([one for one in counts if one] or [1]), windows, None)
+    counts = [Observed.of_parts(parts).count for _, parts in found]
+    return _calibrating(spec, promise, baseline, _median([one for one in counts if one] or [1]), found, None)
 
 
 def _calibrating(
-    promise: api.Promise, baseline: BaselineData, n: int, windows: Sequence[Sequence[object]] | None, known: int | None
+    spec: api.AssaySpec,
+    promise: api.Promise,
+    baseline: BaselineData,
+    n: int,
+    windows: Sequence[tuple[int, Sequence[Part]]] | None,
+    known: int | None,
 ) -> Calibrating:
     try:
-        found = calibration_of(promise, baseline, n, windows)  # pyright: ignore[reportArgumentType]
+        found = calibration_of(
+            promise,
+            baseline,
+            n,
+            None if windows is None else [parts for _, parts in windows],
+            starts_ns=None if windows is None else [start for start, _ in windows],
+            season=spec.baseline.season,
+            calendar=spec.calendar,
+        )
     except InvalidInputError as error:
         return Calibrating(n, known, refused=str(error))
     return Calibrating(n, known, document=msgspec.json.encode(found.document()).decode())

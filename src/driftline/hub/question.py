@@ -110,6 +110,10 @@ def _check_baseline(baseline: api.Baseline, now_ns: int) -> None:
     if baseline.values is not None:
         if start_ns is not None or end_ns is not None or baseline.device is not None:
             raise InvalidInputError("a baseline is either values or a range of time; give baseline_data or dates")
+        if baseline.season is not None:
+            raise InvalidInputError(
+                "a seasonal baseline is one in time, and values do not say when they came; give dates, or no season"
+            )
         return
     if start_ns is None or end_ns is None:
         raise InvalidInputError(

@@ -311,9 +311,13 @@ def set_start(connection: Connection, assay: str, start_ns: int) -> None:
     connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(start_ns=start_ns))
 
 
-def set_baseline(connection: Connection, assay: str, spec: api.AssaySpec, version: int) -> None:
-    """Make this spec's baseline the newest one."""
-    facts = {"spec": msgspec.json.encode(spec).decode(), "baseline_version": version}
+def set_baseline(connection: Connection, assay: str, spec: api.AssaySpec, version: int, notes: Sequence[str]) -> None:
+    """Make this spec's baseline the newest one, with what is to be said of it."""
+    facts = {
+        "spec": msgspec.json.encode(spec).decode(),
+        "baseline_version": version,
+        "notes": msgspec.json.encode(notes).decode(),
+    }
     connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(**facts))
 
 
@@ -483,20 +487,18 @@ def judged(
 
 @dataclass(frozen=True)
 class Alarm:
-    """A field's alarms since a time: when the first window began, and the last one; up to where it is answered."""
+    """A field's alarms since a time: when the first window began, and how near to an alarm that one was."""
 
     field: str
     first_ns: int
-    last_ns: int
+    level: float
 
 
 def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> list[Alarm]:
-    """Return the fields that were in alarm in a window since a time, the one that spoke first before the others.
-
-    Of several that spoke in the same window, the one that was farthest above what makes an alarm comes first.
-    """
+    """Return the fields that alerted in a window since a time, with the first one."""
+    # SQLite takes bare columns from the row of the least start.
     query = (
-        select(ANALYSES.c.field, func.min(ANALYSES.c.start_ns), func.max(ANALYSES.c.start_ns))
+        select(ANALYSES.c.field, func.min(ANALYSES.c.start_ns), ANALYSES.c.level)
         .where(
             ANALYSES.c.assay == assay,
             ANALYSES.c.device == device,
@@ -506,20 +508,7 @@ def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> li
         )
         .group_by(ANALYSES.c.field)
     )
-    found = [Alarm(*row) for row in connection.execute(query)]
-    levels = {
-        one.field: connection.execute(
-            select(ANALYSES.c.level).where(
-                ANALYSES.c.assay == assay,
-                ANALYSES.c.device == device,
-                ANALYSES.c.field == one.field,
-                ANALYSES.c.start_ns == one.first_ns,
-            )
-        ).scalar()
-        or 0.0
-        for one in found
-    }
-    return sorted(found, key=lambda one: (one.first_ns, -levels[one.field], one.field))
+    return [Alarm(field, first, level or 0.0) for field, first, level in connection.execute(query)]
 
 
 def calm_since(connection: Connection, assay: str, device: str, field: str, since_ns: int) -> int | None:

@@ -1,0 +1,174 @@
+"""New baselines for a standing assay: from a range of time, from values, or from an incident that became usual.
+
+A new version is frozen as at save. It is valid for windows that begin where it ends or later; those that were answered
+already are answered again, their evidence begins anew, and the open drift incidents of its devices are over. A device
+that gave nothing in its range, or too little for the promise, keeps what it had.
+"""
+
+from dataclasses import replace
+
+import msgspec
+
+from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
+from driftline.clock import iso
+from driftline.errors import ConflictError, InvalidInputError
+from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of
+from driftline.hub.core import Hub
+from driftline.hub.http import Call, Routes
+from driftline.hub.question import Calibrated, Question, calibrate, question
+from driftline.hub.store import assays as store
+from driftline.hub.store import baselines as versions
+from driftline.hub.store.baselines import EVERY_DEVICE, Place
+from driftline.wire import api
+
+routes = Routes()
+
+
+@routes.get("/assays/{assay}/baselines")
+def list_baselines(call: Call[None]) -> list[api.BaselineStats]:
+    """List the frozen baselines of a standing assay in their newest version: one a field, or one a device and field."""
+    with call.hub.database.reading() as connection:
+        kept = store.one(connection, call.path["assay"])
+    return baselines_of(call.hub, kept)
+
+
+@routes.get("/assays/{assay}/baselines/versions")
+def list_versions(call: Call[None]) -> list[api.BaselineVersion]:
+    """List the baselines that a standing assay has had, the first one first."""
+    with call.hub.database.reading() as connection:
+        kept = store.one(connection, call.path["assay"])
+        first, *later = versions.versions(connection, kept.assay.id)
+    # It is valid whenever a window begins; that is no time to read.
+    first.from_ns = kept.assay.created_ns if kept.start_ns is None else kept.start_ns
+    return [first, *later]
+
+
+@routes.post("/assays/{assay}/baselines", body=api.NewBaseline)
+def take_baseline(call: Call[api.NewBaseline]) -> api.Assay:
+    """Compare with another baseline from now on."""
+    return take(call.hub, call.path["assay"], call.body)
+
+
+def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
+    """Give a standing assay a new baseline.
+
+    Raises:
+        InvalidInputError: neither or both of baseline and incident, an incident that is not of this assay, no value in
+            the range, or too few for the promise; everything is then as it was.
+        EntityNotFoundError: no such assay or incident.
+        ConflictError: it got another new baseline meanwhile.
+    """
+    with hub.database.reading() as connection:
+        kept = store.one(connection, assay)
+    spec, incident = kept.assay.spec, None
+    if (new.baseline is None) == (new.incident is None):
+        raise InvalidInputError("give either a baseline or the id of an incident, whose time becomes the baseline")
+    if new.incident is not None:
+        incident = _incident(hub, kept, new.incident)
+        baseline = _range_of(hub, spec, incident)
+    else:
+        baseline = new.baseline or api.Baseline()
+    asked = question(hub, kept.assay.workspace, msgspec.structs.replace(spec, baseline=baseline))
+    plan = _plan(kept)
+    from_ns = _from_ns(plan, hub.now_ns() if baseline.values is not None else baseline.end_ns or 0)
+    version = kept.assay.baseline_version + 1
+    found = calibrate(hub, asked, plan, hub.now_ns(), version)
+    asked, notes = _without_refused(asked, found, incident)
+    told = api.BaselineVersion(
+        version=version,
+        from_ns=from_ns,
+        created_ns=hub.now_ns(),
+        baseline=asked.spec.baseline,
+        notes=[*asked.notes, *notes],
+    )
+    _keep(hub, kept, asked, told, found)
+    count_where_cut(hub, asked, assay)
+    hub.wake.set()
+    with hub.database.reading() as connection:
+        return store.one(connection, assay).assay
+
+
+def _incident(hub: Hub, kept: store.Kept, identity: str) -> api.Incident:
+    with hub.database.reading() as connection:
+        incident = store.incident(connection, identity)
+    if incident.assay_id != kept.assay.id:
+        raise InvalidInputError(
+            f"incident {identity!r} is not one of assay {kept.assay.spec.name!r}; give one that this assay opened"
+        )
+    return incident
+
+
+def _range_of(hub: Hub, spec: api.AssaySpec, incident: api.Incident) -> api.Baseline:
+    """Return the time since an incident was opened, up to where its device was heard; each device's own, as ever."""
+    heard_ns = hub.telemetry.complete_until_ns(spec.pipeline, incident.device) or 0
+    start_ns = incident.opened_ns - incident.opened_ns % BASE_WINDOW_NS
+    end_ns = heard_ns - heard_ns % BASE_WINDOW_NS
+    if end_ns <= start_ns:
+        raise InvalidInputError(
+            f"device {incident.device} was not heard since the incident was opened at {iso(incident.opened_ns)}; "
+            "wait until it is, or give a range of time"
+        )
+    season = spec.baseline.season
+    return api.Baseline(start_ns=start_ns, end_ns=end_ns, season=season)
+
+
+def _plan(kept: store.Kept) -> WindowPlan | None:
+    if kept.start_ns is None:
+        return None
+    return plan_of(msgspec.structs.replace(kept.assay.spec.windows, start_ns=kept.start_ns), None, rows=False)
+
+
+def _from_ns(plan: WindowPlan | None, end_ns: int) -> int:
+    """Return the begin of the first window that begins at or after a time."""
+    if plan is None:
+        return end_ns
+    return plan.start_ns + max(0, -(-(end_ns - plan.start_ns) // plan.interval_ns)) * plan.interval_ns
+
+
+def _without_refused(asked: Question, found: Calibrated, incident: api.Incident | None) -> tuple[Question, list[str]]:
+    """Leave out baselines that carry no promise, and say so.
+
+    Raises:
+        InvalidInputError: none does, or one of the device does that the new baseline is taken for.
+    """
+    refusals = found.refusals
+    if found.level is not None and not found.found:
+        return asked, [NOT_CALIBRATED_YET]
+    meant = [why for place, why in refusals.items() if incident is not None and place.device == incident.device]
+    if meant:
+        raise InvalidInputError(f"{meant[0]}; or wait until more windows have come since the incident was opened")
+    if refusals and len(refusals) == len(found.found):
+        raise InvalidInputError(next(iter(refusals.values())))
+    # Values that serve every device are refused device by device: the others are to be compared with them.
+    left = {place for place in refusals if place in asked.materials}
+    notes = [
+        f"{place.field} of {_who(place)} {'keeps the baseline it had' if place in left else 'has no promise'}: {why}"
+        for place, why in sorted(refusals.items())
+    ]
+    materials = {place: one for place, one in asked.materials.items() if place not in left}
+    baselines = {place: one for place, one in asked.baselines.items() if place not in left}
+    return replace(asked, materials=materials, baselines=baselines), notes
+
+
+def _who(place: Place) -> str:
+    return f"device {place.device}" if place.device else "every device"
+
+
+def _keep(hub: Hub, kept: store.Kept, asked: Question, told: api.BaselineVersion, found: Calibrated) -> None:
+    """Keep a new version in one transaction with everything that follows from it."""
+    assay = kept.assay
+    renewed = {place.device for place in asked.materials}
+    everywhere = EVERY_DEVICE in renewed
+    devices = devices_of(hub, kept) if everywhere else sorted(renewed)
+    with hub.database.writing() as connection:
+        if store.baseline_version(connection, assay.id) != assay.baseline_version:
+            raise ConflictError(f"assay {assay.spec.name!r} got another new baseline meanwhile; look at it first")
+        versions.add_version(connection, assay.id, told, asked.materials)
+        store.set_baseline(connection, assay.id, asked.spec, told.version, told.notes)
+        for place, one in found.found.items():
+            if place in asked.materials or everywhere:
+                versions.put_calibration(connection, assay.id, told.version, place, one)
+        for device in devices:
+            store.rewind(connection, assay.id, told.from_ns, device)
+            why = f"new baseline (version {told.version})"
+            store.end_drift(connection, assay.id, device, why, hub.now_ns())
