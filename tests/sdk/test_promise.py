@@ -124,3 +124,19 @@ def test_an_incident_without_an_assay_has_no_baseline_to_replace(client: Client,
     )  # fmt: skip
     with pytest.raises(InvalidInputError, match=r"no assay opened this incident \(camera-1 is silent\)"):
         Incident(client._connection, facts).take_as_baseline()
+
+
+def test_a_preview_says_what_the_assay_would_do_and_would_find(builder: Any, client: Client):
+    preview = builder.preview(within=20)
+    by_stream = {(one.device, one.field): one for one in preview.streams}
+    assert set(by_stream) == {(camera, field) for camera in CAMERAS for field in FIELDS}
+    assert len(by_stream["camera-2", "out.sharpness"].past_alarms) > 0
+    (told,) = [line for line in repr(preview).splitlines() if line.startswith("camera-1 out.sharpness: ")]
+    assert told.startswith("camera-1 out.sharpness: 0 alarms over 10 past windows; finds a shift of")
+    frame = preview.to_dataframe()
+    assert frame["found"].between(0, 1).all()
+    assert (frame["alarm_at"] == 4 * 30 * 24 * 20).all()
+    assert str(preview.chart()).startswith("<svg")
+    assert repr(client.get_assay(builder.upload()).preview()) == repr(preview), "the seed makes a rerun say the same"
+    with pytest.raises(InvalidInputError, match="give a number of windows"):
+        builder.preview(within=0)

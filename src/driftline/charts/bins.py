@@ -138,18 +138,17 @@ def _title(analysis: Analysis) -> str:
 def _by_promise(analysis: Analysis) -> str:
     """Say what the promise makes of a window, beside its score."""
     scored = f"score {figure(analysis.score or 0.0)}"
-    if analysis.status not in {"Alert", "Warning", "Ok"}:
-        return f"{scored} ({analysis.status})"
     words = {"Alert": "in alarm", "Warning": "close to an alarm", "Ok": "no alarm"}
-    evidence = analysis.evidence
-    how = "" if evidence is None else f" (evidence {amount(evidence.value)} of {amount(evidence.alarm_at)})"
-    return f"{words[analysis.status]}{how}, {scored}"
+    return f"{words.get(analysis.status, analysis.status)}, {scored}"
 
 
 def _effect(analysis: Analysis) -> str:
-    """Say how much changed, as a sentence of its own under the others; '' where nothing was compared."""
-    text = effect_text(analysis)
-    return f"What changed: {text}" if text else ""
+    """Say how much changed and how sure it is, under the line about the bins; '' where nothing was compared."""
+    text, evidence = effect_text(analysis), analysis.evidence
+    said = [f"What changed: {text}"] if text else []
+    if evidence is not None:
+        said.append(f"evidence {amount(evidence.value)}, where {amount(evidence.alarm_at)} make an alarm")
+    return "; ".join(said)
 
 
 def _subtitle(analysis: Analysis, bins: Bins, most: int) -> str:

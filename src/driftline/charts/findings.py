@@ -14,6 +14,8 @@ from driftline.wire.api import Analysis, Effect
 _CLEAR_SHIFT = 0.5
 # A share below this is not worth a word.
 _CLEAR_SHARE = 0.01
+# A statistic within so many standard deviations of what is usual is no reason for anything.
+_TELLING = 2.0
 _ROUNDED_AWAY = 0.005
 
 
@@ -143,10 +145,18 @@ def _limit(analyses: Sequence[Analysis]) -> str:
 
 
 def what_moved(analysis: Analysis) -> str:
-    """Say the one thing that changed most, as the end of a sentence; '' where nothing is worth a word."""
+    """Say the one thing that moved most, as the end of a sentence; '' where nothing is worth a word.
+
+    Under a promise it is the statistic that lies farthest from what is usual. An alarm lasts over windows that speak
+    against it: one within two standard deviations tells of nothing.
+    """
     effect = analysis.effect
     if effect is None:
         return ""
+    residuals = {} if analysis.evidence is None else analysis.evidence.residuals
+    if residuals:
+        most = max(residuals, key=lambda name: abs(residuals[name]))
+        return _moved(most, residuals[most], effect, analysis) if abs(residuals[most]) >= _TELLING else ""
     shift = effect.mean_shift
     if shift is not None and abs(shift) >= _CLEAR_SHIFT:
         return f"the mean moved by {signed(shift)} sd"
@@ -154,6 +164,16 @@ def what_moved(analysis: Analysis) -> str:
     if shares:
         return shares[0]
     return f"the mean moved by {signed(shift)} sd" if shift is not None and abs(shift) >= _ROUNDED_AWAY else ""
+
+
+def _moved(statistic: str, residual: float, effect: Effect, analysis: Analysis) -> str:
+    """Say what a statistic's distance means, in the units of its effect."""
+    if statistic == "location" and effect.mean_shift is not None:
+        return f"the mean moved by {signed(effect.mean_shift)} sd"
+    if statistic == "spread":
+        return f"the spread {'grew' if residual > 0 else 'shrank'}"
+    share = {"missing": _missing(effect), "outside": _outside(effect, analysis)}.get(statistic)
+    return share or "the shape changed"
 
 
 def effect_text(analysis: Analysis) -> str:

@@ -56,10 +56,13 @@ class Measure:
     how: Callable[[Sequence[Analysis]], str]
 
     def gap(self, one: Analysis) -> str | None:
-        """Say why a window could not be judged; None where it was."""
-        if one.status in UNJUDGED:
-            return UNJUDGED[one.status]
-        return NO_PROMISE if self.noun == "evidence" and one.evidence is None else None
+        """Say why a window could not be judged; None where it was.
+
+        Under a promise a baseline that carries none judges nothing, whatever the score is.
+        """
+        if self.noun == "evidence" and one.evidence is None and one.status not in {"NoData", "Late"}:
+            return NO_PROMISE
+        return UNJUDGED.get(one.status)
 
     def highest(self, analyses: Sequence[Analysis]) -> float:
         """Return the greatest value, 0 where there is none."""

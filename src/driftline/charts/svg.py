@@ -57,8 +57,7 @@ _RULES = """
 .dl-chart { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 .dl-chart text { fill: var(--dl-ink); font-variant-numeric: tabular-nums; }
 .dl-chart .dl-panel { fill: var(--dl-panel); stroke: var(--dl-edge); }
-.dl-chart .dl-title { font-size: 16px; font-weight: 600; }
-.dl-chart .dl-small { font-size: 15px; }
+.dl-chart .dl-title { font-weight: 600; }
 .dl-chart .dl-soft { fill: var(--dl-soft); }
 .dl-chart .dl-bold { font-weight: 600; }
 .dl-chart .dl-grid { stroke: var(--dl-grid); fill: none; }
@@ -154,7 +153,7 @@ class Head:
         above, below = self._lines
         y = 8 + 19 * len(above)
         return group(
-            *(el("text", one, x=16, y=26 + 19 * i, class_="dl-title dl-small") for i, one in enumerate(above)),
+            *(el("text", one, x=16, y=26 + 19 * i, class_="dl-title", font_size=15) for i, one in enumerate(above)),
             *(label(one, 16, y + 16 + 16 * i, "dl-soft") for i, one in enumerate(below)),
         )
 
@@ -184,7 +183,8 @@ def _heading(title: str, room: Number) -> Markup:
     """Write the title; a long one in smaller letters, and cut only where even those would leave the panel."""
     size = max(12.0, min(16.0, room / (_EM * max(1, len(title)))))
     text = shortened(title, room / (_EM * size))
-    return el("text", text, x=20, y=30, class_="dl-title", style=f"font-size:{number(size)}px" if size < 16 else None)
+    # As an attribute: pages allow no style inside them.
+    return el("text", text, x=20, y=30, class_="dl-title", font_size=size)
 
 
 def marker(shape: str, x: float, y: float, radius: float, class_: str) -> Markup:
