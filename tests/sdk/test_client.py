@@ -324,7 +324,7 @@ def test_a_standing_assay_takes_another_baseline(client: Client, summing: Summin
     assert (assay.baseline_version, [one.count for one in assay.baselines]) == (1, [3, 3])
     assert assay.set_baseline(data={"sum": [1.0, 2.0], "parts": [4.0, 5.0]}) is assay
     assert (assay.baseline_version, [one.count for one in assay.baselines]) == (2, [2, 2])
-    assert [one.version for one in assay.baseline_versions()] == [2, 1]
+    assert [one.version for one in assay.baseline_versions()] == [1, 2]
     assert "2 values of out.sum, 2 values of out.parts.0" in assay.baseline_versions()._repr_html_()
     assert client.get_assay(str(assay.id)).baseline_version == 2
     for arguments, message in [

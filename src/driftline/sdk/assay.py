@@ -71,7 +71,7 @@ class AssayConfig:
     def baselines(self) -> Sequence[api.BaselineStats]:
         """What windows are compared with, in numbers, for each device (None: one serves all) and field."""
         path = f"/workspaces/{quote(self._workspace)}/assays/baseline"
-        return self._connection.post_items(path, self.spec, api.BaselineStats)
+        return _in_order(self._connection.post_items(path, self.spec, api.BaselineStats), self.fields)
 
     def baseline_health(self) -> Listing[Health]:
         """Say by device and field whether the baseline is enough for the promise, why, and what it lacks."""
@@ -218,10 +218,10 @@ class Assay:
     @property
     def baselines(self) -> Sequence[api.BaselineStats]:
         """What its windows are compared with, frozen when it was taken: a device and field each, or one for all."""
-        return self._connection.items(f"/assays/{self._facts.id}/baselines", api.BaselineStats)
+        return _in_order(self._connection.items(f"/assays/{self._facts.id}/baselines", api.BaselineStats), self.fields)
 
     def baseline_versions(self) -> list[api.BaselineVersion]:
-        """List the baselines it has had, and from when on windows were compared with each."""
+        """List the baselines it has had, the first one first, and from when on windows are compared with each."""
         return Listing(
             self._connection.items(f"/assays/{self._facts.id}/baselines/versions", api.BaselineVersion),
             ("Version", "For windows from", "Taken", "Baseline"),
@@ -242,10 +242,11 @@ class Assay:
         season: str | None = None,
         incident: object = None,
     ) -> Self:
-        """Compare with another baseline from now on; earlier answers stay, and the evidence starts again.
+        """Compare windows that begin where it ends, or later, with another baseline; the evidence starts again.
 
-        Give `start` and `end` (each device's own range, or that of one `device` for all; `season` "day" or "week"), or
-        `data` as `build_assay` takes it, or an `incident`: then what came since it was opened is the new usual.
+        Earlier windows keep their answers. Give `start` and `end` (each device's own range, or that of one `device` for
+        all; `season` "day" or "week"); or `data` as `build_assay` takes it, which is for windows from now on; or an
+        `incident`: then what came since it was opened is the new usual.
 
         Raises:
             InvalidInputError: not exactly one of them, or no baseline can be made of it.
@@ -301,6 +302,11 @@ def _analyses(
     analyses: Sequence[api.Analysis], stats: Sequence[api.BaselineStats], spec: api.AssaySpec, notes: Sequence[str]
 ) -> AssayAnalysisList:
     return AssayAnalysisList([AssayAnalysis(one, lambda: stats, spec.summarizer) for one in analyses], notes)
+
+
+def _in_order(found: Sequence[api.BaselineStats], fields: Sequence[str]) -> Sequence[api.BaselineStats]:
+    """Sort baselines by device, then as the assay names its fields."""
+    return sorted(found, key=lambda one: (one.device or "", fields.index(one.field)))
 
 
 def _side_by_side(device: str | None, columns: Sequence[pd.DataFrame]) -> pd.DataFrame:
