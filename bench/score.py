@@ -122,14 +122,15 @@ def _summaries(baseline: Floats, windows: Floats) -> list[Row]:
     return rows
 
 
+WATCHED = api.Watched(field="out.x", iopath="x")
+
+
 def _spec(asked: api.Summarizer) -> api.AssaySpec:
-    return api.AssaySpec(
-        name="bench", pipeline="p", field="out.x", iopath="x", baseline=api.Baseline(values=[]), summarizer=asked
-    )
+    return api.AssaySpec(name="bench", pipeline="p", watched=[WATCHED], baseline=api.Baseline(), summarizer=asked)
 
 
 def _analysis(asked: api.Summarizer, baseline: BaselineData, part: Part) -> api.Analysis:
-    return analyse(_spec(asked), baseline, [part], device="d", start_ns=0, end_ns=1, heard=True, field_type="float64")
+    return analyse(_spec(asked), WATCHED, baseline, [part], device="d", start_ns=0, end_ns=1, heard=True)
 
 
 def _timed(calls: list[Callable[[], object]]) -> list[tuple[float, float]]:
