@@ -70,11 +70,12 @@ def test_metrics_of_text_are_those_of_its_counts(baseline: list[str | None], win
 
 def test_text_is_taken_from_whatever_notebooks_hold():
     pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
-    before, now = ["cat", "dog", "dog"] * 9, ["cat", "owl", None] * 5
+    before: list[str | None] = ["cat", "dog", "dog"] * 9
+    now = ["cat", "owl", None] * 5
     expected = driftline.score(before, now, metric="tv")
     assert expected.value == pytest.approx(2 / 3)
     assert (expected.count, expected.missing, expected.bins.edges) == (15, 5, [])
-    for form in (
+    forms: list[Callable[[list[str | None]], Any]] = [
         tuple,
         np.array,
         pandas.Series,
@@ -86,7 +87,8 @@ def test_text_is_taken_from_whatever_notebooks_hold():
         lambda v: pyarrow.chunked_array([v[:4], v[4:]]),
         CategorySummary.of,
         part,
-    ):
+    ]
+    for form in forms:
         assert score(form(before), form(now), "tv") == expected
 
 

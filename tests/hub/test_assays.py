@@ -229,7 +229,7 @@ def test_a_standing_assay_on_text_is_saved_and_sets_no_grid(labels: Any) -> None
 
 
 def test_a_baseline_of_text_may_be_values(labels: Any) -> None:
-    given = api.Baseline(values={"out.label": ["full"] * 7 + ["gap"] * 2 + ["hand", None]})
+    given = api.Baseline(values={"out.label": [*["full"] * 7, "gap", "gap", "hand", None]})
     found = run(labels, "out.label", devices=["camera-3"], baseline=given, windows=START_AT_30)
     assert [one.status for one in found.analyses] == ["Ok", "Ok", "Alert", "Alert"]
     promised = run(
@@ -237,7 +237,11 @@ def test_a_baseline_of_text_may_be_values(labels: Any) -> None:
         alarm=api.Promise(false_alarm_every_s=30 * 86_400),
     )  # fmt: skip
     assert any("needs a baseline in time" in note for note in promised.notes)
-    for values, reason in ((["full", 1.0], "but out.label is text; give text"), ([None], "hold no text")):
+    wrong: list[tuple[list[float | str | None], str]] = [
+        (["full", 1.0], "but out.label is text; give text"),
+        ([None], "hold no text"),
+    ]
+    for values, reason in wrong:
         with pytest.raises(InvalidInputError, match=reason):
             run(labels, "out.label", baseline=api.Baseline(values={"out.label": values}))
 

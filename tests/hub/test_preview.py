@@ -93,7 +93,7 @@ def test_a_preview_stores_nothing_and_says_the_same_again(shop: Any) -> None:
 
 def test_values_without_times_are_cut_by_what_a_window_holds(shop: Any) -> None:
     values = np.random.default_rng(1).lognormal(np.log(400), 0.18, 3000).tolist()
-    changes = {"baseline": api.Baseline(values={"out.sharpness": values}), "windows": START}
+    changes: dict[str, Any] = {"baseline": api.Baseline(values={"out.sharpness": values}), "windows": START}
     for alarm in (PROMISE, api.Fixed()):
         found = ask(shop, alarm=alarm, devices=["camera-1"], **changes)
         (one,) = found.streams
