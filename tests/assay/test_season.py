@@ -12,7 +12,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
 from driftline.assay.evidence import State, Tracks, step, steps
 from driftline.assay.observed import Part
-from driftline.assay.season import OpeningHours, Season, season_of
+from driftline.assay.season import OpeningHours, Season, season_of, usual_of
 from driftline.assay.statistics import NAMES, yardstick_of
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import of_values
@@ -190,6 +190,20 @@ def test_day_and_night_differ_in_spread_too():
     location = found.season.spread[NAMES.index("location")]
     # Four times as restless by day; what few windows show is drawn to what all do.
     assert 2 < location[12] / location[0] < 4.5
+
+
+def test_a_baselines_windows_are_told_relative_to_all_other_days():
+    starts = hours(14)
+    hour = np.array(starts) // HOUR % 24
+    night, noise = hour < 12, np.random.default_rng(17).normal(size=len(starts))
+    values = np.where(night, 0.0, 10.0) + np.where(night, 0.5, 2.0) * noise
+    usual, relative = usual_of(season_of(starts), starts, values[:, None], np.zeros(1))
+    ratio = relative[night].std() / relative[~night].std()
+    # A quarter before; what few windows show is drawn to what all do.
+    assert 0.5 < ratio < 2
+    centre = np.array(usual.centre[0])
+    assert centre[night[:24]] == pytest.approx(np.zeros(12), abs=1.5)
+    assert centre[~night[:24]] == pytest.approx(np.full(12, 10.0), abs=2)
 
 
 def test_a_field_without_a_season_is_not_given_one():

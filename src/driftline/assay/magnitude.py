@@ -6,15 +6,15 @@ the evidence began to grow are taken together: the mean of their distances from 
 windows vary, and what the baseline's own mean is uncertain by. That needs the more windows the fewer rows they have,
 and means the same at n = 50 and n = 1,000,000.
 
-All statistics speak of one unit, the standard deviation of the baseline's rows: a shift of the mean counts as what it
-is, any other change as the shift that is as easily seen. A change of spread by the factor f is √2 ln f (the divergence
-of two normal distributions), one of a share 2 |asin √p − asin √q| (Cohen's h). The omnibus score has no such size: on a
-field of few values a PSI of 0.03 may be a hundredth of a standard deviation. A change of shape alone, which leaves mean
-and spread where they were, is therefore never surely as large as anything; who wants to hear of it sets no
-`min_effect`. A category has neither mean nor spread, and there √PSI counts, which is d for two normal distributions d
-apart.
+All statistics speak of one unit, the standard deviation of the baseline's rows, and of how far values moved in the mean
+(Wasserstein's distance). A shift of the mean counts as what it is; where the spread grows by the factor f, values move
+by 0.8 ln f; a change of a share counts as 2 |asin √p − asin √q| (Cohen's h, which is read as shifts are). The omnibus
+score has no such size: on a field of few values a PSI of 0.03 may be a hundredth of a standard deviation. A change of
+shape alone, which leaves mean and spread where they were, is therefore never surely as large as anything; who wants to
+hear of it sets no `min_effect`. A category has neither mean nor spread, and there √PSI counts, which is d for two
+normal distributions d apart.
 
-Sources: Cohen (1988), Statistical power analysis, for d and h; Kullback & Leibler's divergence J for the others.
+Sources: Cohen (1988), Statistical power analysis, for d and h; a normal variable lies √(2 / π) = 0.8 sd from its mean.
 """
 
 import math
@@ -34,6 +34,8 @@ from driftline.wire.api import Status
 BEGAN = 10.0
 # How often a bound is wrong, all statistics together.
 DOUBT = 0.05
+# Of the 2 ln f by which a logarithmic variance grows ten cells see 1.4 where f is near 1 (1.1 at f = 1.5).
+MOVED = math.sqrt(2 / math.pi) / 1.4
 WORDS = {
     LOCATION: "the mean",
     SPREAD: "the spread",
@@ -171,7 +173,6 @@ def _bounds(magnitude: Magnitude, calibration: Calibration, before: State) -> tu
 
 def _in_sd(shift: Floats, calibration: Calibration) -> Floats:
     """Return shifts of statistics as the shift of the mean that is as easily seen."""
-    # Ten cells see 1.4 of the 2 ln f by which a variance grows (less where f is large): √2 ln f is what they see.
     # Moving one of n rows by a standard deviation moves the location by its floor.
     row = calibration.floor[LOCATION] * calibration.n
     usual = calibration.mean[OMNIBUS] / (1 - calibration.rho[OMNIBUS])
@@ -180,7 +181,7 @@ def _in_sd(shift: Floats, calibration: Calibration) -> Floats:
     # The statistic is the logarithm of PSI; no PSI of shares that a window can have is e¹⁰⁰.
     grown = min(usual + float(shift[OMNIBUS]), 100.0)
     shape = math.sqrt(max(0.0, math.exp(grown) - math.exp(usual)))
-    return np.array([shift[LOCATION] / row, shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]])
+    return np.array([shift[LOCATION] / row, MOVED * shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]])
 
 
 def _text(statistic: int, size: float, low: float, high: float, min_effect: float | None) -> str:

@@ -287,7 +287,8 @@ class _Curves:
     def _sums(self, values: Floats) -> Floats:
         flat = self.turn * self.shape[1] + self.slots
         weights = np.where(self.known, values, 0.0)
-        return np.bincount(flat, weights, self.shape[0] * self.shape[1]).reshape(self.shape)
+        sums = np.bincount(flat, weights, self.shape[0] * self.shape[1])
+        return sums.astype(np.float64).reshape(self.shape)
 
     def _others(self, total: Floats, count: Floats) -> Floats:
         """Return the mean of all other turns, shape (turns, 1)."""
