@@ -5,8 +5,10 @@ neighbours. How alike consecutive rows and windows are decides the evidence. Ind
 shuffled order say most, because there can be many. Otherwise only the windows themselves count, and what one window
 lets expect of the next is taken off it first: the residuals, not the windows, are independent.
 
-A baseline of fewer than five independent windows carries no promise: five shuffled windows of frames that follow each
-other in one minute prove nothing about the next hour.
+A baseline of fewer than five windows carries no promise, nor one that spans the time in which correlation decays too
+few times: five windows of frames that follow each other in one minute prove nothing about the next hour. A short
+baseline itself knows that time badly. It is taken for as long as it may be, but one time in twenty, and what is
+uncertain about it makes the evidence wary.
 """
 
 import math
