@@ -48,6 +48,33 @@ def test_a_baseline_shorter_than_its_autocorrelation_carries_no_promise():
         of(ar1(400, 0.995, 2), n=20)
 
 
+def test_few_baselines_seem_long_enough_that_are_not():
+    # Twelve decay times, of which some look like forty; a fifth may pass, and their evidence is wary.
+    def accepted(seed: int, windows: int) -> bool:
+        try:
+            return bool(of(ar1(windows * 60, 0.99, seed)))
+        except InvalidInputError:
+            return False
+
+    assert sum(accepted(seed, 20) for seed in range(40)) <= 8
+    assert sum(accepted(seed, 100) for seed in range(20)) >= 18
+
+
+def test_what_is_uncertain_about_the_decay_makes_evidence_wary():
+    # Forty decay times and eight hundred, windows of the same kind.
+    short, long = of(ar1(20 * 200, 0.99, 3), n=200), of(ar1(400 * 200, 0.99, 3), n=200)
+    assert short.freedom_max[LOCATION] < long.freedom_max[LOCATION] == 8
+    assert short.size[LOCATION] < 0.6 * short.windows
+    sd = [math.sqrt(one.squares[LOCATION] / one.freedom[LOCATION]) for one in (short, long)]
+    assert sd[0] > 1.1 * sd[1]
+
+
+def test_a_slow_field_under_noise_is_known_to_be_slow():
+    slow, noise = ar1(100 * 20, 0.99, 4), np.random.default_rng(5).normal(size=100 * 20)
+    with pytest.raises(InvalidInputError, match="too few for their autocorrelation"):
+        of(slow + noise, n=20)
+
+
 @pytest.mark.parametrize("windows", [0, 1, 4])
 def test_below_five_windows_the_promise_is_refused_and_says_how_many_it_needs(windows: int):
     with pytest.raises(InvalidInputError, match="needs 5"):
@@ -106,16 +133,10 @@ def test_a_seed_gives_the_same_calibration_and_another_seed_another():
     assert of(values, seed=1).mean != of(values, seed=2).mean
 
 
-def test_health_names_a_trend():
-    values = ar1(6000, 0.5, 8) + np.linspace(0, 1, 6000)
-    assert any("trend" in note and "rises" in note for note in of(values).health)
-
-
-def test_health_names_a_jump_and_where_it_is():
-    values = ar1(6000, 0.5, 9)
-    values[3000:] += 1.0
-    (note,) = (note for note in of(values).health if "location" in note)
-    assert "drifts inside: from window 51 of 100 on" in note
+@pytest.mark.parametrize(("drift", "named"), [(np.linspace(0, 1, 6000), "rises"), (np.arange(6000) // 3000, "51 of")])
+def test_a_baseline_that_drifts_inside_is_refused_and_told_where(drift: Any, named: str):
+    with pytest.raises(InvalidInputError, match=f"needs .*; the baseline (has a trend|drifts inside): .*{named}"):
+        of(ar1(6000, 0.5, 8) + drift)
 
 
 def test_a_healthy_baseline_is_seldom_blamed():

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import integrate, stats
+from scipy.signal import lfilter
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
@@ -275,3 +276,47 @@ def test_a_looped_clip_is_not_infinitely_sure():
     # The same frames, cut elsewhere, and a few of them lost.
     windows = [np.roll(np.delete(clip, [i % 60]), i) for i in range(40)]
     assert set(stream.statuses(windows)) == {"Ok"}
+
+
+def test_all_missing_is_no_data_with_its_missing_share():
+    stream = Stream(normal(20, 45).ravel())
+    window = stream.yardstick.measure([Part(values=np.full(60, math.nan))])
+    assert (window.count, window.missing, window.n) == (60, 60, 0)
+    assert stream.see(np.full(60, math.nan)).status == "NoData"
+
+
+@pytest.mark.parametrize(("rows", "status"), [([], "NoData"), ([0.3], "TooFew"), ([math.nan, 0.3], "TooFew")])
+def test_an_empty_window_has_no_data_and_one_row_is_too_few(rows: list[float], status: str):
+    assert Stream(normal(20, 46).ravel()).see(rows).status == status
+
+
+class TestAwkwardInputsOfRowsThatResembleEachOther:
+    """The same answers where windows are compared with windows."""
+
+    def stream(self) -> Stream:
+        stream = Stream(self.rows(50, 47).ravel())
+        assert stream.calibration.kind == "windows"
+        return stream
+
+    def rows(self, windows: int, seed: int) -> Any:
+        noise = np.random.default_rng(seed).normal(size=(windows + 1) * 60)
+        return lfilter([math.sqrt(1 - 0.8**2)], [1.0, -0.8], noise)[60:].reshape(windows, 60)
+
+    def test_five_percent_missing_in_both_is_ok(self):
+        stream = Stream(with_missing(self.rows(50, 48), 0.05, 49).ravel())
+        assert set(stream.statuses(with_missing(self.rows(60, 50), 0.05, 51))) == {"Ok"}
+
+    def test_half_missing_is_an_alarm_of_the_missing_share(self):
+        stream = self.stream()
+        answers = [stream.see(row) for row in with_missing(self.rows(6, 52), 0.5, 53)]
+        assert answers[-1].status == "Alert"
+        assert min(answers[0].p, key=lambda name: answers[0].p[name]) == "missing"
+
+    @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e9])
+    def test_one_absurd_value_is_ok(self, value: float):
+        windows = self.rows(20, 54)
+        windows[::3, 5] = value
+        assert set(self.stream().statuses(windows)) == {"Ok"}
+
+    def test_everything_above_the_maximum_is_an_alert(self):
+        assert "Alert" in self.stream().statuses(6 + self.rows(4, 55))

@@ -5,8 +5,10 @@ neighbours. How alike consecutive rows and windows are decides the evidence. Ind
 shuffled order say most, because there can be many. Otherwise only the windows themselves count, and what one window
 lets expect of the next is taken off it first: the residuals, not the windows, are independent.
 
-A baseline of fewer than five independent windows carries no promise: five shuffled windows of frames that follow each
-other in one minute prove nothing about the next hour.
+A baseline of fewer than five windows carries no promise, nor one that spans the time in which correlation decays too
+few times: five windows of frames that follow each other in one minute prove nothing about the next hour. A short
+baseline itself knows that time badly. It is taken for as long as it may be, but one time in twenty, and what is
+uncertain about it makes the evidence wary.
 """
 
 import math
@@ -26,13 +28,11 @@ from driftline.assay.statistics import (
     MISSING,
     NAMES,
     OMNIBUS,
-    OUTSIDE,
     SPREAD,
     CategoryYardstick,
     Scale,
     WindowStatistics,
     Yardstick,
-    stabilised,
     yardstick_of,
 )
 from driftline.errors import InvalidInputError
@@ -42,9 +42,10 @@ Kind = Literal["rows", "windows"]
 # Below this many windows nothing is promised,
 WINDOWS_MIN = 5
 # nor below so many times the time in which correlation decays by e, and up to twice as many the more a window resembles
-# the one before it: fewer tell neither how far a field wanders nor how slowly. Of AR(1) baselines of 4, 10, 12, 20, 30,
-# 40 and 60 such times 1, 0, 1, 3, 25, 70 and 83 % are accepted, and at most 2.5 % of all break the promise.
-SPANS_MIN = 20.0
+# the one before it: fewer tell neither how far a field wanders nor how slowly.
+SPANS_MIN = 10.0
+# Such a baseline's mean is worth one window's in so many decay times, and a degree of freedom comes in as many.
+SPANS_A_WINDOW, SPANS_A_FREEDOM = 2.0, 4.0
 # How many standard errors slower than measured the rows' correlation is thought to decay: one in twenty is slower.
 CAUTION = 1.645
 # How many standard errors more than measured a window is thought to resemble the one before it, where rows say so.
@@ -70,8 +71,12 @@ WINDOWS_FOR_SHAPE = 12
 # tell; their evidence is then bounded so, too.
 BURSTS_OMNIBUS, BURSTS_SPREAD = 0.2, 0.5
 RHO_MAX = 0.95
+# The statistics that follow a wandering level.
+WANDERING = (LOCATION, SPREAD, OMNIBUS)
 # Correlation does not decay exponentially; taking it so is wrong by about this much.
 MODEL_ERROR = 0.1
+# So many means of rows tell how much consecutive ones resemble each other.
+MEANS_MIN = 20
 # Rows must be at least this alike for their persistence to be read from it.
 ALIKE = 0.3
 # A trend or a jump inside a baseline less likely than this is told.
@@ -337,7 +342,6 @@ def _calibration(
     else:
         kind, why = "windows", f"{doubt}: windows are compared with windows"
         decay = _decay(yardstick, values, ranks, 0.0 if seasonal is None else seasonal.between)
-        _refuse_short(decay, count, yardstick.n)
         rho, persistence = _correlations(yardstick, values, decay, seasonal)
         residuals = values[1:] - rho * values[:-1]
         alone = rho == 0
@@ -350,15 +354,19 @@ def _calibration(
             # A season's curve costs some, too; how far it is off stands in the squares already, and stays there.
             left = np.maximum(freedom - np.array(seasonal.usual.spent), 1.0)
             squares, freedom = squares * left / freedom, left
+        # The variance of a wandering level is proportional to the decay time, and so uncertain as that.
+        squares[list(WANDERING)] *= decay.doubt
+        size[list(WANDERING)] = np.minimum(size, decay.spans / SPANS_A_WINDOW)[list(WANDERING)]
     if seasonal is not None:
         matters = "" if seasonal.usual.any else ", which makes no difference here"
         why = f"{why}; relative to what is usual at their {seasonal.usual.season.text}{matters}"
-    cap = FREEDOM_ROWS if kind == "rows" else FREEDOM_WINDOWS
+    health = _health(values, _briefly(yardstick, ranks, rho), persistence) if ordered else []
+    if not decay.enough:
+        raise _too_short(decay, count, yardstick.n, health)
+    cap = min(FREEDOM_WINDOWS, decay.spans / SPANS_A_FREEDOM)
+    caps = (FREEDOM_ROWS, FREEDOM_ROWS, cap) if kind == "rows" else (cap, cap, cap)
     few = kind == "windows" and count < WINDOWS_FOR_SHAPE
     bounded = (False, few or persistence >= BURSTS_SPREAD, few or persistence >= BURSTS_OMNIBUS, False, False)
-    floors = yardstick.floors
-    # One excursion takes as many rows outside as resemble each other.
-    floors[OUTSIDE] = stabilised(np.array([1 / yardstick.n + 2 * decay.time]))[0]
     return Calibration(
         kind=kind,
         why=why,
@@ -372,10 +380,10 @@ def _calibration(
         mean=_tuple(mean),
         squares=_tuple(squares),
         freedom=_tuple(freedom),
-        freedom_max=(cap, cap, FREEDOM_WINDOWS, FREEDOM_WINDOWS, FREEDOM_WINDOWS),
-        floor=_tuple(floors),
+        freedom_max=(*caps, FREEDOM_WINDOWS, FREEDOM_WINDOWS),
+        floor=_tuple(yardstick.floors),
         bounded=bounded,
-        health=tuple(_health(values, _briefly(yardstick, ranks, rho), persistence) if ordered else ()),
+        health=tuple(health),
         season=None if seasonal is None else seasonal.usual,
     )
 
@@ -476,6 +484,11 @@ class _Decay:
         return low, high
 
     @property
+    def doubt(self) -> float:
+        """How many times slower than measured it may be."""
+        return self.longest / self.time if self.time else 1.0
+
+    @property
     def enough(self) -> bool:
         """Whether that carries a promise."""
         return self.spans >= _spans_needed(self.resemblance[1])
@@ -508,11 +521,10 @@ def _decay(
     """
     count = len(values)
     found, error = _found(values[:, LOCATION], yardstick.floors[LOCATION]), 1 / math.sqrt(count)
-    fast, slow = np.interp([found - error, found + RESEMBLANCE_ERRORS * error], _CORRELATIONS, _TIMES).tolist()
-    time = (
-        min(_time_of_counts(yardstick, values, between), slow) if ranks is None else _time_of_rows(ranks) / yardstick.n
-    )
-    time = max(time, fast if fast > _TIMES[0] else 0.0)
+    slow = float(np.interp(found + RESEMBLANCE_ERRORS * error, _CORRELATIONS, _TIMES))
+    by_rows = None if ranks is None else _time_of_rows(ranks) / yardstick.n
+    time = min(_time_of_counts(yardstick, values, between), slow) if by_rows is None else by_rows
+    time = max(time, _time_at_least(values[:, LOCATION]) if found else 0.0)
     if not time > 0:
         return NO_DECAY
     seen, few = count / time, 0.0 if ranks is not None else 2 / count
@@ -537,7 +549,8 @@ def _least_spans(seen: float, few: float) -> float:
 def _time_of_rows(ranks: Floats) -> float:
     """Return in how many rows the correlation of their ranks decays by e: at the longest lag where any is left.
 
-    Short lags of a smooth field say little about long ones.
+    Short lags of a smooth field say little about long ones. What moves slowly under noise shows in means of more and
+    more rows; their correlation is believed less a standard error.
     """
     total = _product(ranks, ranks) / max(ranks.size, 1)
     time, lag = 0.0, 1
@@ -547,7 +560,17 @@ def _time_of_rows(ranks: Floats) -> float:
             break
         time = -lag / math.log(min(alike, 1 - 1e-9))
         lag *= 2
+    size, means = 1, ranks
+    while means.size >= MEANS_MIN:
+        time = max(time, size * _time_at_least(means))
+        size, means = 2 * size, means[: means.size // 2 * 2].reshape(-1, 2).mean(axis=1)
     return time
+
+
+def _time_at_least(means: Floats) -> float:
+    """Return in how many steps correlation decays by e if consecutive means resemble each other a little less."""
+    alike = _found(means, 0.0) - 1 / math.sqrt(means.size)
+    return float(np.interp(alike, _CORRELATIONS, _TIMES)) if alike > _CORRELATIONS[0] else 0.0
 
 
 def _time_of_counts(yardstick: Yardstick | CategoryYardstick, values: Floats, between: float) -> float:
@@ -560,10 +583,10 @@ def _time_of_counts(yardstick: Yardstick | CategoryYardstick, values: Floats, be
 def _found(column: Floats, floor: float) -> float:
     """Return how much a statistic's windows resemble their predecessors; not at all where one row moves them more."""
     distance = _distance(column)
-    total = float(distance @ distance)
+    total = _product(distance, distance)
     if not total > len(column) * floor * floor:
         return 0.0
-    found = float(distance[1:] @ distance[:-1]) / total
+    found = _product(distance[1:], distance[:-1]) / total
     return found + (1 + 4 * found) / len(column)  # Kendall (1954): short series look less correlated than they are
 
 
@@ -640,13 +663,14 @@ def _refuse_below_least(count: int, n: int) -> None:
         )
 
 
-def _refuse_short(decay: _Decay, count: int, n: int) -> None:
-    if not decay.enough:
-        raise InvalidInputError(
-            f"the baseline has {count} windows of {n} inferences, too few for their autocorrelation: values resemble "
-            f"those of about {decay.time:.2g} windows before. A promise needs {max(decay.needed, count + 1)} windows: "
-            "take a longer baseline or a fixed threshold"
-        )
+def _too_short(decay: _Decay, count: int, n: int, health: Sequence[str]) -> InvalidInputError:
+    # A baseline that drifts inside resembles itself for long, too, and more of it is no cure.
+    drifts = [note for note in health if "trend" in note or "drifts" in note]
+    return InvalidInputError(
+        f"the baseline has {count} windows of {n} inferences, too few for their autocorrelation: values resemble "
+        f"those of about {decay.time:.2g} windows before. A promise needs {max(decay.needed, count + 1)} windows: "
+        "take a longer baseline or a fixed threshold" + "".join(f"; {note}" for note in drifts)
+    )
 
 
 def _health(values: Floats, rho: Floats, persistence: float) -> list[str]:

@@ -10,6 +10,7 @@ is that of normal scores, which has the same law for every continuous field. A s
 its location in normal scores too.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -243,7 +244,10 @@ def yardstick_of(baseline: BaselineData | CategoryBaseline, n: int) -> Yardstick
         return Yardstick(baseline, n, scale, low / factor, high * factor, sd, mean)
     bounds = (low - BEYOND * sd, high + BEYOND * sd)
     if scale == "logit":
-        bounds = (max(0.0, bounds[0]), min(1.0, bounds[1]))
+        # The longer tail of a share is far longer than its standard deviation says: bounds on its own scale, too.
+        odds = math.exp(-BEYOND * sd / (mean * (1 - mean)))
+        bounds = (max(0.0, min(bounds[0], low * odds / (1 - low + low * odds))), min(1.0, bounds[1]))
+        bounds = (bounds[0], max(bounds[1], high / (high + (1 - high) * odds)))
     return Yardstick(baseline, n, scale, *bounds, sd, mean)
 
 
