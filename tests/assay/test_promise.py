@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.evidence import WARNING, State, step
-from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of, check_promise, is_counted
+from driftline.assay.evidence import WARNING, step
+from driftline.assay.promise import Memory, Stream, alarm_at, calibrated, calibration_of, check_promise, is_counted
 from driftline.assay.window import WindowPlan
 from driftline.errors import InvalidInputError
 from driftline.wire import api
@@ -45,18 +45,18 @@ def answer(spec: Make, ask: Make, as_rows: Make, stream: Stream) -> Make:
 
 
 def test_a_window_gets_its_evidence_and_its_status_from_what_came_together(stream: Stream, answer: Make):
-    state, statuses, last = stream.begin(), list[str](), None
+    memory, statuses, last = stream.begin(), list[str](), None
     for window in rows(8, 2, shift=0.5):
         analysis, parts = answer(window)
         assert (analysis.status, analysis.evidence) == ("Ok", None)
-        told, after = stream.step(state, analysis, parts, A, min_count=20)
-        _, alone = step(stream.calibration, state, stream.yardstick.measure(parts), A)
+        told, after = stream.step(memory, analysis, parts, A, min_count=20)
+        _, alone = step(stream.calibration, memory.state, stream.yardstick.measure(parts), A)
         assert told.evidence is not None
         assert (told.evidence.value, told.evidence.e) == (alone.evidence, alone.e)
         assert (told.evidence.alarm_at, told.evidence.kind, told.evidence.counted) == (A, "rows", True)
         assert told.score == analysis.score
         statuses.append(told.status)
-        state = after
+        memory = after
         last = told.evidence
     assert (statuses[0], statuses[-1]) == ("Ok", "Alert")
     assert last is not None
@@ -72,28 +72,28 @@ def test_an_answer_with_evidence_travels(stream: Stream, answer: Make):
 
 def test_a_window_that_nothing_was_heard_of_changes_nothing(stream: Stream, answer: Make):
     analysis, parts = answer([], heard=False)
-    state = stream.begin()
-    assert stream.step(state, analysis, parts, A, min_count=20) == (analysis, state)
-    assert stream.aside(state, analysis, A) == analysis
+    memory = stream.begin()
+    assert stream.step(memory, analysis, parts, A, min_count=20) == (analysis, memory)
+    assert stream.aside(memory, analysis, A) == analysis
 
 
 def test_late_data_is_answered_by_stepping_again_from_there(stream: Stream, answer: Make):
     first, late, last = rows(3, 4, shift=0.3)
-    _, state = see(stream, stream.begin(), answer(first))
-    _, without = see(stream, state, answer([]))
-    _, then = see(stream, state, answer(late))
+    _, memory = see(stream, stream.begin(), answer(first))
+    _, without = see(stream, memory, answer([]))
+    _, then = see(stream, memory, answer(late))
     assert see(stream, then, answer(last)) == see(stream, then, answer(last))
-    assert sum(then.evidence) > sum(without.evidence) == sum(state.evidence)
+    assert sum(then.state.evidence) > sum(without.state.evidence) == sum(memory.state.evidence)
 
 
 def test_a_window_without_data_or_with_too_little_keeps_the_evidence_and_says_which(stream: Stream, answer: Make):
-    _, state = see(stream, stream.begin(), answer(rows(1, 5)[0]))
+    _, memory = see(stream, stream.begin(), answer(rows(1, 5)[0]))
     for values, status in (([], "NoData"), ([np.nan] * N, "NoData"), ([0.0] * 19, "TooFew")):
-        told, after = see(stream, state, answer(values))
+        told, after = see(stream, memory, answer(values))
         assert told.status == status
         assert told.evidence is not None
-        assert told.evidence.value == sum(state.evidence)
-        assert after.evidence == state.evidence
+        assert told.evidence.value == sum(memory.state.evidence)
+        assert after.state.evidence == memory.state.evidence
 
 
 def test_min_count_is_the_assays_own(stream: Stream, answer: Make):
@@ -105,22 +105,22 @@ def test_min_count_is_the_assays_own(stream: Stream, answer: Make):
 
 
 def test_a_window_set_aside_shows_the_evidence_as_it_is(stream: Stream, answer: Make):
-    before = state = stream.begin()
-    assert _aside(stream, state, answer) == ("Ok", 0.0, False)
+    before = memory = stream.begin()
+    assert _aside(stream, memory, answer) == ("Ok", 0.0, False)
     for window in rows(12, 6, shift=0.4):
-        before = state
-        told, state = see(stream, state, answer(window))
-        expected = "Alert" if state.alarmed else "Warning" if sum(state.evidence) >= WARNING * A else "Ok"
-        assert _aside(stream, state, answer) == (expected, sum(state.evidence), state.alarmed)
+        before = memory
+        told, memory = see(stream, memory, answer(window))
+        expected = "Alert" if memory.state.alarmed else "Warning" if sum(memory.state.evidence) >= WARNING * A else "Ok"
+        assert _aside(stream, memory, answer) == (expected, sum(memory.state.evidence), memory.state.alarmed)
         if told.status == "Alert":
             break
     assert _aside(stream, before, answer)[0] == "Warning"
-    assert _aside(stream, state, answer)[0] == "Alert"
+    assert _aside(stream, memory, answer)[0] == "Alert"
 
 
-def _aside(stream: Stream, state: State, answer: Make) -> tuple[str, float, bool]:
+def _aside(stream: Stream, memory: Memory, answer: Make) -> tuple[str, float, bool]:
     analysis, _ = answer(rows(1, 7, shift=5.0)[0])
-    told = stream.aside(state, analysis, A)
+    told = stream.aside(memory, analysis, A)
     assert told.evidence is not None
     assert (told.evidence.counted, told.evidence.e, told.score) == (False, 1.0, analysis.score)
     return told.status, told.evidence.value, told.evidence.alarmed
@@ -132,14 +132,14 @@ def test_a_window_set_aside_that_has_no_data_still_says_so(stream: Stream, answe
 
 
 def test_an_alarm_lasts_over_windows_that_cannot_be_judged_until_it_is_resolved(stream: Stream, answer: Make):
-    state = stream.begin()
+    memory = stream.begin()
     for window in rows(12, 8, shift=1.0):
-        _, state = see(stream, state, answer(window))
-    assert state.alarmed
-    told, state = see(stream, state, answer([]))
+        _, memory = see(stream, memory, answer(window))
+    assert memory.state.alarmed
+    told, memory = see(stream, memory, answer([]))
     assert (told.status, told.evidence and told.evidence.alarmed) == ("NoData", True)
     for window in rows(60, 9):
-        told, state = see(stream, state, answer(window))
+        told, memory = see(stream, memory, answer(window))
         assert told.evidence is not None
         if told.evidence.resolved:
             break
@@ -148,9 +148,9 @@ def test_an_alarm_lasts_over_windows_that_cannot_be_judged_until_it_is_resolved(
     assert (told.status, told.evidence.value, told.evidence.alarmed) == ("Ok", 0.0, False)
 
 
-def see(stream: Stream, state: State, answered: Any, min_count: int = 20) -> tuple[api.Analysis, State]:
+def see(stream: Stream, memory: Memory, answered: Any, min_count: int = 20) -> tuple[api.Analysis, Memory]:
     analysis, parts = answered
-    return stream.step(state, analysis, parts, A, min_count=min_count)
+    return stream.step(memory, analysis, parts, A, min_count=min_count)
 
 
 # ── which windows count, and how much evidence an alarm takes ────────────────────────────────────────────────────

@@ -6,9 +6,11 @@ from window to window in time order. Windows that overlap are not independent: o
 that begins after the last counted one ended is counted, and the others show the evidence as it is.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -16,12 +18,30 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate, promise_health
 from driftline.assay.categories import CategoryBaseline
 from driftline.assay.evidence import WARNING, Answer, State, alarm_level, step
+from driftline.assay.magnitude import Magnitude, weigh
 from driftline.assay.observed import Part
 from driftline.assay.season import OpeningHours, zone_of
 from driftline.assay.statistics import CategoryYardstick, Yardstick, yardstick_of
 from driftline.assay.window import WindowPlan
 from driftline.errors import InvalidInputError
 from driftline.wire import api
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a stream remembers from window to window: its evidence, and how large the change is that it speaks of."""
+
+    state: State
+    magnitude: Magnitude = field(default_factory=Magnitude)
+
+    def document(self) -> dict[str, Any]:
+        """Return what JSON can hold; `Memory.of` reads it back, to the last digit."""
+        return {"state": self.state.document(), "magnitude": self.magnitude.document()}
+
+    @staticmethod
+    def of(document: Mapping[str, Any]) -> "Memory":
+        """Read a document."""
+        return Memory(State.of(document["state"]), Magnitude.of(document["magnitude"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,42 +56,62 @@ class Stream:
         """What its windows are measured by."""
         return yardstick_of(self.baseline, self.calibration.n)
 
-    def begin(self) -> State:
-        """Return the state before the first window."""
-        return State.start(self.calibration)
+    def begin(self) -> Memory:
+        """Return the memory before the first window."""
+        return Memory(State.start(self.calibration))
 
     def step(
-        self, state: State, analysis: api.Analysis, parts: Sequence[Part], alarm_at: float, *, min_count: int
-    ) -> tuple[api.Analysis, State]:
+        self,
+        memory: Memory,
+        analysis: api.Analysis,
+        parts: Sequence[Part],
+        alarm_at: float,
+        *,
+        min_count: int,
+        min_effect: float | None = None,
+    ) -> tuple[api.Analysis, Memory]:
         """Count a window that was answered already; one that nothing was heard of yet changes nothing.
 
         The answer gets its evidence, and its status from that: pure, so that late data is answered by stepping again.
         """
         if analysis.status == "Late":
-            return analysis, state
-        after, answer = step(
-            self.calibration,
-            state,
-            self.yardstick.measure(parts),
-            alarm_at,
-            min_count=max(1, min_count),
-            start_ns=analysis.start_ns,
+            return analysis, memory
+        window, start_ns = self.yardstick.measure(parts), analysis.start_ns
+        state, answer = step(
+            self.calibration, memory.state, window, alarm_at, min_count=max(1, min_count), start_ns=start_ns
         )
-        evidence = _evidence(answer, self.calibration, after)
-        return msgspec.structs.replace(analysis, status=answer.status, evidence=evidence), after
+        magnitude, weighed = weigh(
+            memory.magnitude,
+            self.calibration,
+            memory.state,
+            window,
+            answer,
+            min_effect=min_effect,
+            start_ns=start_ns,
+        )
+        after = Memory(state, magnitude)
+        notes = [*analysis.notes, weighed.text] if weighed.text else analysis.notes
+        evidence = _evidence(answer, self.calibration, after, min_effect)
+        return msgspec.structs.replace(analysis, status=weighed.status, evidence=evidence, notes=notes), after
 
-    def aside(self, state: State, analysis: api.Analysis, alarm_at: float) -> api.Analysis:
+    def aside(
+        self, memory: Memory, analysis: api.Analysis, alarm_at: float, *, min_effect: float | None = None
+    ) -> api.Analysis:
         """Return the answer to a window that is not counted: its own score beside the evidence as it is."""
         if analysis.status == "Late":
             return analysis
-        value = sum(state.evidence)
+        value, alarmed = math.fsum(memory.state.evidence), _alarmed(memory, min_effect)
         evidence = api.Evidence(
-            value=value, alarm_at=alarm_at, kind=self.calibration.kind, alarmed=state.alarmed, counted=False
+            value=value, alarm_at=alarm_at, kind=self.calibration.kind, alarmed=alarmed, counted=False
         )
         status = analysis.status
         if status == "Ok":
-            status = "Alert" if state.alarmed else "Warning" if value >= WARNING * alarm_at else "Ok"
+            status = "Alert" if alarmed else "Warning" if value >= WARNING * alarm_at else "Ok"
         return msgspec.structs.replace(analysis, status=status, evidence=evidence)
+
+
+def _alarmed(memory: Memory, min_effect: float | None) -> bool:
+    return memory.state.alarmed and (min_effect is None or memory.magnitude.reached)
 
 
 def calibrated(calibration: Calibration | None, refused: str | None, alarm_at: float) -> api.Calibrated:
@@ -165,7 +205,7 @@ def check_promise(promise: api.Promise, windows: api.Windows) -> None:
         )
 
 
-def _evidence(answer: Answer, calibration: Calibration, after: State) -> api.Evidence:
+def _evidence(answer: Answer, calibration: Calibration, after: Memory, min_effect: float | None) -> api.Evidence:
     return api.Evidence(
         value=answer.evidence,
         alarm_at=answer.alarm_at,
@@ -173,6 +213,6 @@ def _evidence(answer: Answer, calibration: Calibration, after: State) -> api.Evi
         e=answer.e,
         residuals=dict(answer.residuals),
         p=dict(answer.p),
-        alarmed=after.alarmed,
+        alarmed=_alarmed(after, min_effect),
         resolved=answer.resolved,
     )

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from driftline.assay.analysis import Baseline, analyse, baseline_of, min_count
-from driftline.assay.evidence import State
-from driftline.assay.observed import Part
-from driftline.assay.promise import Stream, is_counted
+from driftline.assay.promise import Memory, Stream, is_counted
 from driftline.assay.window import WindowPlan
 from driftline.hub.observations import Span, Target
 from driftline.hub.promises import Open
@@ -37,11 +35,11 @@ class Footing:
 
 @dataclass(frozen=True)
 class Answered:
-    """One field's answer; `wakes` says whether it may open an incident, `state` what the evidence is after it."""
+    """One field's answer; `wakes` says whether it may open an incident, `memory` what the evidence is after it."""
 
     analysis: api.Analysis
     wakes: bool
-    state: State | None = None
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,11 @@ class Course:
 
 @dataclass
 class Walk:
-    """One device's way along a course; `states` are what the evidence remembered where it begins, by version."""
+    """One device's way along a course; `memories` are those of the evidence where it begins, by version."""
 
     course: Course
     spans: Mapping[str, Span]
-    states: dict[tuple[str, int], State] = field(default_factory=dict[tuple[str, int], State])
+    memories: dict[tuple[str, int], Memory] = field(default_factory=dict[tuple[str, int], Memory])
 
     def answers(
         self, start_ns: int, end_ns: int, footings: Mapping[str, Footing], alarm_at: Mapping[str, float]
@@ -91,28 +89,25 @@ class Walk:
         is_open = course.is_open(start_ns, end_ns)
         if not is_open:
             plain = msgspec.structs.replace(plain, notes=[*plain.notes, OUTSIDE_HOURS])
-        if footing.stream is None:
+        promise = course.spec.alarm
+        if footing.stream is None or not isinstance(promise, api.Promise):
             return Answered(plain, is_open and footing.newest)
         key = (watched.field, footing.version)
-        state = self.states.get(key) or footing.stream.begin()
+        memory = self.memories.get(key) or footing.stream.begin()
         if not is_open or not is_counted(course.plan, start_ns):
-            return Answered(footing.stream.aside(state, plain, alarm_at), wakes=False)
-        return self._stepped(footing, key, state, plain, parts, alarm_at)
-
-    def _stepped(
-        self,
-        footing: Footing,
-        key: tuple[str, int],
-        state: State,
-        plain: api.Analysis,
-        parts: list[Part],
-        alarm_at: float,
-    ) -> Answered:
-        if footing.stream is None or plain.status == "Late":
+            aside = footing.stream.aside(memory, plain, alarm_at, min_effect=promise.min_effect)
+            return Answered(aside, wakes=False)
+        if plain.status == "Late":
             return Answered(plain, footing.newest)
-        spec = self.course.spec
-        answer, after = footing.stream.step(state, plain, parts, alarm_at, min_count=min_count(spec))
-        self.states[key] = after
+        answer, after = footing.stream.step(
+            memory,
+            plain,
+            parts,
+            alarm_at,
+            min_count=min_count(course.spec),
+            min_effect=promise.min_effect,
+        )
+        self.memories[key] = after
         return Answered(answer, footing.newest, after)
 
 
@@ -132,11 +127,11 @@ def _noted(analysis: api.Analysis, footing: Footing) -> api.Analysis:
     return msgspec.structs.replace(analysis, status=status, notes=[*analysis.notes, note])
 
 
-def written(state: State | None) -> bytes | None:
-    """Return a state as it is kept."""
-    return None if state is None else msgspec.msgpack.encode(state.document())
+def written(memory: Memory | None) -> bytes | None:
+    """Return a memory as it is kept."""
+    return None if memory is None else msgspec.msgpack.encode(memory.document())
 
 
-def read(data: bytes) -> State:
-    """Return a state that was kept; to the last digit what it was."""
-    return State.of(msgspec.msgpack.decode(data))
+def read(data: bytes) -> Memory:
+    """Return a memory that was kept; to the last digit what it was."""
+    return Memory.of(msgspec.msgpack.decode(data))

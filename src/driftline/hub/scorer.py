@@ -27,8 +27,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from driftline.assay.analysis import Baseline
-from driftline.assay.evidence import State
-from driftline.assay.promise import Stream
+from driftline.assay.promise import Memory, Stream
 from driftline.assay.window import WindowPlan, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
@@ -326,7 +325,7 @@ class Round:
         start_ns, end_ns = windows[0][0], windows[-1][1]
         spans = {name: Span(self.hub, target, device, start_ns, end_ns) for name, target in job.targets.items()}
         with self.hub.database.reading() as connection:
-            walk = Walk(job.course, spans, self._states(connection, job, device, start_ns))
+            walk = Walk(job.course, spans, self._memories(connection, job, device, start_ns))
             kept = store.alarm_levels(connection, job.id, device, start_ns, windows[-1][0] + 1)
         answered: list[Answered] = []
         for start, end in windows:
@@ -335,9 +334,9 @@ class Round:
             answered += walk.answers(start, end, footings, levels)
         return answered
 
-    def _states(self, connection: Connection, job: _Job, device: str, start_ns: int) -> dict[tuple[str, int], State]:
+    def _memories(self, connection: Connection, job: _Job, device: str, start_ns: int) -> dict[tuple[str, int], Memory]:
         """Return what the evidence of each field remembers where the next windows begin."""
-        found: dict[tuple[str, int], State] = {}
+        found: dict[tuple[str, int], Memory] = {}
         for name in job.targets:
             which = job.footings.which(device, name, start_ns)
             if which is not None and isinstance(job.spec.alarm, api.Promise):
@@ -352,7 +351,7 @@ class Round:
             if self._overtaken(connection, job, before):
                 return False
             for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
-                kept = [store.put(connection, Answer(one.analysis, one.wakes, written(one.state))) for one in fields]
+                kept = [store.put(connection, Answer(one.analysis, one.wakes, written(one.memory))) for one in fields]
                 incidents.follow(connection, job.spec, [one for one in kept if one is not None])
             if after is not None:
                 store.put_progress(connection, after)
