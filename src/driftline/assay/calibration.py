@@ -58,6 +58,9 @@ DOUBT = 0.01
 # Where windows resemble their predecessors this much, score and spread come in bursts whose size a few windows cannot
 # tell; their evidence is then bounded by their rank among the baseline's windows.
 BURSTS_OMNIBUS, BURSTS_SPREAD = 0.2, 0.5
+# Windows whose skewness is this many standard errors from none come in bursts, too: a yes that is rare and lasts. Their
+# size is not that of a normal law, and their evidence is bounded by rank.
+SKEWED_ERRORS = 3.0
 RHO_MAX = 0.95
 # Correlation does not decay exponentially; taking it so is wrong by about this much.
 MODEL_ERROR = 0.1
@@ -220,7 +223,14 @@ def _calibration(
     effective = count * (1 - persistence) ** 2 / (1 + persistence)
     _refuse_below(effective, count, yardstick.n, persistence)
     cap = FREEDOM_ROWS if kind == "rows" else FREEDOM_WINDOWS
-    bounded = (False, persistence >= BURSTS_SPREAD, persistence >= BURSTS_OMNIBUS, False, False)
+    skewed = _skewed(values) if kind == "windows" else (False, False, False)
+    bounded = (
+        skewed[LOCATION],
+        skewed[SPREAD] or persistence >= BURSTS_SPREAD,
+        skewed[OMNIBUS] or persistence >= BURSTS_OMNIBUS,
+        False,
+        False,
+    )
     return Calibration(
         kind=kind,
         why=why,
@@ -239,6 +249,15 @@ def _calibration(
         bounded=bounded,
         health=tuple(_health(values, _briefly(yardstick, rows, rho), persistence) if ordered else ()),
     )
+
+
+def _skewed(values: Floats) -> tuple[bool, bool, bool]:
+    """Say whether windows' location, spread and omnibus score are too skewed for a normal law."""
+    distance = np.where(np.isnan(values), 0.0, values - _mean(values))
+    cubes, squares = (distance**3).sum(axis=0), (distance**2).sum(axis=0)
+    # Not divided: of a constant field both are zero. One that a window lacks counts as usual.
+    far = np.abs(cubes) > SKEWED_ERRORS * math.sqrt(6) / len(values) * squares**1.5
+    return bool(far[LOCATION]), bool(far[SPREAD]), bool(far[OMNIBUS])
 
 
 def _mean(values: Floats) -> Floats:
