@@ -75,6 +75,9 @@ WINDOWS_FOR_SHAPE = 12
 # Where windows resemble their predecessors this much, score and spread come in bursts whose size a few windows cannot
 # tell; their evidence is then bounded so, too.
 BURSTS_OMNIBUS, BURSTS_SPREAD = 0.2, 0.5
+# Windows whose skewness is this many standard errors from none come in bursts, too: a yes that is rare and lasts. Their
+# size is not that of a normal law, and their evidence is bounded by rank.
+SKEWED_ERRORS = 3.0
 RHO_MAX = 0.95
 # The statistics that follow a wandering level.
 WANDERING = (LOCATION, SPREAD, OMNIBUS)
@@ -398,7 +401,14 @@ def _calibration(
     cap = min(FREEDOM_WINDOWS, decay.spans / SPANS_A_FREEDOM)
     caps = (FREEDOM_ROWS, FREEDOM_ROWS, cap) if kind == "rows" else (cap, cap, cap)
     few = kind == "windows" and count < WINDOWS_FOR_SHAPE
-    bounded = (False, few or persistence >= BURSTS_SPREAD, few or persistence >= BURSTS_OMNIBUS, False, False)
+    skewed = _skewed(values) if kind == "windows" else (False, False, False)
+    bounded = (
+        skewed[LOCATION],
+        few or skewed[SPREAD] or persistence >= BURSTS_SPREAD,
+        few or skewed[OMNIBUS] or persistence >= BURSTS_OMNIBUS,
+        False,
+        False,
+    )
     return Calibration(
         kind=kind,
         why=why,
@@ -418,6 +428,15 @@ def _calibration(
         health=tuple(health),
         season=None if seasonal is None else seasonal.usual,
     )
+
+
+def _skewed(values: Floats) -> tuple[bool, bool, bool]:
+    """Say whether windows' location, spread and omnibus score are too skewed for a normal law."""
+    distance = np.where(np.isnan(values), 0.0, values - _mean(values))
+    cubes, squares = (distance**3).sum(axis=0), (distance**2).sum(axis=0)
+    # Not divided: of a constant field both are zero. One that a window lacks counts as usual.
+    far = np.abs(cubes) > SKEWED_ERRORS * math.sqrt(6) / len(values) * squares**1.5
+    return bool(far[LOCATION]), bool(far[SPREAD]), bool(far[OMNIBUS])
 
 
 def _mean(values: Floats) -> Floats:
