@@ -36,9 +36,9 @@ Kind = Literal["rows", "windows"]
 
 # Below this many windows nothing is promised,
 WINDOWS_MIN = 5
-# nor below so many times the time in which correlation decays by e, and up to twice as many the more a window resembles
-# the one before it: fewer tell neither how far a field wanders nor how slowly.
-SPANS_MIN = 10.0
+# nor below so many times the time in which correlation decays by e, the more the less of a window is new (see
+# `_spans_needed`): fewer tell neither how far a field wanders nor how slowly. More would refuse too many that hold.
+SPANS_MIN = 8.0
 # Such a baseline's mean is worth one window's in so many decay times, and a degree of freedom comes in as many.
 SPANS_A_WINDOW, SPANS_A_FREEDOM = 2.0, 4.0
 # How many standard errors slower than measured the rows' correlation is thought to decay: one in twenty is slower.
@@ -360,7 +360,8 @@ NO_DECAY = _Decay(0.0, 0.0, math.inf, 0.0)
 
 
 def _spans_needed(resemblance: float) -> float:
-    return SPANS_MIN * (1 + resemblance * resemblance)
+    # Of a window's variance 1 − ρ² is not that of the window before it.
+    return SPANS_MIN / max(1 - resemblance * resemblance, 1e-3)
 
 
 def _decay(yardstick: Yardstick, values: Floats, ranks: Floats | None) -> _Decay:
