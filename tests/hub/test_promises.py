@@ -9,7 +9,7 @@ import pytest
 
 from driftline.assay.calibration import Calibration
 from driftline.errors import InvalidInputError
-from driftline.hub import assays, course, promises, scorer
+from driftline.hub import assays, course, preview, promises, scorer
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
@@ -387,6 +387,11 @@ def test_a_seasonal_baseline_expects_of_each_hour_what_is_usual_then(tmp_path: P
     # The light itself moves by 20 of a frame's standard deviations from noon to midnight.
     assert max(abs(one.evidence.residuals["location"]) for one in found if one.evidence) < 5
     assert previewed(shop) == decisions(found)
+    ahead = preview.preview(shop.hub, shop.workspace, api.NewPreview(spec=shop.assay.spec)).streams[0]
+    assert ahead.past_alarms == []
+    # A tenth of the baseline's deviation, most of which is the season's, is proven: by one window it would be a lie.
+    assert ahead.detectable[0].shift == 0.1
+    assert (ahead.detectable[0].median_windows or 99) > 1
     shop.hub.database.close()
 
 
