@@ -9,7 +9,7 @@ import pytest
 
 from driftline.assay.calibration import Calibration
 from driftline.errors import InvalidInputError
-from driftline.hub import assays, course, promises, scorer
+from driftline.hub import assays, course, preview, promises, scorer
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
@@ -184,14 +184,15 @@ def test_late_data_leads_to_what_data_in_time_would_have_led_to(tmp_path: Path) 
     for minute in range(60, 100):
         shop.at(minute + 1)
         for camera in CAMERAS:
-            if (camera, minute) == ("camera-2", 67):
+            if camera == "camera-2" and minute in {67, 73}:
                 shop.heard(camera, minute + 1)
             else:
                 goes(shop, range(minute, minute + 1), (camera,), blurred="camera-2")
         rounds(shop)
     assert decisions(told(shop)) != (whole := undisturbed(tmp_path / "whole"))
     before = {(one.start_ns, one.device, one.field): one.revision for one in told(shop)}
-    shop.days(range(67, 68), ("camera-2",), blurred="camera-2")
+    for minute in (73, 67):
+        shop.days(range(minute, minute + 1), ("camera-2",), blurred="camera-2")
     rounds(shop)
     assert decisions(told(shop)) == whole
     changed = {key for one in told(shop) if one.revision > before[key := (one.start_ns, one.device, one.field)]}
@@ -401,6 +402,11 @@ def test_a_seasonal_baseline_expects_of_each_hour_what_is_usual_then(tmp_path: P
     # The light itself moves by 20 of a frame's standard deviations from noon to midnight.
     assert max(abs(one.evidence.residuals["location"]) for one in found if one.evidence) < 5
     assert previewed(shop) == decisions(found)
+    ahead = preview.preview(shop.hub, shop.workspace, api.NewPreview(spec=shop.assay.spec)).streams[0]
+    assert ahead.past_alarms == []
+    # A tenth of the baseline's deviation, most of which is the season's, is proven: by one window it would be a lie.
+    assert ahead.detectable[0].shift == 0.1
+    assert (ahead.detectable[0].median_windows or 99) > 1
     shop.hub.database.close()
 
 

@@ -31,6 +31,7 @@ from driftline.assay.evidence import Tracks
 from driftline.assay.metrics import scores_of
 from driftline.assay.metrics.sample import Sample
 from driftline.assay.observed import Floats, Observed, Part
+from driftline.assay.season import Usual
 from driftline.assay.statistics import LOCATION, CategoryYardstick, Yardstick, category_scores, yardstick_of
 from driftline.errors import InvalidInputError
 from driftline.wire import api
@@ -63,8 +64,11 @@ def promised(
     *,
     within: int,
     seed: int,
+    starts_ns: Sequence[int] = (),
 ) -> list[api.Detectable]:
     """Return what a promise finds within so many windows; `windows` are the baseline's own, in time order.
+
+    Of a seasonal one `starts_ns` says when each of them begins: a shift is laid on what is usual then.
 
     Raises:
         InvalidInputError: the baseline has no window with a value.
@@ -74,12 +78,21 @@ def promised(
     deal = dealt(len(read), calibration.n, calibration.rho[LOCATION], within, seed)
     usual = own_statistics(yardstick, read, deal.kept)
     tables = [usual + one for one in _moves(yardstick, [read[i] for i in deal.kept.tolist()], seed)]
+    if calibration.season is not None:
+        there = [start for start, parts in zip(starts_ns, windows, strict=True) if baseline.read(parts).n]
+        tables = [_relative(calibration.season, table, [there[i] for i in deal.kept.tolist()]) for table in tables]
     # All shifts side by side: one simulation of many streams.
     values = np.concatenate([table[deal.order] for table in tables])
     tracks = Tracks([calibration] * len(values))
     rows, level = np.full((len(values), usual.shape[1]), float(calibration.n)), np.full(len(values), alarm_at)
     alarms = [tracks.advance(values[:, t], rows, level).evidence >= alarm_at for t in range(within)]
     return _told(np.stack(alarms, axis=1))
+
+
+def _relative(season: Usual, values: Floats, starts_ns: Sequence[int]) -> Floats:
+    """Return windows' statistics, (windows, 5), each relative to what is usual when it begins."""
+    slots = [season.season.slot(start) for start in starts_ns]
+    return np.concatenate([season.relative(row[None], slot) for row, slot in zip(values, slots, strict=True)])
 
 
 def fixed(

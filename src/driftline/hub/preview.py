@@ -112,7 +112,7 @@ def _stream(
     calibrating = found.footings.calibrating(1, device, field)
     baseline = asked.baselines[place]
     n = past.n if calibrating is None else calibrating.n
-    windows = _windows(hub, asked, place, baseline, n)
+    starts_ns, windows = _windows(hub, asked, place, baseline, n)
     alarm = asked.spec.alarm
     detectable: list[api.Detectable] = []
     if isinstance(alarm, api.Fixed):
@@ -124,7 +124,9 @@ def _stream(
         told = described(calibrating, level) or api.Calibrated(refused=assays.NOT_CALIBRATED_YET)
         known = stream_of(baseline, calibrating)
         if known is not None and windows:
-            detectable = promised(known.calibration, baseline, windows, level, within=within, seed=alarm.seed)
+            detectable = promised(
+                known.calibration, baseline, windows, level, within=within, seed=alarm.seed, starts_ns=starts_ns
+            )
     judged = [one for one in past.answers if one.score is not None]
     return api.StreamPreview(
         device=device or None,
@@ -138,16 +140,19 @@ def _stream(
     )
 
 
-def _windows(hub: Hub, asked: Question, place: Place, baseline: Baseline, n: int | None) -> list[list[Part]]:
-    """Return the baseline's own windows: as they were in time, or its values cut in their order by n."""
+def _windows(
+    hub: Hub, asked: Question, place: Place, baseline: Baseline, n: int | None
+) -> tuple[list[int], list[list[Part]]]:
+    """Return the baseline's own windows: as they were in time with their starts, or its values cut in order by n."""
     material = asked.materials[place]
     if asked.spec.baseline.values is None:
-        return [parts for _, parts in own_windows(hub, asked.spec, material) if baseline.read(parts).n]
+        found = [(start, parts) for start, parts in own_windows(hub, asked.spec, material) if baseline.read(parts).n]
+        return [start for start, _ in found], [parts for _, parts in found]
     values = material.values
     if values is None or not n or values.size < n:
-        return []
+        return [], []
     cut = values[: values.size // n * n].reshape(-1, n)
-    return [[Part(values=row)] for row in cut if not np.isnan(row).all()]
+    return [], [[Part(values=row)] for row in cut if not np.isnan(row).all()]
 
 
 @routes.post("/workspaces/{workspace}/assays/preview", body=api.NewPreview)
