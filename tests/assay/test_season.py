@@ -270,7 +270,7 @@ def test_weather_that_lasts_is_no_drift():
     def watched(later: list[int], seed: int) -> Any:
         return shop(later, seed, shift=weather(later, seed))
 
-    alerts = first_alerts(6, 1000.0, 14, watched, weather)
+    alerts = first_alerts(6, 1000.0, 7, watched, weather)
     # Hour by hour it shows as a correlation of 0.7 under the noise of a window; taken for that, 40 to 70 % alarm.
     assert sum(one is not None for one in alerts) <= 2
 

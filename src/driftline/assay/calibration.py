@@ -391,16 +391,18 @@ def _calibration(
             # A season's curve costs some, too; how far it is off stands in the squares already, and stays there.
             left = np.maximum(freedom - np.array(seasonal.usual.spent), 1.0)
             squares, freedom = squares * left / freedom, left
-        # The variance of a wandering level is proportional to the decay time, and so uncertain as that.
-        squares[list(WANDERING)] *= decay.doubt
-        size[list(WANDERING)] = np.minimum(size, decay.spans / SPANS_A_WINDOW)[list(WANDERING)]
+        else:
+            # The variance of a wandering level is proportional to the decay time, and so uncertain as that. A season's
+            # windows were predicted from other days, so what wanders from day to day stands in their squares.
+            squares[list(WANDERING)] *= decay.doubt
+            size[list(WANDERING)] = np.minimum(size, decay.spans / SPANS_A_WINDOW)[list(WANDERING)]
     if seasonal is not None:
         matters = "" if seasonal.usual.any else ", which makes no difference here"
         why = f"{why}; relative to what is usual at their {seasonal.usual.season.text}{matters}"
     health = _health(values, _briefly(yardstick, ranks, rho), persistence) if ordered else []
-    if not decay.enough:
+    if not (decay.enough if seasonal is None else decay.spans >= SPANS_MIN):
         raise _too_short(decay, count, yardstick.n, health)
-    cap = min(FREEDOM_WINDOWS, decay.spans / SPANS_A_FREEDOM)
+    cap = FREEDOM_WINDOWS if seasonal is not None else min(FREEDOM_WINDOWS, decay.spans / SPANS_A_FREEDOM)
     caps = (FREEDOM_ROWS, FREEDOM_ROWS, cap) if kind == "rows" else (cap, cap, cap)
     few = kind == "windows" and count < WINDOWS_FOR_SHAPE
     skewed = _skewed(values) if kind == "windows" else (False, False, False)

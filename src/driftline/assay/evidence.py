@@ -57,7 +57,8 @@ def _lines() -> tuple[NDArray[np.int64], Floats, Floats]:
     for statistic, share in SHARES.items():
         # An omnibus score only grows with drift. Shares near zero are too skewed for a likelihood ratio of t's: NaN.
         ups = [math.nan] if statistic in {MISSING, OUTSIDE} else list(SHIFTS)
-        both = ups if statistic in {OMNIBUS, MISSING, OUTSIDE} else [*ups, *(-up for up in ups)]
+        # Far beyond the largest shift that is looked for its ratio falls again; there the tail speaks.
+        both = ups if statistic in {OMNIBUS, MISSING, OUTSIDE} else [*ups, *(-up for up in ups), math.nan]
         of += [statistic] * len(both)
         shift += both
         weight += [share / len(both)] * len(both)
