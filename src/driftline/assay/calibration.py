@@ -578,9 +578,18 @@ def _decay(
     count = len(values)
     found, error = _found(values[:, LOCATION], yardstick.floors[LOCATION]), 1 / math.sqrt(count)
     slow = float(np.interp(found + RESEMBLANCE_ERRORS * error, _CORRELATIONS, _TIMES))
-    by_rows = None if ranks is None else _time_of_rows(ranks) / yardstick.n
-    time = min(_time_of_counts(yardstick, values, between), slow) if by_rows is None else by_rows
-    time = max(time, _time_at_least(values[:, LOCATION]) if found else 0.0)
+    share = _share(yardstick, values, between)
+    repeats = ranks is not None and share * yardstick.n < 1
+    if ranks is None:
+        time = min(_time_of(share), slow)
+    elif repeats:
+        # Windows that differ less than those of independent rows repeat a scene, however long rows resemble others.
+        time = min(_time_of_rows(ranks) / yardstick.n, _time_of(_most(share, count)))
+    else:
+        time = _time_of_rows(ranks) / yardstick.n
+    # So small a difference follows the one before it by chance more often.
+    errors = RESEMBLANCE_ERRORS if repeats else 1.0
+    time = max(time, _time_at_least(values[:, LOCATION], errors) if found else 0.0)
     if not time > 0:
         return NO_DECAY
     seen, few = count / time, 0.0 if ranks is not None else 2 / count
@@ -623,16 +632,28 @@ def _time_of_rows(ranks: Floats) -> float:
     return time
 
 
-def _time_at_least(means: Floats) -> float:
-    """Return in how many steps correlation decays by e if consecutive means resemble each other a little less."""
-    alike = _found(means, 0.0) - 1 / math.sqrt(means.size)
+def _time_at_least(means: Floats, errors: float = 1.0) -> float:
+    """Return in how many steps correlation decays by e if consecutive means are so many standard errors less alike."""
+    alike = _found(means, 0.0) - errors / math.sqrt(means.size)
     return float(np.interp(alike, _CORRELATIONS, _TIMES)) if alike > _CORRELATIONS[0] else 0.0
 
 
-def _time_of_counts(yardstick: Yardstick | CategoryYardstick, values: Floats, between: float) -> float:
-    """Return the same in windows: means that vary nearly as much as rows do are those of rows that hardly change."""
+def _share(yardstick: Yardstick | CategoryYardstick, values: Floats, between: float) -> float:
+    """Return the variance of windows' means in parts of a row's."""
     row = 1.0 if yardstick.scale == "ranks" else yardstick.unit * yardstick.slope
-    share = float(np.nanvar(values[:, LOCATION], ddof=1)) / max(row * row - between, 1e-300)
+    return float(np.nanvar(values[:, LOCATION], ddof=1)) / max(row * row - between, 1e-300)
+
+
+def _most(share: float, count: int) -> float:
+    """Return how much it may be if windows, worth half their count, vary this little by a chance of one in 1,000."""
+    from scipy.special import chdtri
+
+    worth = (count - 1) / 2
+    return share * worth / max(float(chdtri(worth, 1 - UNLIKELY)), 1e-300)
+
+
+def _time_of(share: float) -> float:
+    """Return in windows: means that vary nearly as much as rows do are those of rows that hardly change."""
     return float(np.interp(share, _VARIANCES, _TIMES))
 
 

@@ -69,7 +69,7 @@ def _tell_at(home: Path, options: argparse.Namespace, scene: Scene, fault: int |
         say(f"hub and dashboard at {story.url}")
         findings = story.tell(fault)
         report.write(options.report, findings, story.url)
-        print(f"\n{report.table(findings.analyses)}\n")
+        print(f"\n{report.table(findings)}\n")
         for one in report.finding(findings.analyses) or [{"text": "No camera has drifted."}]:
             print(one["text"])
         print(f"\nreport: {options.report / 'report.html'}", flush=True)

@@ -9,38 +9,68 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from driftline.charts.scores import score_chart
+from driftline.assay.magnitude import BEGAN
+from driftline.charts.findings import what_moved
+from driftline.charts.scores import compared_chart
 from driftline.clock import iso
-from driftline.demo.story import FIELDS, Findings
+from driftline.demo.story import EVERY, FIELDS, Findings
 from driftline.errors import PermanentError
 from driftline.wire.api import Analysis
 
 
 def finding(analyses: Iterable[Analysis]) -> list[dict[str, Any]]:
-    """Name each device that drifted: since its first window in alert, by the field that said so first.
+    """Name each device that drifted: since when, by the field that said so first.
 
-    Fields that alert in the same window are ranked by their score. Made from analyses and nothing else.
+    Fields that alert in the same window are ranked by how much they say. Made from analyses and nothing else.
     """
-    alerts = [one for one in analyses if one.status == "Alert"]
-    alerts.sort(key=lambda one: (one.device, one.start_ns, -(one.score or 0.0)))
+    every = sorted(analyses, key=lambda one: (one.device, one.start_ns))
     named: list[dict[str, Any]] = []
-    for device, group in groupby(alerts, key=lambda one: one.device):
-        first, *others = list(group)
+    for device, group in groupby(every, key=lambda one: one.device):
+        own = list(group)
+        alerts = sorted((one for one in own if one.status == "Alert"), key=lambda one: (one.start_ns, -_said(one)))
+        if not alerts:
+            continue
+        first, *others = alerts
+        since_ns = _began_ns([one for one in own if one.field == first.field and one.start_ns <= first.start_ns])
         fields = sorted({one.field for one in others} - {first.field})
         also = f"; so did {', '.join(fields)}" if fields else ""
-        text = (
-            f"{device} has drifted since {iso(first.start_ns)}: {first.field} scored {first.score:.2f} "
-            f"where {first.alert_threshold:g} is the limit{also}"
-        )
-        named.append({"device": device, "since": iso(first.start_ns), "field": first.field, "text": text})
+        text = f"{device} has drifted since {iso(since_ns)}: {first.field} {_why(first)}{also}"
+        named.append({"device": device, "since": iso(since_ns), "field": first.field, "text": text})
     return named
+
+
+def _said(alert: Analysis) -> float:
+    # By residuals where there is evidence: that stops growing at ten times the level of an alarm.
+    if alert.evidence is not None:
+        return max(map(abs, alert.evidence.residuals.values()), default=0.0)
+    return alert.score or 0.0
+
+
+def _began_ns(upto_alert: Sequence[Analysis]) -> int:
+    """Return when the evidence began to grow that made the last of these windows an Alert."""
+    began_ns = upto_alert[-1].start_ns
+    for one in reversed(upto_alert[:-1]):
+        if one.evidence is None or one.evidence.value < BEGAN:
+            break
+        began_ns = one.start_ns
+    return began_ns
+
+
+def _why(alert: Analysis) -> str:
+    if alert.evidence is None:
+        return f"scored {alert.score:.2f} where {alert.alert_threshold:g} is the limit"
+    moved = what_moved(alert)
+    evidence = f"evidence {alert.evidence.value:,.0f} where {alert.evidence.alarm_at:,.0f} make an alarm"
+    return f"{evidence}; {moved}" if moved else evidence
 
 
 def results(findings: Findings) -> dict[str, Any]:
     """Return the document that results.json holds; times are ISO 8601 UTC, `score` is null where there is none."""
     return {
         "version": 1,
+        "false_alarm_every": EVERY,
         "finding": finding(findings.analyses),
+        "finding_fixed": finding(findings.fixed),
         "baseline": {"start": iso(findings.began_ns), "end": iso(findings.baseline_end_ns)},
         "analyses": [
             {
@@ -52,13 +82,16 @@ def results(findings: Findings) -> dict[str, Any]:
                 "count": one.count,
                 "missing": one.missing,
                 "score": one.score,
-                "threshold": one.alert_threshold,
+                "evidence": None if one.evidence is None else one.evidence.value,
+                "alarm_at": None if one.evidence is None else one.evidence.alarm_at,
                 "status": one.status,
+                "threshold_fixed": fixed.alert_threshold,
+                "status_fixed": fixed.status,
                 "source": one.source,
                 "mean": one.mean,
                 "std": one.std,
             }
-            for one in findings.analyses
+            for one, fixed in zip(findings.analyses, findings.fixed, strict=True)
         ],
         "incidents": [
             {
@@ -73,20 +106,38 @@ def results(findings: Findings) -> dict[str, Any]:
     }
 
 
-def table(analyses: Sequence[Analysis]) -> str:
+def table(findings: Findings) -> str:
     """Return what the terminal shows: one row a device and field, one letter a window.
 
-    `·` is Ok, `!` Alert, `?` anything that could not be judged.
+    `·` is Ok, `w` Warning, `!` Alert, `?` what could not be judged; by the promise, and by the fixed threshold.
     """
-    letters = {"Ok": "·", "Alert": "!", "Warning": "w"}
-    lines = [f"{'device':<10} {'field':<22} {'windows':<22} {'largest score':>13}  status of the last window"]
-    for (device, field), group in groupby(analyses, key=lambda one: (one.device, one.field)):
+    head = f"{'device':<10} {'field':<22} {'by the promise':<20} {'most evidence':>13}  "
+    lines = [head + f"{f'by {_limit(findings)}':<20} {'largest score':>13}"]
+    fixed = {key: list(group) for key, group in groupby(findings.fixed, key=lambda one: (one.device, one.field))}
+    for key, group in groupby(findings.analyses, key=lambda one: (one.device, one.field)):
         row = list(group)
-        strip = "".join(letters.get(one.status, "?") for one in row)
-        largest = max((one.score for one in row if one.score is not None), default=None)
-        score = "–" if largest is None else f"{largest:.3f}"
-        lines.append(f"{device:<10} {field:<22} {strip:<22} {score:>13}  {row[-1].status}")
+        evidence = max((one.evidence.value for one in row if one.evidence is not None), default=None)
+        score = max((one.score for one in fixed[key] if one.score is not None), default=None)
+        lines.append(
+            f"{key[0]:<10} {key[1]:<22} {_strip(row):<20} {'–' if evidence is None else f'{evidence:,.1f}':>13}  "
+            f"{_strip(fixed[key]):<20} {'–' if score is None else f'{score:.3f}':>13}"
+        )
+    level = next((one.evidence.alarm_at for one in findings.analyses if one.evidence is not None), None)
+    if level is not None:
+        lines.append(
+            f"An alarm takes evidence of {level:,.0f}: one false alarm in {EVERY} over all cameras and fields."
+        )
     return "\n".join(lines)
+
+
+def _strip(row: Iterable[Analysis]) -> str:
+    letters = {"Ok": "·", "Alert": "!", "Warning": "w"}
+    return "".join(letters.get(one.status, "?") for one in row)
+
+
+def _limit(findings: Findings) -> str:
+    first = next(iter(findings.fixed), None)
+    return "a threshold" if first is None or first.alert_threshold is None else f"score > {first.alert_threshold:g}"
 
 
 def claim(folder: Path) -> None:
@@ -116,7 +167,7 @@ def write(folder: Path, findings: Findings, dashboard: str) -> None:
         PermanentError: the folder cannot be written.
     """
     document = results(findings)
-    charts = _charts(findings.analyses)
+    charts = _charts(findings)
     try:
         for name, svg in charts.items():
             _replace(folder / name, svg)
@@ -132,13 +183,17 @@ def _unwritable(folder: Path, error: OSError) -> PermanentError:
     )
 
 
-def _charts(analyses: Sequence[Analysis]) -> dict[str, str]:
+def _charts(findings: Findings) -> dict[str, str]:
     charts: dict[str, str] = {}
     for field in FIELDS:
-        of_field = [one for one in analyses if one.field == field]
-        charts[f"{field.removeprefix('out.')}.svg"] = score_chart(of_field)
-        for device, group in groupby(of_field, key=lambda one: one.device):
-            charts[f"{field.removeprefix('out.')}-{device}.svg"] = score_chart(list(group))
+        promised, fixed = (
+            [one for one in group if one.field == field] for group in (findings.analyses, findings.fixed)
+        )
+        name = field.removeprefix("out.")
+        charts[f"{name}.svg"] = compared_chart(promised, fixed)
+        for device in dict.fromkeys(one.device for one in promised):
+            own = ([one for one in group if one.device == device] for group in (promised, fixed))
+            charts[f"{name}-{device}.svg"] = compared_chart(*own)
     return charts
 
 
@@ -156,15 +211,16 @@ def _page(named: Sequence[dict[str, Any]], findings: Findings, charts: dict[str,
                 iso(one.start_ns),
                 str(one.count),
                 "–" if one.score is None else f"{one.score:.4f}",
-                f"{one.alert_threshold:g}",
+                "–" if one.evidence is None else f"{one.evidence.value:,.1f}",
                 one.status,
+                fixed.status,
                 one.source,
             )
         )
         + "</tr>"
-        for one in findings.analyses
+        for one, fixed in zip(findings.analyses, findings.fixed, strict=True)
     )
-    heads = ("device", "field", "start", "count", "score", "threshold", "status", "source")
+    heads = ("device", "field", "start", "count", "score", "evidence", "status", f"by {_limit(findings)}", "source")
     header = "".join(f"<th>{head}</th>" for head in heads)
     span = f"{iso(findings.began_ns)} to {iso(findings.baseline_end_ns)}"
     return f"""<!doctype html>
@@ -181,7 +237,9 @@ th, td {{ text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px s
 </style></head><body>
 <h1>Three cameras over a shelf</h1>
 {sentences}
-<p>Each camera is compared with its own first windows, {span}; a window is one whole pass of the scene.
+<p>The assay promises one false alarm in {EVERY} over all cameras and fields together; below the evidence is what a
+fixed threshold makes of the same windows.
+Each camera is compared with its own first windows, {span}; a window is one whole pass of the scene.
 The fault was put into the camera's frames; what stands here was read from analyses.
 While the demo runs its dashboard is at <a href="{html.escape(dashboard)}">{html.escape(dashboard)}</a>.</p>
 {pictures}
