@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from driftline.assay.score import Score, score
     from driftline.edge.observe import observe
     from driftline.framework import Framework
+    from driftline.sdk.alarm import Fixed, Promise
     from driftline.sdk.assay_config import Aggregation, BinMode, Metric
     from driftline.sdk.client import Client
     from driftline.sdk.deployment import DeploymentConfigBuilder
     from driftline.sdk.detector import Detector
 
 __all__ = [
-    "Aggregation", "BinMode", "Client", "DeploymentConfigBuilder", "Detector", "Framework", "Metric", "Score",
-    "observe", "score",
+    "Aggregation", "BinMode", "Client", "DeploymentConfigBuilder", "Detector", "Fixed", "Framework", "Metric",
+    "Promise", "Score", "observe", "score",
 ]  # fmt: skip
 
 # Where each public name lives, and which extra it needs.
@@ -29,8 +30,10 @@ _HOMES = {
     "Client": ("driftline.sdk.client", "sdk"),
     "DeploymentConfigBuilder": ("driftline.sdk.deployment", "sdk"),
     "Detector": ("driftline.sdk.detector", "sdk"),
+    "Fixed": ("driftline.sdk.alarm", "sdk"),
     "Framework": ("driftline.framework", ""),
     "Metric": ("driftline.sdk.assay_config", "sdk"),
+    "Promise": ("driftline.sdk.alarm", "sdk"),
     "Score": ("driftline.assay.score", "sdk"),
     "observe": ("driftline.edge.observe", ""),
     "score": ("driftline.assay.score", "sdk"),

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from driftline.wire.api import Analysis, Bins
+from driftline.wire.api import Analysis, Bins, Evidence
 
 S = 1_000_000_000
 NINE = 1_767_258_000 * S  # 2026-01-01T09:00:00Z
@@ -23,6 +23,14 @@ def analysis() -> Callable[..., Analysis]:
         field: str = "out.sharpness",
         **facts: Any,
     ) -> Analysis:
+        """`evidence` puts the window under a promise that alarms at 9,600; `counted` is False where windows overlap."""
+        evidence, counted = facts.pop("evidence", None), facts.pop("counted", True)
+        if evidence is not None:
+            known = status or ("Alert" if evidence >= 9600 else "Warning" if evidence >= 960 else "Ok")
+            said = Evidence(value=evidence, alarm_at=9600.0, kind="windows", counted=counted)
+            own = make(device, i, score, known, width_s=width_s, field=field, **facts)
+            own.alert_threshold, own.evidence = None, said
+            return own
         alert, warning = facts.pop("alert", 0.25), facts.pop("warning", None)
         if status is None:
             warned = "Warning" if warning is not None and score >= warning else "Ok"
@@ -47,6 +55,7 @@ def analysis() -> Callable[..., Analysis]:
             median=0.5,
             std=0.1,
             source="rows",
+            metric=facts.pop("metric", "psi"),
             **facts,
         )
 

@@ -7,7 +7,7 @@ import pytest
 from driftline.assay.metrics.missing_rate import LABELS
 from driftline.charts.bins import bins_chart, range_text
 from driftline.charts.scores import score_chart
-from driftline.wire.api import Bins
+from driftline.wire.api import Bins, Effect
 
 Make = Callable[..., Any]
 
@@ -89,3 +89,48 @@ def test_missing_values_have_bins_without_a_range(analysis: Make):
     said = texts(drawn(bins_chart(analysis(score=0.45, bins=bins, metric="missing_rate"))))
     assert {"has a value", "missing"} <= set(said)
     assert not any("0.5" in text for text in said if "≤" in text or ">" in text)
+
+
+def test_a_category_is_named_at_length_and_its_whole_name_is_there(analysis: Make):
+    long = "a category name that is much longer than anybody can read in a chart"
+    bins = Bins(
+        labels=["person", long, "new"], edges=[],
+        baseline=[0.6, 0.4, 0.0], window=[0.5, 0.2, 0.3], contributions=[0.02, 0.14, 1.7],
+    )  # fmt: skip
+    one = analysis(score=1.86, bins=bins, effect=Effect(outside=0.3))
+    one.min = one.max = one.mean = one.median = one.std = None
+    root = drawn(bins_chart(one))
+    assert "a category name that is much…" in texts(root)
+    assert long in ["".join(title.itertext()) for title in root.iter(f"{SVG}title")]
+    assert "What changed: 30% in categories that the baseline does not have" in texts(root)
+    assert not {"values", "all"} & set(texts(root))
+    assert range_text(bins, 0) == "'person'"
+
+
+def test_what_changed_stands_beside_the_score(analysis: Make, bins: Bins):
+    moved = Effect(mean_shift=-3.14, outside=0.84, missing_change=0.12)
+    root = drawn(bins_chart(analysis(score=0.6, bins=bins, effect=moved)))
+    assert "What changed: mean −3.1 sd, 84% beyond the baseline's range, 12% more have no value" in texts(root)
+
+
+def test_under_a_promise_the_title_says_what_it_makes_of_the_window(analysis: Make, bins: Bins):
+    def root(evidence: float) -> ET.Element:
+        return drawn(bins_chart(analysis(score=0.6, bins=bins, evidence=evidence)))
+
+    what = "out.sharpness, camera-1, 09:00–09:03 UTC"
+    assert root(38_000.0).find(f"{SVG}title").text == f"{what}: in alarm, score 0.6"
+    assert root(1000.0).find(f"{SVG}title").text == f"{what}: close to an alarm, score 0.6"
+    assert root(1.0).find(f"{SVG}title").text == f"{what}: no alarm, score 0.6"
+    assert "evidence 38,000, where 9,600 make an alarm" in texts(root(38_000.0))
+
+
+def test_of_very_many_bins_those_that_give_most_are_drawn(analysis: Make):
+    n = 60
+    bins = Bins(
+        labels=[f"c{i:02}" for i in range(n)], edges=[],
+        baseline=[1 / n] * n, window=[1 / n] * n, contributions=[i / 100 for i in range(n)],
+    )  # fmt: skip
+    said = texts(drawn(bins_chart(analysis(score=0.6, bins=bins))))
+    assert "c59" in said
+    assert "c00" not in said
+    assert "36 more bins, which give less, are not drawn" in said

@@ -27,7 +27,8 @@ def boxes(root: ET.Element):
 
 
 def stats(**facts: Any):
-    own = {
+    own: dict[str, Any] = {
+        "field": "out.sharpness",
         "device": "camera-1",
         "count": 100,
         "missing": 0,
@@ -102,3 +103,11 @@ def test_values_without_room_between_them_are_drawn_all_the_same(values: list[fl
 def test_ticks_of_large_values_can_be_told_apart():
     labels = [text for text in texts(drawn(histogram(1e9 + np.arange(1000)))) if text.startswith("1000000")]
     assert len(set(labels)) == len(labels) >= 3
+
+
+def test_a_category_has_a_bar_a_name():
+    nothing = dict.fromkeys(("min", "max", "mean", "median", "std"))
+    shares = {"labels": ["person", "car"], "shares": [0.75, 0.25], "values": ["person", "car", None]}
+    root = drawn(histogram(stats(**nothing, **shares, missing=20)))
+    assert root.find(f"{SVG}title").text == "out.sharpness on camera-1: 75% are person"
+    assert {"person", "car", "75.0%", "80 values, 20 missing; share of each of 2 categories"} <= set(texts(root))

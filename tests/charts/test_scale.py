@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.charts.scale import clock_text, even_ticks, nice_above, score_scale, span_text, time_ticks
+from driftline.charts.scale import (
+    clock_text,
+    even_ticks,
+    evidence_scale,
+    nice_above,
+    score_scale,
+    span_text,
+    time_ticks,
+)
 from driftline.charts.svg import spread
 
 S = 1_000_000_000
@@ -62,3 +70,14 @@ def test_labels_never_touch_and_keep_their_order(wanted: list[float]):
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     assert all(placed[b] - placed[a] == pytest.approx(15.0) or placed[b] - placed[a] > 15.0 for a, b in pairwise(order))
     assert all(-1e-9 <= place <= 200 + 1e-9 for place in placed)
+
+
+@given(st.lists(st.floats(0, 1e12), max_size=5), st.floats(1.0, 1e8))
+def test_an_evidence_scale_rises_and_shows_the_alarm_with_room_above(values: list[Any], level: float):
+    scale = evidence_scale([level], values, 300.0, 70.0)
+    places = [scale(value) for value in sorted([0.0, *values])]
+    assert places == sorted(places, reverse=True)
+    assert all(69.9 <= place <= 300.1 for place in places)
+    assert 70 < scale(10 * level) < scale(level) < scale(level / 10) < 300
+    assert 2 <= len(scale.ticks) <= 10
+    assert len(set(scale.tick_texts)) == len(scale.ticks)

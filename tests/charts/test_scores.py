@@ -6,8 +6,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from driftline.charts.scores import finding, score_chart
-from driftline.wire.api import Analysis
+from driftline.charts.findings import finding
+from driftline.charts.scores import compared_chart, score_chart
+from driftline.wire.api import Analysis, Effect
 
 Make = Callable[..., Any]
 
@@ -125,14 +126,14 @@ def test_what_was_not_judged_is_marked_by_its_reason(analysis: Make):
 
 def test_alerts_are_larger_and_full(story: list[Analysis]):
     root = drawn(score_chart(story))
-    hits = of_class(root, "dl-hit", "polygon")
-    assert len(hits) == 8
+    # One of them explains the others.
+    assert len(of_class(root, "dl-hit", "polygon")) == 8 + 1
     assert len(of_class(root, "dl-band")) == 1
 
 
 def test_a_point_tells_its_facts(story: list[Analysis]):
     titles = ["".join(one.itertext()) for one in drawn(score_chart(story)).iter(f"{SVG}title")]
-    assert "camera-3, 09:36–09:39 UTC: 10.2, Alert, 120 inferences, from rows" in titles
+    assert "camera-3, 09:36–09:39 UTC: score 10.2, Alert, 120 inferences, from rows" in titles
 
 
 def test_the_time_axis_is_true_and_in_utc(story: list[Analysis]):
@@ -194,17 +195,19 @@ def test_the_same_analyses_make_the_same_chart_in_any_order(story: list[Analysis
     assert score_chart(story) == score_chart(story[::-1])
 
 
-def test_one_device_and_several_fields_are_named_by_field(analysis: Make):
+def test_one_device_and_several_fields_have_a_panel_each_named_by_field(analysis: Make):
     own = [analysis(i=i, field=field) for field in ("out.a", "out.b") for i in range(3)]
     root = drawn(score_chart(own))
-    assert {"".join(one.itertext()) for one in of_class(root, "dl-name")} == {"out.a", "out.b"}
+    assert len(of_class(root, "dl-ground")) == 2
+    assert {"out.a", "out.b"} <= set(texts(root))
+    assert "camera-1" not in texts(root)
 
 
 def test_many_alerts_in_a_row_do_not_hide_each_other(analysis: Make):
     few = drawn(score_chart([analysis(i=i, score=2.0) for i in range(20)]))
     many = drawn(score_chart([analysis(i=i, score=2.0) for i in range(400)]))
     assert not of_class(few, "dl-dense")
-    assert len(of_class(many, "dl-dense", "circle")) == 400
+    assert len(of_class(many, "dl-dense", "polygon")) == 400
 
 
 def test_a_long_title_is_written_smaller_and_a_longer_one_is_cut(analysis: Make):
@@ -212,12 +215,12 @@ def test_a_long_title_is_written_smaller_and_a_longer_one_is_cut(analysis: Make)
         (title,) = of_class(drawn(score_chart([analysis(device, score=0.01)])), "dl-title")
         return title
 
-    assert heading("camera-1").get("style") is None
+    assert heading("camera-1").get("font-size") == "16"
     long, longer = heading("c" * 60), heading("c" * 200)
     assert long.text.endswith("stays under 0.25")
-    assert 12 < float(long.get("style").removeprefix("font-size:").removesuffix("px")) < 16
+    assert 12 < float(long.get("font-size")) < 16
     assert longer.text.endswith("…")
-    assert longer.get("style") == "font-size:12px"
+    assert longer.get("font-size") == "12"
 
 
 def test_devices_whose_gaps_find_no_room_are_counted(analysis: Make):
@@ -226,3 +229,121 @@ def test_devices_whose_gaps_find_no_room_are_counted(analysis: Make):
     root = drawn(score_chart(gaps))
     assert len(of_class(root, "dl-gap")) == 8
     assert "4 more have windows that were not judged" in texts(root)
+
+
+# ── under a promise ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def promised(analysis: Make):
+    """Three cameras for an hour; evidence against the third grows tenfold a window from 09:36 on."""
+    moved = Effect(mean_shift=-3.1, outside=0.84)
+    drift = [
+        analysis("camera-3", i, 0.2, evidence=min(96_000.0, 10.0 ** (i - 11)), effect=moved) for i in range(12, 20)
+    ]
+    quiet = [analysis("camera-3", i, 0.03, evidence=0.5) for i in range(12)]
+    others = [analysis(device, i, 0.03, evidence=3.0) for i in range(20) for device in ("camera-1", "camera-2")]
+    return [*drift, *quiet, *others]
+
+
+def test_the_title_says_who_is_in_alarm_since_when_and_what_moved(promised: list[Analysis]):
+    root = drawn(score_chart(promised))
+    assert (
+        root.find(f"{SVG}title").text == "camera-3: out.sharpness in alarm since 09:45 UTC; the mean moved by −3.1 sd"
+    )
+
+
+def test_evidence_stands_on_a_logarithmic_axis_with_the_level_of_an_alarm(promised: list[Analysis]):
+    root = drawn(score_chart(promised))
+    (alarm,) = of_class(root, "dl-alert", "line")
+    (warning,) = of_class(root, "dl-warn", "line")
+    assert {"alarm at 9,600", "warning at 960", "10", "1,000", "10k"} <= set(texts(root))
+    rising = next(one for one in of_class(root, "dl-line") if one.get("stroke-dasharray") == "2 3")
+    heights = [float(point.split(",")[1]) for point in rising.get("points").split()]
+    steps = [a - b for a, b in itertools.pairwise(heights[12:16])]
+    # Ten times the evidence is one and the same step; so is the warning, at a tenth of the alarm.
+    assert steps == pytest.approx([steps[0]] * 3, abs=0.05)
+    assert float(warning.get("y1")) - float(alarm.get("y1")) == pytest.approx(steps[0], abs=0.05)
+    assert max(heights) <= 306
+    assert min(heights) >= 70
+
+
+def test_a_status_has_a_shape_of_its_own(promised: list[Analysis]):
+    root = drawn(score_chart([one for one in promised if one.device == "camera-3"]))
+    corners = {name: len(of_class(root, name, "polygon")[0].get("points").split()) for name in ("dl-hit", "dl-near")}
+    assert corners == {"dl-hit": 3, "dl-near": 4}
+    assert of_class(root, "dl-open", "circle")
+
+
+def test_windows_that_overlap_a_counted_one_are_small_and_hollow(analysis: Make):
+    own = [analysis(i=i, evidence=20_000.0 if i > 5 else 1.0, counted=i % 3 == 0) for i in range(12)]
+    root = drawn(score_chart(own))
+    small = of_class(root, "dl-aside")
+    assert len(small) == 8 + 1
+    assert len(of_class(root, "dl-alarmed")) == 4
+    assert "small: overlaps a counted window" in texts(root)
+
+
+def test_evidence_is_not_drawn_where_a_window_could_not_be_judged(analysis: Make):
+    own = [analysis(i=i, evidence=50.0, status="NoData" if i in {3, 4} else None) for i in range(8)]
+    own.append(analysis(i=8, score=None, status="Late", alert=None))
+    root = drawn(score_chart(own))
+    assert [len(one.get("points").split()) for one in of_class(root, "dl-line")] == [3, 3]
+    assert len(of_class(root, "dl-gap")) == 2
+    # A baseline that carries no promise is no all-clear either.
+    without = drawn(score_chart([analysis(i=i, status="Ok", alert=None) for i in range(3)]))
+    assert "no promise" in texts(without)
+    assert without.find(f"{SVG}title").text == "out.sharpness: nothing could be judged"
+
+
+def test_a_new_baseline_is_marked_and_no_line_crosses_it(analysis: Make):
+    own = [analysis(i=i, evidence=9.0, baseline_version=1 + (i >= 5)) for i in range(10)]
+    root = drawn(score_chart(own))
+    assert "baseline 2" in texts(root)
+    assert [len(one.get("points").split()) for one in of_class(root, "dl-line")] == [5, 5]
+
+
+def test_findings_under_a_promise(analysis: Make):
+    def stream(device: str, field: str, *evidence: float) -> list[Any]:
+        return [analysis(device, i, field=field, evidence=value) for i, value in enumerate(evidence)]
+
+    quiet, loud = (1.0, 2.0, 12.4), (1.0, 20_000.0, 30_000.0)
+    assert finding(stream("a", "x", *quiet)) == "x: no alarm on a; the highest evidence is 12.4 of 9,600"
+    assert finding(stream("a", "x", *loud)) == "a: x in alarm since 09:03 UTC"
+    assert finding(stream("a", "x", 1.0, 9600.0, 0.0)) == "a: x in alarm between 09:03 and 09:06 UTC"
+    two = stream("a", "x", *loud) + stream("b", "x", *loud) + stream("c", "x", *quiet)
+    assert finding(two) == "x: a and b in alarm since 09:03 UTC"
+    assert finding(stream("a", "x", *loud) + stream("a", "y", *loud)) == "a: x and y in alarm since 09:03 UTC"
+    mixed = stream("a", "x", *loud) + stream("b", "y", 1.0, 1.0, 90_000.0) + stream("c", "y", *quiet)
+    assert finding(mixed) == "b y and 1 more in alarm since 09:03 UTC"
+
+
+def test_on_a_phone_names_stand_under_the_plot_and_the_title_is_broken(promised: list[Analysis]):
+    root = drawn(score_chart(promised, width=390))
+    assert root.get("width") == "390"
+    titles = of_class(root, "dl-title")
+    assert len(titles) > 1
+    assert all(len(one.text) < 42 for one in titles)
+    bottom = max(float(one.get("y2")) for one in of_class(root, "dl-axis", "line"))
+    assert all(float(one.get("y")) > bottom for one in of_class(root, "dl-name"))
+    assert not any(float(one.get("x")) > 390 for one in root.iter(f"{SVG}text"))
+
+
+def test_a_promise_and_a_fixed_threshold_stand_on_one_time_axis(promised: list[Analysis], analysis: Make):
+    fixed = [analysis("camera-3", i, 0.3 if i >= 18 else 0.1) for i in range(20)]
+    root = drawn(compared_chart(promised, fixed))
+    said = "camera-3: out.sharpness in alarm since 09:45 UTC; the fixed 0.25 alerts since 09:54"
+    assert root.find(f"{SVG}title").text == said
+    assert {"alarm at 9,600", "alert at 0.25"} <= set(texts(root))
+    assert any(text.startswith("PSI: the fixed threshold") for text in texts(root))
+    ends = {one.get("points").split()[-1].split(",")[0] for one in of_class(root, "dl-line")}
+    assert len(ends) == 1
+    upper, lower = (float(one.get("y1")) for one in of_class(root, "dl-alert", "line"))
+    assert upper < lower
+    calm = drawn(compared_chart(promised, [analysis("camera-3", i, 0.1) for i in range(20)]))
+    assert calm.find(f"{SVG}title").text.endswith("; the fixed 0.25 says nothing")
+
+
+def test_one_side_of_a_comparison_is_drawn_alone(promised: list[Analysis]):
+    assert compared_chart(promised, []) == score_chart(promised)
+    assert "No window is complete yet." in texts(drawn(compared_chart([], [])))

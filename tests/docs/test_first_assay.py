@@ -120,17 +120,31 @@ def test_a_csv_in_five_minutes(reader: Reader, capsys: pytest.CaptureFixture[str
     _save_price_model(reader.folder / "price.onnx")
     rng = np.random.default_rng(1)
     rows = rng.normal(10, 1, (200, 4))
-    pd.DataFrame(rows + 3, columns=["a", "b", "c", "d"]).to_csv(reader.folder / "today.csv", index=False)
-    (reader.folder / "baseline.csv").write_text("price\n" + "\n".join(map(str, rng.normal(10, 0.5, 500))))
+    pd.DataFrame(rows + 0.7, columns=["a", "b", "c", "d"]).to_csv(reader.folder / "today.csv", index=False)
+    for name, price in (("baseline.csv", 10), ("new-prices.csv", 10.7)):
+        (reader.folder / name).write_text("price\n" + "\n".join(map(str, rng.normal(price, 0.5, 5000))))
 
     reader.follow(section("A CSV"))
 
     run = reader.names["run"]
     assert run[0].count == 200
-    # Everything costs three more than in the good week.
+    # Everything costs 0.7 more than in the good week.
     assert run[0].status == "Alert"
-    assert reader.names["answers"]["out.price"].mean() == pytest.approx(13, abs=0.2)
+    assert reader.names["answers"]["out.price"].mean() == pytest.approx(10.7, abs=0.1)
     assert "right_outlier" in capsys.readouterr().out
+
+    reader.follow(section("A promise"))
+
+    run = reader.names["run"]
+    assert run[0].status == "Alert"
+    assert run[0].evidence > run[0].alarm_at
+    assert run[0].effect.mean_shift == pytest.approx(1.4, abs=0.2), "0.7 more, in standard deviations of 0.5"
+    told = capsys.readouterr().out
+    assert "out.price: 25 windows of about 200 values" in told
+    assert "finds a shift of" in told
+    assert told.splitlines()[-1] == "[1, 2]"
+    for name in ("preview.svg", "promise.svg"):
+        assert (reader.folder / name).read_text().startswith("<svg")
 
 
 def _save_price_model(path: Path) -> None:

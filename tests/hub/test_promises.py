@@ -276,6 +276,21 @@ def test_values_with_inferences_there_are_calibrated_at_once(shop: Any) -> None:
     }
 
 
+def test_windows_of_rows_that_begin_within_a_minute_are_judged_too(tmp_path: Path) -> None:
+    shop = Shop.open(tmp_path)
+    shop.device("camera-1")
+    shop.at(5)
+    shop.days(range(1), ("camera-1",), rows=True)
+    shop.heard("camera-1", 5)
+    windows = api.Windows(width_s=60, start_ns=ns(1 / 3))
+    alarm = api.Promise(false_alarm_every_s=30 * 86_400)
+    spec = shop.spec(alarm=alarm, baseline=sharpness(), windows=windows)
+    first = assays.run(shop.hub, shop.workspace, spec).analyses[0]
+    assert (first.start_ns, first.source) == (ns(1 / 3), "rows")
+    assert first.evidence is not None
+    shop.hub.database.close()
+
+
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

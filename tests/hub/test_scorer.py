@@ -45,7 +45,7 @@ def rounds(shop: Any) -> None:
 
 def statuses(shop: Any, device: str) -> list[str]:
     with shop.hub.database.reading() as connection:
-        return [mark.status for mark in store.marks(connection, shop.assay.id, device)]
+        return [one.status for one in store.analyses(connection, shop.assay.id, device=device)]
 
 
 def answers(shop: Any, device: str) -> list[api.Analysis]:

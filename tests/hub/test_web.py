@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import msgspec
 import pytest
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from driftline.hub.scorer import Round
@@ -36,6 +37,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.days(range(30))
     made.assay = made.save(alarm=api.Fixed(warning=0.2))
     made.nasty = made.save(f"assay {NASTY}".replace("/", ""), "out.avg_confidence")
+    day_s = 86_400
+    made.promised = made.save(
+        "promised", "out.sharpness", "out.avg_confidence", alarm=api.Promise(false_alarm_every_s=30 * day_s)
+    )
     made.at(48)
     made.days(range(30, 36))
     made.days(range(36, 48), blurred="camera-3")
@@ -93,6 +98,7 @@ def pages(shop: Any) -> list[str]:
         "/assays",
         f"/assays/{shop.assay.id}",
         f"/assays/{shop.nasty.id}",
+        f"/assays/{shop.promised.id}",
         "/incidents",
         "/pipelines",
     ]
@@ -103,7 +109,12 @@ def test_every_page_is_whole_and_leads_only_to_pages_that_exist(shop: Any, brows
     waiting = pages(shop)
     while waiting:
         address = waiting.pop()
-        if address in seen or address.startswith("#") or "/resolve" in address or address.endswith(("/on", "/off")):
+        if (
+            address in seen
+            or address.startswith("#")
+            or "/resolve" in address
+            or address.endswith(("/on", "/off", "/baseline"))
+        ):
             continue
         seen.add(address)
         reply = browser.get(address)
@@ -153,12 +164,61 @@ def test_the_first_page_says_what_is_wrong_in_a_sentence(browser: TestClient) ->
 
 def test_the_assay_page_shows_scores_the_newest_alert_and_the_baseline(shop: Any, browser: TestClient) -> None:
     page = browser.get(f"/assays/{shop.assay.id}").text
-    assert page.count('class="dl-chart"') == 3
+    # Scores over time, once for a phone; the newest alert; the baseline.
+    assert page.count('class="dl-chart"') == 4
     assert "camera-3 over 0.25 since 09:36" in page
     twin = browser.get(f"/assays/{shop.assay.id}.json").json()
     assert len(twin["analyses"]) == 3 * 6
     assert twin["alert"]["device"] == "camera-3"
     assert [one["count"] for one in twin["baselines"]] == [1200] * 3
+
+
+def test_under_a_promise_the_assay_page_shows_evidence_and_what_it_rests_on(shop: Any, browser: TestClient) -> None:
+    address = f"/assays/{shop.promised.id}"
+    page = Reader(browser.get(address).text).words
+    assert "one false alarm in 30 days over 3 devices × 2 fields" in page
+    assert "Has out.sharpness or out.avg_confidence of shelf-watch moved" in page
+    assert "camera-3" in page
+    assert "in alarm since 09:" in page
+    assert "10 of about 120" in page
+    twin = browser.get(f"{address}.json").json()
+    assert {one["field"] for one in twin["analyses"]} == {"out.sharpness", "out.avg_confidence"}
+    assert twin["alert"]["evidence"]["value"] >= twin["alert"]["evidence"]["alarm_at"]
+    assert twin["summary"]["lines"][0]["level"] >= 1
+    assert [one["version"] for one in twin["versions"]] == [1]
+    # Six baselines of ten windows: what a promise lacks is said in words, once.
+    assert all(one["calibrated"]["windows"] == 10 for one in twin["baselines"])
+
+
+def test_the_list_of_assays_says_when_each_wakes_somebody(browser: TestClient) -> None:
+    page = Reader(browser.get("/assays").text).words
+    assert "one false alarm in 30 days over 3 devices × 2 fields" in page
+    assert "alerts from 0.25 on, warns from 0.2 on" in page
+    assert "of an alarm" in page
+
+
+def test_a_page_of_many_assays_asks_the_database_no_more_often(shop: Any, browser: TestClient) -> None:
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    with shop.hub.database.reading() as connection:
+        engine = connection.engine
+    event.listen(engine, "before_cursor_execute", note)
+    browser.get("/assays")
+    event.remove(engine, "before_cursor_execute", note)
+    assert sum("FROM analyses" in one or "JOIN analyses" in one for one in asked) == 1
+    assert len(asked) < 10
+
+
+def test_what_is_looked_up_for_strips_is_a_range_of_the_key(shop: Any) -> None:
+    strips = [store.Strip(shop.assay.id, f"camera-{n}", "out.sharpness", ns(39)) for n in (1, 3)]
+    with shop.hub.database.reading() as connection:
+        found = store.latest_marks(connection, strips)
+        assert {key[1] for key in found} == {"camera-1", "camera-3"}
+        assert [mark.start_ns for mark in found[shop.assay.id, "camera-1", "out.sharpness"]] == [ns(39), ns(42), ns(45)]
+        assert store.latest_marks(connection, []) == {}
 
 
 def test_pages_render_fast_enough_to_be_read_all_day(shop: Any, browser: TestClient) -> None:
@@ -175,8 +235,8 @@ def test_what_is_not_there_is_said_on_a_page_with_the_way_back(browser: TestClie
         assert reply.status_code == 404
         assert "Back to the overview" in reply.text
     assert browser.get("/devices/none.json").json()["error"]["code"] == "not_found"
-    api = browser.get("/api/v1/nowhere")
-    assert (api.status_code, api.json()["error"]["code"]) == (404, "not_found")
+    reply = browser.get("/api/v1/nowhere")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
     assert "<img" not in browser.get("/<img src=x>").text
 
 
@@ -202,6 +262,31 @@ def test_an_incident_is_resolved_and_an_assay_switched_by_forms_that_lead_back(t
     shop.hub.database.close()
 
 
+def test_an_incident_becomes_the_new_baseline_by_a_form_that_says_first_what_it_does(tmp_path: Path) -> None:
+    shop = Shop.open(tmp_path)
+    shop.device("camera-3")
+    shop.at(30)
+    shop.days(range(30), ("camera-3",))
+    assay = shop.save()
+    shop.at(48)
+    shop.days(range(30, 48), ("camera-3",), blurred="camera-3")
+    Round(shop.hub).run()
+    browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
+    page = Reader(browser.get(f"/assays/{assay.id}").text)
+    assert "are compared with what each of its devices has seen since 2026-01-01 09:30 UTC" in page.words
+    assert "Baselines it has had" not in page.words
+    (action,) = (one for one in page.links if one.endswith("/baseline"))
+    assert browser.post(action, headers={"Origin": "https://elsewhere.example"}).status_code == 403
+    reply = browser.post(action, headers={"Origin": "http://127.0.0.1:8710"})
+    assert (reply.status_code, reply.headers["location"]) == (303, f"/assays/{assay.id}")
+    after = Reader(browser.get(f"/assays/{assay.id}").text).words
+    assert "Baselines it has had" in after
+    assert "Yes, compare with this" not in after
+    assert [one["version"] for one in browser.get(f"/assays/{assay.id}.json").json()["versions"]] == [2, 1]
+    assert browser.post("/incidents/none/baseline").status_code == 404
+    shop.hub.database.close()
+
+
 def test_what_is_not_well_is_never_called_fine(shop: Any) -> None:
     found = views.overview(shop.hub)
     assert found.assays[0].lines[0].device == "camera-3"
@@ -210,7 +295,7 @@ def test_what_is_not_well_is_never_called_fine(shop: Any) -> None:
     assert pages_of.verdict(resolved) == "Nothing is open, but camera-3 still alerts"
     quiet = [
         msgspec.structs.replace(one, lines=[msgspec.structs.replace(line, status=status) for line in one.lines[:1]])
-        for one, status in zip(found.assays, ("Late", "Ok"), strict=True)
+        for one, status in zip(found.assays, ("Late", "Ok", "Ok"), strict=True)
     ]
     silent = msgspec.structs.replace(resolved, assays=quiet)
     assert pages_of.verdict(silent) == f"Nothing is open, but {quiet[0].lines[0].device} could not be judged of late"
@@ -257,16 +342,27 @@ def test_every_status_has_a_look_and_a_mark_of_its_own_in_the_strip() -> None:
     statuses: list[Any] = ["Ok", "Warning", "Alert", "NoData", "TooFew", "Late"]
     assert all(status in LOOKS for status in statuses)
     scores = {"NoData": None, "Late": None}
-    drawn = {status: strip([Mark(0, 1, status, scores.get(status, 0.5))], 0.25) for status in statuses}
+    drawn = {status: strip([Mark(0, 1, status, scores.get(status, 0.5), 2.0)]) for status in statuses}
     assert "<circle" in drawn["NoData"]
     assert "<path" in drawn["Alert"]
     assert "<path" not in drawn["Ok"]
     assert "gap wait" in drawn["Late"]
 
 
-def test_bars_stay_inside_the_strip_whatever_the_score() -> None:
-    marks = [Mark(i, i + 1, "Alert", score) for i, score in enumerate((0.0, 0.25, 1e9))]
-    heights = [float(one) for one in re.findall(r'class="bar|height="([\d.]+)"', strip(marks, 0.25)) if one]
-    assert max(heights) <= 30
-    assert strip(marks, 0.0)
-    assert strip_text(marks).endswith("highest score 1e+09")
+@pytest.mark.parametrize("promised", [False, True])
+def test_bars_stay_inside_the_strip_and_reach_the_line_with_an_alarm(promised: bool) -> None:
+    marks = [Mark(i, i + 1, "Warning", 0.1, level) for i, level in enumerate((0.0, 0.5, 1.0, 1e9))]
+    drawn = strip(marks, promised=promised)
+    heights = [float(one) for one in re.findall(r'width="4" height="([\d.]+)"', drawn)]
+    assert heights == sorted(heights)
+    assert heights[2] == 12.0
+    assert 12 < heights[3] <= 30
+    # A tenth of an alarm is a warning under a promise, and must be seen.
+    assert float(
+        re.findall(r'width="4" height="([\d.]+)"', strip([Mark(0, 1, "Warning", 0.1, 0.1)], promised=promised))[0]
+    ) == (9.0 if promised else 2.5)
+
+
+def test_a_strip_says_in_words_what_it_shows() -> None:
+    marks = [Mark(0, 1, "Ok", 0.1, 0.4), Mark(1, 2, "Alert", 1e9, 4.0), Mark(2, 3, "NoData", None)]
+    assert strip_text(marks) == "the last 3 windows: 1 Alert, 1 Ok, 1 No data; highest score 1e+09"

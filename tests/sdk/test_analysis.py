@@ -23,14 +23,20 @@ ONE = api.Analysis(
     assay_id=None, name="focus", iopath="output x 0", field="out.x", device="camera-1",
     start_ns=START_NS, end_ns=START_NS + 3 * MINUTE_NS, score=2.75, status="Alert",
     alert_threshold=0.25, warning_threshold=None, count=5, missing=1,
-    min=0.35, max=0.9, mean=0.6, median=0.5, std=0.2, source="rows", bins=BINS, notes=["a note"],
+    min=0.35, max=0.9, mean=0.6, median=0.5, std=0.2, source="rows", metric="psi", bins=BINS, notes=["a note"],
 )  # fmt: skip
 EMPTY = msgspec.structs.replace(
     ONE, start_ns=ONE.end_ns, end_ns=ONE.end_ns + 3 * MINUTE_NS, score=None, status="NoData", count=0, missing=0,
     min=None, max=None, mean=None, median=None, std=None, bins=None,
 )  # fmt: skip
+PROMISED = msgspec.structs.replace(
+    ONE, alert_threshold=None, p_value=0.01, baseline_version=2,
+    evidence=api.Evidence(value=700.0, alarm_at=14_400.0, kind="windows", e=12.0),
+    effect=api.Effect(mean_shift=0.4, median_shift=0.5, wasserstein=0.1, outside=0.2, psi=2.75, psi_at_least=0.6),
+)  # fmt: skip
+UNHEARD = msgspec.structs.replace(EMPTY, status="Late", alert_threshold=None)
 BASELINE = api.BaselineStats(
-    device=None, count=4, missing=0, min=0.3, max=0.5, mean=0.4, median=0.4, std=0.0, start_ns=START_NS
+    device=None, field="out.x", count=4, missing=0, min=0.3, max=0.5, mean=0.4, median=0.4, std=0.0, start_ns=START_NS
 )
 
 
@@ -50,6 +56,37 @@ def test_the_table_has_the_columns_of_the_reference_first_and_in_its_order():
     assert frame["score"][0] == 2.75
     assert math.isnan(frame["score"][1])
     assert list(frame["status"]) == ["Alert", "NoData"]
+
+
+def test_under_a_promise_the_table_adds_evidence_and_effect_and_has_no_threshold():
+    frame = shown(PROMISED, UNHEARD).to_dataframe()
+    assert list(frame.columns[13:20]) == ["device", "end", "field", "count", "missing", "source", "revision"]
+    added = ["evidence", "alarm_at", "mean_shift", "psi_at_least", "p_value", "baseline_version"]
+    assert frame.loc[0, added].tolist() == [700.0, 14_400.0, 0.4, 0.6, 0.01, 2]
+    assert frame["alert_threshold"].isna().all()
+    assert frame.loc[1, added[:-1]].isna().all()
+    assert frame["evidence"].dtype == float
+
+
+def test_an_analysis_says_its_evidence_beside_its_effect():
+    promised, fixed = shown(PROMISED, ONE)
+    assert (promised.evidence, promised.alarm_at, promised.alert_threshold) == (700.0, 14_400.0, None)
+    assert promised.effect is not None
+    assert (promised.effect.mean_shift, promised.p_value) == (0.4, 0.01)
+    assert promised.contributions == {"left_outlier": 0.0, "q_60": 0.5, "q_100": 0.0, "right_outlier": 2.25}
+    assert "score 2.75, evidence 700 of 14400, Alert" in repr(promised)
+    assert (fixed.evidence, fixed.alarm_at, fixed.effect, fixed.p_value) == (None, None, None, None)
+    assert shown(EMPTY)[0].contributions == {}
+
+
+def test_answers_of_several_fields_are_told_apart():
+    other = msgspec.structs.replace(ONE, field="out.y", iopath="output y 0")
+    both = shown(ONE, other)
+    assert both.fields == ["out.x", "out.y"]
+    assert (
+        [one.field for one in both.of_field("out.y")] == [one.field for one in both.of_field("output y 0")] == ["out.y"]
+    )
+    assert both[1].baseline() is None, "the baseline is another field's"
 
 
 def test_a_run_without_windows_is_a_table_with_columns():
@@ -88,6 +125,13 @@ def test_a_device_is_compared_with_its_own_baseline_where_it_has_one():
     assert one.compare_basic_stats().loc["mean", "Baseline"] == 0.1
 
 
+def test_a_window_is_not_compared_with_a_baseline_that_came_later():
+    newer = msgspec.structs.replace(BASELINE, version=2)
+    (old, new) = shown(ONE, PROMISED, baseline=newer)
+    assert (old.baseline(), new.baseline()) == (None, newer)
+    assert old.compare_basic_stats()["Baseline"].tolist() == [None] * 9
+
+
 def test_bins_stand_side_by_side_with_what_each_gives_to_the_score():
     frame = shown(ONE)[0].compare_bins()
     assert list(frame["b_edge_names"]) == BINS.labels
@@ -117,9 +161,18 @@ def test_charts_are_drawings_that_can_be_kept(tmp_path: Any):
     assert str(shown(ONE)[0].chart()).startswith("<svg")
 
 
+def test_evidence_is_drawn_where_there_is_a_promise():
+    drawn, fixed = str(shown(PROMISED, UNHEARD).chart_scores()), str(shown(ONE, EMPTY).chart_scores())
+    assert "vidence" in drawn
+    assert "vidence" not in fixed
+    assert str(shown(PROMISED)[0].chart()).startswith("<svg")
+
+
 def test_a_notebook_shows_tables_with_escaped_texts():
     named = msgspec.structs.replace(ONE, name="<b>", device="<script>")
     assert "<script>" not in shown(named)._repr_html_()
     assert "&lt;script&gt;" in shown(named)._repr_html_()
     assert "&lt;b&gt;" in shown(named)[0]._repr_html_()
+    assert "evidence" not in shown(ONE)._repr_html_()
+    assert "<th>evidence</th><th>alarm_at</th>" in shown(PROMISED)._repr_html_()
     assert "… and 40 more" in shown(*[ONE] * 100)._repr_html_()

@@ -9,10 +9,21 @@ import pytest
 from pyarrow import parquet
 
 from driftline.errors import InvalidInputError
-from driftline.sdk.baseline import read
+from driftline.sdk import baseline
+from driftline.wire import api
 
 IOPATH = "output avg_confidence 0"
 VALUES = [0.71, 0.84, 0.93]
+SHARPNESS = [310.0, 320.5, None]
+BOTH = {"out.avg_confidence": VALUES, "sharpness": SHARPNESS}
+
+
+def read(given: object, iopath: str) -> list[object]:
+    return list(baseline.read(given, {iopath: "number"})[iopath])
+
+
+def read_both(given: object) -> dict[str, baseline.Values]:
+    return baseline.read(given, {IOPATH: "number", "out.sharpness": "number"})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +104,7 @@ def test_missing_values_stay_and_are_none(tmp_path: Path):
         ("value\nhigh\n", "holds 'high', which is not a number"),
         ("1,2\n3,4\n", "has 2 columns and no header"),
         ("a,b\n1\n", "line 2: 1 cells, but the line before has 2"),
-        ("nan\nnan\n", "holds 2 missing values and no number"),
+        ("nan\nnan\n", "holds 2 missing values and no other"),
         ("1\ninf\n", "holds an infinite value"),
     ],
 )
@@ -119,7 +130,54 @@ def test_what_is_no_file_is_told_apart(tmp_path: Path):
             read(tmp_path / name, IOPATH)
 
 
-@pytest.mark.parametrize("given", [3.5, np.zeros((2, 2)), {"a": 1}, [], pd.DataFrame()])
+@pytest.mark.parametrize("given", [3.5, np.zeros((2, 2)), {"a": 1}, {}, [], pd.DataFrame()])
 def test_what_is_no_array_of_numbers_is_refused(given: object):
     with pytest.raises(InvalidInputError, match="baseline"):
         read(given, IOPATH)
+
+
+def test_each_of_several_fields_takes_its_own_column(tmp_path: Path):
+    frame = pd.DataFrame(BOTH)
+    frame.to_csv(tmp_path / "baseline.csv")
+    parquet.write_table(pa.table(BOTH), tmp_path / "baseline.parquet")
+    for given in (BOTH, frame, pa.table(BOTH), tmp_path / "baseline.csv", tmp_path / "baseline.parquet"):
+        assert read_both(given) == {IOPATH: VALUES, "out.sharpness": SHARPNESS}
+    arrays = {"avg_confidence": np.array(VALUES), "out.sharpness": pd.Series(SHARPNESS)}
+    assert read_both(arrays) == {IOPATH: VALUES, "out.sharpness": SHARPNESS}
+
+
+def test_fields_without_a_column_are_named():
+    three = {IOPATH: "number", "output sharpness": "number", "out.light": "number"}
+    with pytest.raises(InvalidInputError) as refused:
+        baseline.read(pd.DataFrame({"avg_confidence": VALUES, "x": VALUES}), three)  # pyright: ignore[reportArgumentType]
+    assert str(refused.value) == (
+        "baseline_data (DataFrame) has the columns avg_confidence, x, and none is 'output sharpness' nor 'out.light'; "
+        "name them 'sharpness' and 'light'"
+    )
+    with pytest.raises(InvalidInputError, match="has one column without a name, and none is"):
+        read_both(VALUES)
+    with pytest.raises(InvalidInputError, match=r"'out.sharpness' holds 3 missing values"):
+        read_both({"avg_confidence": VALUES, "sharpness": [None] * 3})
+
+
+def test_the_values_of_a_field_that_is_text_are_texts(tmp_path: Path):
+    path = tmp_path / "labels.csv"
+    path.write_text("label\nbottle\nnone\nNA\n12\n")
+    iopath = "output label"
+    assert baseline.read(path, {iopath: "category"}) == {iopath: ["bottle", "none", "NA", "12"]}
+    assert baseline.read(["can", None, float("nan"), ""], {iopath: "category"}) == {iopath: ["can", None, None, None]}
+    with pytest.raises(InvalidInputError, match="holds 3, but the field is text"):
+        baseline.read(["can", 3], {iopath: "category"})
+
+
+def test_a_baseline_in_time_may_be_one_devices_and_have_a_season():
+    start, end = "2026-01-01T10:00:00Z", "2026-01-15T10:00:00Z"
+    given = baseline.in_time(None, start, end, "camera-1", "week")
+    assert given == api.Baseline(
+        start_ns=1_767_261_600_000_000_000, end_ns=1_768_471_200_000_000_000, device="camera-1", season="week"
+    )
+    assert baseline.in_time(VALUES, None, None) is None
+    with pytest.raises(InvalidInputError, match="'year'; give 'day' where"):
+        baseline.in_time(None, start, end, None, "year")
+    with pytest.raises(InvalidInputError, match="values do not say when they were seen"):
+        baseline.in_time(VALUES, None, None, None, "day")

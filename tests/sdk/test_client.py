@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from driftline import Client, DeploymentConfigBuilder, Framework
+from driftline import Client, DeploymentConfigBuilder, Fixed, Framework, Promise
 from driftline.errors import (
     ConflictError,
     EntityNotFoundError,
@@ -20,6 +20,7 @@ from driftline.errors import (
     UnreachableError,
 )
 from driftline.sdk.login import Address, login_file, write
+from driftline.wire import api
 
 Summing = Callable[..., Any]
 
@@ -201,9 +202,9 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
 
     assay_id = builder.upload()
     (assay,) = client.list_assays()
-    assert (assay.id, assay.name, assay.active, assay.spec.field) == (assay_id, "sum", True, "out.sum")
+    assert (assay.id, assay.name, assay.active, assay.fields) == (assay_id, "sum", True, ["out.sum"])
     assert (assay.spec.windows.width_s, assay.spec.summarizer.num_bins) == (180, 3)
-    assert (assay.spec.alert_threshold, assay.spec.warning_threshold) == (0.5, 0.1)
+    assert assay.spec.alarm == api.Fixed(threshold=0.5, warning=0.1)
     assert len(client.get_assay_results(assay_id)) == 0
     assert client.set_assay_active(assay_id, active=False).active is False
     with pytest.raises(ConflictError, match="'sum'"):
@@ -216,7 +217,8 @@ def test_the_arguments_of_an_assay_go_by_place_or_by_name(client: Client, summin
     model = summing(client)
     pipeline = client.build_pipeline("sums").add_model_step(model)
     by_place = client.build_assay("sum", pipeline, "summing", "output parts 1", [1.0, 2.0]).build().spec
-    assert by_place.field == "out.parts.1"
+    assert by_place.watched == [api.Watched(field="out.parts.1", iopath="output parts 1")]
+    assert by_place.alarm == api.Fixed(threshold=0.25, warning=None)
     for named in (
         {"pipeline": pipeline, "step_name": "summing"},
         {"pipeline": "sums", "model_name": model.name},
@@ -239,6 +241,10 @@ def test_an_assay_that_asks_nothing_definite_is_refused(client: Client, summing:
         ({"iopath": "output sum 0", "baseline_data": [1], "baseline_start": start}, "not both"),
         ({"iopath": "output sum 0", "baseline_data": [1], "step_name": "other"}, "no step 'other'; its steps are"),
         ({"iopath": 3, "baseline_data": [1]}, "iopath is 3; write which number is watched"),
+        ({"iopath": [], "baseline_data": [1]}, "iopath is an empty list; name at least one"),
+        ({"iopath": ["output sum", "out.sum"], "baseline_data": [1]}, "out.sum is named twice, the second time as"),
+        ({"iopath": "output sum 0", "baseline_data": [1], "alarm": 0.25}, r"alarm is 0\.25; give driftline.Promise"),
+        ({"iopath": "output sum 0", "baseline_data": [1], "baseline_season": "day"}, "have no season"),
     ]:
         with pytest.raises(InvalidInputError, match=message):
             client.build_assay("sum", pipeline, **arguments)
@@ -251,6 +257,87 @@ def test_an_assay_that_asks_nothing_definite_is_refused(client: Client, summing:
         builder.add_location_filter([])
     with pytest.raises(EntityNotFoundError, match="'till-9'"):
         builder.add_location_filter(["till-9"]).build().interactive_run()
+
+
+def test_a_promise_and_a_threshold_are_not_mixed(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    promise = Promise("30 days", min_effect=0.1)
+    builder = client.build_assay("sum", pipeline, iopath="output sum 0", baseline_data=[1, 2], alarm=promise)
+    asked = api.Promise(false_alarm_every_s=2_592_000, min_effect=0.1)
+    for call in (builder.add_alert_threshold, builder.add_warning_threshold):
+        with pytest.raises(InvalidInputError, match=r"one false alarm in 30 days.*leave out this call, or the promise"):
+            call(0.5)
+    assert builder.build().spec.alarm == asked
+    builder.add_alarm(Fixed(0.5)).add_warning_threshold(0.1)
+    assert builder.build().spec.alarm == api.Fixed(threshold=0.5, warning=0.1)
+    assert builder.add_alarm(promise).build().spec.alarm == asked
+    with pytest.raises(InvalidInputError, match="alarm is '30 days'"):
+        builder.add_alarm("30 days")
+
+
+def test_an_assay_watches_several_fields_under_one_alarm(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    frame = pd.DataFrame({"sum": [1.0, 2.0, 3.0], "out.parts.1": [4.0, 5.0, None], "other": [0, 0, 0]})
+    iopaths = ["output sum 0", "output parts 1"]
+    config = client.build_assay("sums", pipeline, iopath=iopaths, baseline_data=frame).build()
+    assert config.fields == ["out.sum", "out.parts.1"]
+    assert config.spec.baseline.values == {"out.sum": [1.0, 2.0, 3.0], "out.parts.1": [4.0, 5.0, None]}  # noqa: PD011  a message
+    assert list(config.baseline_dataframe().columns) == ["output_sum_0", "output_parts_1"]
+    assert [one.field for one in config.baselines] == config.fields
+    assert [one.field for one in config.baseline_health()] == config.fields
+    with pytest.raises(InvalidInputError, match=r"a baseline for each of out\.sum, out\.parts\.1; give"):
+        config.baseline_histogram()
+    assert str(config.baseline_histogram(field="output parts 1")).startswith("<svg")
+    builder = client.build_assay("sums", pipeline, iopath=iopaths, baseline_data=frame)
+    assert builder.add_iopath("output sum").build().fields == ["out.sum"], "add_iopath sets, as on the reference"
+    with pytest.raises(InvalidInputError, match=r"none is 'output parts 0'; name it 'parts'"):
+        builder.add_iopath(["output sum", "output parts 0"]).build()
+
+
+def test_an_assay_knows_where_and_when_its_devices_work(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    builder = client.build_assay("sum", pipeline, iopath="output sum 0", baseline_data=[1, 2])
+    assert builder.build().spec.calendar == api.Calendar()
+    builder.add_calendar("Europe/Zurich", opening_hours="Mon-Sat 07:00-20:00")
+    assert builder.build().spec.calendar == api.Calendar(time_zone="Europe/Zurich", opening_hours="Mon-Sat 07:00-20:00")
+    assert "Europe/Zurich, Mon-Sat 07:00-20:00" in builder.build()._repr_html_()
+    with pytest.raises(InvalidInputError, match="opening_hours is 7; give text"):
+        builder.add_calendar(opening_hours=7)  # pyright: ignore[reportArgumentType]  what a notebook may do
+
+
+def test_a_baseline_of_a_promise_says_what_it_carries(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    builder = client.build_assay(
+        "sum", pipeline, iopath="output sum 0", baseline_data=list(range(500)), alarm=Promise("30 days")
+    )
+    (health,) = builder.baseline_health()
+    assert health.field == "out.sum"
+    assert "look again after the first" in str(health), "no window has shown how many values one has"
+    assert "look again after the first" in builder.build()._repr_html_()
+
+
+def test_a_standing_assay_takes_another_baseline(client: Client, summing: Summing):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    frame = {"sum": [1.0, 2.0, 3.0], "parts": [[4.0, 1.0], [5.0, 1.0], [6.0, 1.0]]}
+    iopaths = ["output sum 0", "output parts 0"]
+    assay = client.get_assay(client.build_assay("sums", pipeline, iopath=iopaths, baseline_data=frame).upload())
+    assert (assay.baseline_version, [one.count for one in assay.baselines]) == (1, [3, 3])
+    assert assay.set_baseline(data={"sum": [1.0, 2.0], "parts": [4.0, 5.0]}) is assay
+    assert (assay.baseline_version, [one.count for one in assay.baselines]) == (2, [2, 2])
+    assert [one.version for one in assay.baseline_versions()] == [1, 2]
+    assert "2 values of out.sum, 2 values of out.parts.0" in assay.baseline_versions()._repr_html_()
+    assert client.get_assay(str(assay.id)).baseline_version == 2
+    for arguments, message in [
+        ({}, "needs a baseline to compare with"),
+        ({"data": [1.0], "start": "2026-01-01", "end": "2026-01-02"}, "not both"),
+        ({"data": {"sum": [1.0]}}, "none is 'output parts 0'"),
+        ({"incident": "one", "data": [1.0]}, "give either incident=, or start and end, or data"),
+        ({"start": "2026-01-01T10:00:00Z", "end": "2026-01-01T11:00:00Z", "season": "month"}, "give 'day' where"),
+    ]:
+        with pytest.raises(InvalidInputError, match=message):
+            assay.set_baseline(**arguments)
+    with pytest.raises(EntityNotFoundError, match="incident"):
+        assay.set_baseline(incident="absent")
 
 
 def test_a_baseline_is_looked_at_before_anything_runs(client: Client, summing: Summing):

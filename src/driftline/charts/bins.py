@@ -1,15 +1,18 @@
-"""One window beside its baseline, bin by bin: where its score comes from."""
+"""One window beside its baseline, bin by bin: where its score comes from. A category's bins are its names."""
 
 from driftline.assay.bins import LEFT
 from driftline.assay.metrics.missing_rate import LABELS
-from driftline.charts.scale import clock_text, figure, metric_text, span_text
+from driftline.charts.findings import effect_text, is_category
+from driftline.charts.scale import amount, clock_text, figure, metric_text, span_text
 from driftline.charts.svg import Markup, chart, el, group, label, line, shortened
 from driftline.wire.api import Analysis, Bins
 
 WIDTH = 900
-_TOP, _ROW = 102, 40
+_TOP, _ROW = 118, 40
 _BARS, _BARS_END = 250, 620
 _GIVES, _GIVES_END = 700, 820
+# Of more bins the ones that give most are drawn: nobody reads a chart of a hundred rows.
+_ROWS_MAX = 24
 
 
 def bins_chart(analysis: Analysis, *, title: str | None = None) -> str:
@@ -26,28 +29,44 @@ def bins_chart(analysis: Analysis, *, title: str | None = None) -> str:
     largest_term = max([*map(abs, bins.contributions), 1e-12])
     most = max(range(len(bins.labels)), key=lambda i: bins.contributions[i])
     most = most if bins.contributions[most] > 0 else -1
-    bottom = _TOP + _ROW * len(bins.labels)
+    names = is_category(analysis)
+    shown = _shown(bins)
+    bottom = _TOP + _ROW * len(shown)
+    rest = len(bins.labels) - len(shown)
     return chart(
         WIDTH,
         bottom + 26,
         title,
         _description(bins),
         label(_subtitle(analysis, bins, most), 20, 50, "dl-soft"),
-        _heads(),
-        *(_row(bins, i, _TOP + i * _ROW, largest_share, largest_term, most=i == most) for i in range(len(bins.labels))),
+        label(_effect(analysis), 20, 67, "dl-bold"),
+        _heads("" if names else "values"),
+        *(
+            _row(bins, i, _TOP + place * _ROW, largest_share, largest_term, most=i == most, names=names)
+            for place, i in enumerate(shown)
+        ),
+        label(f"{rest} more bins, which give less, are not drawn", 20, bottom + 15, "dl-soft") if rest else "",
         line(_BARS, _TOP - 6, _BARS, bottom, "dl-axis"),
         line(_GIVES, _TOP - 6, _GIVES, bottom, "dl-axis"),
     )
 
 
-def _row(bins: Bins, i: int, y: float, largest_share: float, largest_term: float, *, most: bool) -> Markup:
+def _shown(bins: Bins) -> list[int]:
+    """Return the bins that are drawn, in their order."""
+    by_weight = sorted(range(len(bins.labels)), key=lambda i: -abs(bins.contributions[i]))
+    return sorted(by_weight[:_ROWS_MAX])
+
+
+def _row(bins: Bins, i: int, y: float, largest_share: float, largest_term: float, *, most: bool, names: bool) -> Markup:
+    """Draw one bin; a category's name has the room of label and range."""
     baseline, window, term = bins.baseline[i], bins.window[i], bins.contributions[i]
     scale = (_BARS_END - _BARS) / largest_share
     gives = (_GIVES_END - _GIVES) * abs(term) / largest_term
     return group(
         line(20, y + _ROW - 4, WIDTH - 20, y + _ROW - 4, "dl-grid"),
-        label(shortened(bins.labels[i], 16), 20, y + 20, "dl-bold"),
-        label(range_text(bins, i), 124, y + 20, "dl-soft"),
+        el("title", bins.labels[i]),
+        label(shortened(bins.labels[i], 29 if names else 13), 20, y + 20, "dl-bold"),
+        Markup() if names else label(range_text(bins, i), 124, y + 20, "dl-soft"),
         el("rect", x=_BARS, y=y + 2, width=baseline * scale, height=13, class_="dl-before"),
         label(_percent(baseline), _BARS + baseline * scale + 6, y + 13, "dl-soft"),
         el("rect", x=_BARS, y=y + 18, width=window * scale, height=13, class_="dl-now"),
@@ -58,11 +77,11 @@ def _row(bins: Bins, i: int, y: float, largest_share: float, largest_term: float
     )
 
 
-def _heads() -> Markup:
+def _heads(values: str) -> Markup:
     y = _TOP - 16
     return group(
-        label("bin", 20, y, "dl-soft"),
-        label("values", 124, y, "dl-soft"),
+        label("bin" if values else "category", 20, y, "dl-soft"),
+        label(values, 124, y, "dl-soft"),
         el("rect", x=_BARS, y=y - 9, width=10, height=10, class_="dl-before"),
         label("baseline (upper bar)", _BARS + 15, y, "dl-soft"),
         el("rect", x=_BARS + 150, y=y - 9, width=10, height=10, class_="dl-now"),
@@ -80,7 +99,7 @@ def range_text(bins: Bins, i: int) -> str:
     ['≤ 1', '1 – 2.5', '> 2.5']
     """
     if not bins.edges:
-        return "all"
+        return "all" if len(bins.labels) == 1 else f"'{shortened(bins.labels[i], 40)}'"
     if tuple(bins.labels) == LABELS:
         return ""  # whether there is a value at all: not a range of values
     if i == 0:
@@ -108,10 +127,28 @@ def _title(analysis: Analysis) -> str:
     what = f"{analysis.field}, {analysis.device}, {when}"
     if analysis.score is None:
         return f"{what}: no score ({analysis.status})"
+    if analysis.alert_threshold is None:
+        return f"{what}: {_by_promise(analysis)}"
     sides = {"Alert": "over", "Ok": "under", "Warning": "under"}
     side = sides.get(analysis.status)
     limit = f", {side} {analysis.alert_threshold:g}" if side else f" ({analysis.status})"
     return f"{what}: {figure(analysis.score)}{limit}"
+
+
+def _by_promise(analysis: Analysis) -> str:
+    """Say what the promise makes of a window, beside its score."""
+    scored = f"score {figure(analysis.score or 0.0)}"
+    words = {"Alert": "in alarm", "Warning": "close to an alarm", "Ok": "no alarm"}
+    return f"{words.get(analysis.status, analysis.status)}, {scored}"
+
+
+def _effect(analysis: Analysis) -> str:
+    """Say how much changed and how sure it is, under the line about the bins; '' where nothing was compared."""
+    text, evidence = effect_text(analysis), analysis.evidence
+    said = [f"What changed: {text}"] if text else []
+    if evidence is not None:
+        said.append(f"evidence {amount(evidence.value)}, where {amount(evidence.alarm_at)} make an alarm")
+    return "; ".join(said)
 
 
 def _subtitle(analysis: Analysis, bins: Bins, most: int) -> str:

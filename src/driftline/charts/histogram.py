@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from driftline.assay.observed import Floats
 from driftline.charts.scale import Linear, even_ticks, figure, nice_above, tick_texts
-from driftline.charts.svg import Markup, chart, el, group, label, line, spread
+from driftline.charts.svg import Markup, chart, el, group, label, line, shortened, spread
 from driftline.summary.arrays import as_floats
 from driftline.summary.summary import FINITE_MAX
 from driftline.wire.api import BaselineStats
@@ -18,6 +18,9 @@ WIDTH = 900
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 870, 92, 300
 # More bars than this show noise and not shape, for the few hundred to few thousand values of a usual baseline.
 _BARS_MAX = 50
+# Categories beyond these are counted; they are rare ones where the baseline's bins are sorted by share.
+_CATEGORIES_MAX = 20
+_CATEGORIES_TOP, _ROW, _NAMES = 68, 22, 250
 # Differences below this are denormal numbers, which have no digits left to divide.
 _NARROWEST = 1e-300
 
@@ -36,14 +39,16 @@ class _Bars:
     whole: bool = False
 
 
-def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, field: str = "values") -> str:
+def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, field: str | None = None) -> str:
     """Draw how values are spread, as a complete SVG document, with their mean and median marked.
 
     Takes values of any shape, or a baseline's statistics: its raw values where it has them, else its bins, whose area
-    then is their share. NaN and None are missing.
+    then is their share; a category's shares are bars side by side. NaN and None are missing. `field` names them.
     """
     stats = values if isinstance(values, BaselineStats) else _stats(values)
-    title = title or _title(stats, field)
+    title = title or _title(stats, field or stats.field)
+    if _is_category(stats):
+        return _categories(stats, title)
     bars = _bars(stats)
     if bars is None or stats.min is None or stats.max is None:
         text = label("There is no finite value to draw.", 20, 62, "dl-soft")
@@ -64,11 +69,47 @@ def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, fi
     )
 
 
+def _is_category(stats: BaselineStats) -> bool:
+    """Say whether the values are names: they have shares and no least value."""
+    return stats.min is None and bool(stats.shares) and not stats.edges
+
+
+def _categories(stats: BaselineStats, title: str) -> str:
+    """Draw a bar a category, in the order of the baseline's bins; those beyond the first few are counted."""
+    named = list(zip(stats.labels, stats.shares, strict=True))
+    shown, rest = named[:_CATEGORIES_MAX], named[_CATEGORIES_MAX:]
+    largest = max([*stats.shares, 1e-9])
+    bottom = _CATEGORIES_TOP + _ROW * len(shown)
+    more = f"{len(rest)} more, together {sum(share for _, share in rest):.1%}" if rest else ""
+    return chart(
+        WIDTH,
+        bottom + (26 if rest else 8),
+        title,
+        " ".join(f"{name}: {share:.1%}." for name, share in named),
+        label(f"{_counted_text(stats)}; share of each of {len(named)} categories", 20, 50, "dl-soft"),
+        *(_category(name, share, largest, _CATEGORIES_TOP + i * _ROW) for i, (name, share) in enumerate(shown)),
+        line(_NAMES, _CATEGORIES_TOP, _NAMES, bottom - 6, "dl-axis"),
+        label(more, 20, bottom + 10, "dl-soft") if rest else "",
+    )
+
+
+def _category(name: str, share: float, largest: float, y: float) -> Markup:
+    width = (_RIGHT - 60 - _NAMES) * share / largest
+    return group(
+        el("title", f"{name}: {share:.1%}"),
+        label(shortened(name, 30), 20, y + 13, "dl-bold"),
+        el("rect", x=_NAMES, y=y + 2, width=width, height=14, class_="dl-now"),
+        label(f"{share:.1%}", _NAMES + width + 6, y + 13, "dl-soft"),
+        class_="dl-s0",
+    )
+
+
 def _stats(values: ArrayLike) -> BaselineStats:
     every = as_floats(values)
     finite = _finite(every)
     stats = BaselineStats(
         device=None,
+        field="values",
         count=every.size,
         missing=int(np.isnan(every).sum()),
         min=None, max=None, mean=None, median=None, std=None,
@@ -82,7 +123,7 @@ def _stats(values: ArrayLike) -> BaselineStats:
 
 def _bars(stats: BaselineStats) -> _Bars | None:
     if stats.values is not None:
-        finite = as_floats([math.nan if value is None else value for value in stats.values])
+        finite = as_floats([value if isinstance(value, float | int) else math.nan for value in stats.values])
         finite = _finite(finite)
         return _counted(finite) if finite.size else None
     if stats.min is None or stats.max is None or not stats.shares:
@@ -168,6 +209,9 @@ def _marks(stats: BaselineStats, x: Linear) -> Markup:
 
 def _title(stats: BaselineStats, field: str) -> str:
     whose = f" on {stats.device}" if stats.device else ""
+    if _is_category(stats):
+        most = max(range(len(stats.shares)), key=stats.shares.__getitem__)
+        return f"{field}{whose}: {stats.shares[most]:.0%} are {stats.labels[most]}"
     if stats.min is None or stats.max is None:
         return f"{field}{whose}: no values"
     if stats.min == stats.max:
@@ -176,9 +220,12 @@ def _title(stats: BaselineStats, field: str) -> str:
 
 
 def _subtitle(stats: BaselineStats, *, even: bool) -> str:
-    parts = [f"{stats.count - stats.missing} values"]
-    if stats.missing:
-        parts.append(f"{stats.missing} missing")
+    parts = [_counted_text(stats)]
     if stats.std is not None:
         parts.append(f"standard deviation {figure(stats.std)}")
     return ", ".join(parts) + ("; share of values in each bar" if even else "; area is share of values, from counts")
+
+
+def _counted_text(stats: BaselineStats) -> str:
+    missing = f", {stats.missing} missing" if stats.missing else ""
+    return f"{stats.count - stats.missing} values{missing}"

@@ -69,6 +69,44 @@ class ScoreScale:
         # Of a long axis every decade is enough.
         return below + (above if len(above) <= 7 else [tick for tick in above if math.log10(tick) % 1 < 1e-9])
 
+    @property
+    def tick_texts(self) -> list[str]:
+        """How the ticks are written."""
+        return [f"{tick:g}" for tick in self.ticks]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceScale:
+    """Evidence's height: logarithmic from `low`, where everything less is drawn too, to `high`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Return the height of a value."""
+        part = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        return self.start + (self.end - self.start) * min(1.0, part)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Powers of ten for the axis, ascending; of many every second or third."""
+        first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+        return [10.0**power for power in range(first, last + 1, 1 + (last - first) // 7)]
+
+    @property
+    def tick_texts(self) -> list[str]:
+        """How the ticks are written: shortly, because they stand in the margin."""
+        return [_short_amount(tick) for tick in self.ticks]
+
+
+def evidence_scale(alarm_levels: Sequence[float], values: Sequence[float], start: float, end: float) -> EvidenceScale:
+    """Choose a scale from no evidence worth a mention up to all that is ever kept: ten times the alarm level."""
+    levels = [level for level in alarm_levels if level > 0] or [1000.0]
+    # Evidence of 1 is what a window without any news adds; a low alarm level needs room under it all the same.
+    return EvidenceScale(min(1.0, min(levels) / 100), max(12 * max(levels), *values, 0.0), start, end)
+
 
 def score_scale(scores: Sequence[float], thresholds: Sequence[float], start: float, end: float) -> ScoreScale:
     """Choose a scale that shows every score and every threshold."""
@@ -212,6 +250,27 @@ def figure(value: float) -> str:
     ('0.0312', '14.3', '1234', '1e-07')
     """
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def amount(value: float) -> str:
+    """Write a large number so that it is read at a glance: three significant digits, thousands apart.
+
+    >>> amount(9_600.0), amount(175_200.0), amount(2_500_000.0), amount(0.1234)
+    ('9,600', '175,000', '2.5 million', '0.123')
+    """
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
+    for size, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {name}"
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _short_amount(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 10 * size or value == size > 1e3:
+            return f"{value / size:,.0f}{letter}"
+    return amount(value)
 
 
 def metric_text(metrics: AbstractSet[Metric | None]) -> str:

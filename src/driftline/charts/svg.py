@@ -4,6 +4,7 @@ A chart brings its own panel, so it reads on any page; the panel follows the rea
 names begin with `dl-`, because a style inside a page is the page's.
 """
 
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from typing import Literal
@@ -46,6 +47,9 @@ _DARK = {
     "band": "#42201f", "warn": "#f0b14a", "mute": "#6d7883", "bar": "#4a5562", "hatch": "#252c35",
 }  # fmt: skip
 
+# Charts narrower than this are for phones.
+NARROW = 600
+
 # The width of an average letter of bold text, in font sizes; measured on DejaVu Sans, the widest of the fonts below.
 _EM = 0.63
 
@@ -53,15 +57,16 @@ _RULES = """
 .dl-chart { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 .dl-chart text { fill: var(--dl-ink); font-variant-numeric: tabular-nums; }
 .dl-chart .dl-panel { fill: var(--dl-panel); stroke: var(--dl-edge); }
-.dl-chart .dl-title { font-size: 16px; font-weight: 600; }
+.dl-chart .dl-title { font-weight: 600; }
 .dl-chart .dl-soft { fill: var(--dl-soft); }
 .dl-chart .dl-bold { font-weight: 600; }
 .dl-chart .dl-grid { stroke: var(--dl-grid); fill: none; }
 .dl-chart .dl-axis { stroke: var(--dl-mute); fill: none; }
 .dl-chart .dl-alert { stroke: var(--dl-alert); stroke-dasharray: 8 4; stroke-width: 1.5; fill: none; }
-.dl-chart .dl-warn { stroke: var(--dl-warn); stroke-dasharray: 3 3; stroke-width: 1.5; fill: none; }
+.dl-chart .dl-warn { stroke: var(--dl-warn); stroke-dasharray: 3 3; stroke-width: 1.1; fill: none; }
 .dl-chart text.dl-alert-text { fill: var(--dl-alert); font-weight: 600; stroke: none; }
 .dl-chart text.dl-warn-text { fill: var(--dl-warn); font-weight: 600; }
+.dl-chart .dl-ground { fill: var(--dl-hatch); opacity: .45; }
 .dl-chart .dl-band { fill: var(--dl-band); }
 .dl-chart .dl-halo { paint-order: stroke; stroke: var(--dl-panel); stroke-width: 4px; stroke-linejoin: round; }
 .dl-chart .dl-line { fill: none; stroke: var(--dl-c); stroke-width: 1.8; stroke-linejoin: round; }
@@ -69,6 +74,9 @@ _RULES = """
 .dl-chart .dl-open { fill: var(--dl-panel); stroke: var(--dl-c); stroke-width: 1.6; }
 .dl-chart .dl-full { fill: var(--dl-c); stroke: var(--dl-panel); stroke-width: 1; }
 .dl-chart .dl-hit { fill: var(--dl-alert); stroke: var(--dl-panel); stroke-width: 1.5; }
+.dl-chart .dl-near { fill: var(--dl-warn); stroke: var(--dl-panel); stroke-width: 1; }
+.dl-chart .dl-aside { fill: var(--dl-panel); stroke: var(--dl-c); stroke-width: 1; }
+.dl-chart .dl-aside.dl-alarmed { stroke: var(--dl-alert); }
 .dl-chart .dl-dense { stroke: none; }
 .dl-chart .dl-faint { fill: var(--dl-panel); stroke: var(--dl-c); stroke-dasharray: 2 1.5; stroke-width: 1.2; }
 .dl-chart text.dl-name { fill: var(--dl-c); font-weight: 600; }
@@ -110,15 +118,56 @@ def group(*content: str, **attributes: str | Number | None) -> Markup:
     return el("g", *content, **attributes)
 
 
-def chart(width: Number, height: Number, title: str, description: str, *content: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A chart's title and what stands under it, broken into lines where it is narrow."""
+
+    title: str
+    subtitle: str
+    width: int
+
+    @property
+    def narrow(self) -> bool:
+        """Whether the chart is for a phone, whose letters cannot be made smaller."""
+        return self.width < NARROW
+
+    @property
+    def _lines(self) -> tuple[list[str], list[str]]:
+        # Bold letters of 15 px, and thin ones of 12 px, which are a tenth narrower.
+        room = self.width - 32
+        return wrapped(self.title, room / (15 * _EM)), wrapped(self.subtitle, room / (12 * 0.9 * _EM))
+
+    @property
+    def bottom(self) -> float:
+        """Where the chart's content may begin."""
+        if not self.narrow:
+            return 70.0
+        above, below = self._lines
+        return 26.0 + 19 * len(above) + 16 * len(below)
+
+    @property
+    def markup(self) -> Markup:
+        """Title and subtitle as drawn."""
+        if not self.narrow:
+            return group(_heading(self.title, self.width - 40), label(self.subtitle, 20, 50, "dl-soft"))
+        above, below = self._lines
+        y = 8 + 19 * len(above)
+        return group(
+            *(el("text", one, x=16, y=26 + 19 * i, class_="dl-title", font_size=15) for i, one in enumerate(above)),
+            *(label(one, 16, y + 16 + 16 * i, "dl-soft") for i, one in enumerate(below)),
+        )
+
+
+def chart(width: Number, height: Number, head: str | Head, description: str, *content: str) -> str:
     """Return a whole SVG document: a panel, a title above, and a description for those who cannot see it."""
+    title = head.title if isinstance(head, Head) else head
     return el(
         "svg",
         el("title", title),
         el("desc", description),
         Markup(f"<style>{STYLE}</style>"),
         el("rect", x=0.5, y=0.5, width=width - 1, height=height - 1, rx=8, class_="dl-panel"),
-        _heading(title, width - 40),
+        head.markup if isinstance(head, Head) else _heading(head, width - 40),
         *content,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {number(width)} {number(height)}",
@@ -134,7 +183,8 @@ def _heading(title: str, room: Number) -> Markup:
     """Write the title; a long one in smaller letters, and cut only where even those would leave the panel."""
     size = max(12.0, min(16.0, room / (_EM * max(1, len(title)))))
     text = shortened(title, room / (_EM * size))
-    return el("text", text, x=20, y=30, class_="dl-title", style=f"font-size:{number(size)}px" if size < 16 else None)
+    # As an attribute: pages allow no style inside them.
+    return el("text", text, x=20, y=30, class_="dl-title", font_size=size)
 
 
 def marker(shape: str, x: float, y: float, radius: float, class_: str) -> Markup:
@@ -161,6 +211,21 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 def number(value: Number) -> str:
     """Write a coordinate: two decimals are finer than any screen."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def wrapped(content: str, characters: float) -> list[str]:
+    """Break text into lines of at most about so many characters, between words; a longer word is cut.
+
+    >>> wrapped("camera-3: out.sharpness in alarm", 14)
+    ['camera-3:', 'out.sharpness', 'in alarm']
+    """
+    lines = [""]
+    for word in content.split():
+        if len(lines[-1]) + 1 + len(word) <= characters and lines[-1]:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(shortened(word, characters))
+    return lines[1:] or [""]
 
 
 def shortened(content: str, characters: float) -> str:

@@ -222,7 +222,7 @@ class Story:
         return Findings(began_ns, analyses, self._standing_incidents())
 
     def _standing_incidents(self) -> list[Incident]:
-        return [one for one in self._client.list_incidents() if one.kind == "drift"]
+        return [one.incident for one in self._client.list_incidents() if one.kind == "drift"]
 
 
 def scene_of(camera: Path | None, model: Path | None, detector_config: dict[str, Any] | None) -> Scene:

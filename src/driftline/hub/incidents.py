@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 
 from driftline.assay.promise import alarm_at
 from driftline.charts.bins import range_text
+from driftline.charts.findings import what_moved
 from driftline.clock import iso
 from driftline.hub.store import assays as store
 from driftline.hub.store.assays import Alarm, Mark, Stored
@@ -29,8 +30,6 @@ CameraState = Literal["camera lost", "feed frozen"]
 CAMERA_STATES: tuple[CameraState, ...] = get_args(CameraState)
 
 OK_WINDOWS_TO_RESOLVE = 3
-# A statistic within so many standard deviations of what is usual is no reason for anything.
-TELLING = 2.0
 
 
 # ── drift ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,37 +136,11 @@ def evidence_text(spec: api.AssaySpec, alert: api.Analysis) -> str:
     streams = round(evidence.alarm_at / alarm_at(spec.alarm, spec.windows, 1))
     counted = "1 stream" if streams == 1 else f"{streams} streams"
     promised = f"one false alarm in {duration_text(spec.alarm.false_alarm_every_s)} over {counted}"
-    moved = moved_text(alert)
+    moved = what_moved(alert)
     return (
         f"evidence {evidence.value:,.0f} where {evidence.alarm_at:,.0f} make an alarm ({promised})"
         f"{f'; {moved}' if moved else ''}"
     )
-
-
-def moved_text(alert: api.Analysis) -> str:
-    """Say what moved, by the statistic that lies farthest from what is usual; '' where a window does not tell.
-
-    An alarm lasts over windows that speak against it: one within two standard deviations tells of no shift.
-    """
-    residuals = {} if alert.evidence is None else alert.evidence.residuals
-    effect = alert.effect
-    most = max(residuals, key=lambda name: abs(residuals[name]), default=None)
-    if most is None or effect is None or abs(residuals[most]) < TELLING:
-        return ""
-    if most == "location" and effect.mean_shift is not None:
-        return f"the mean moved by {_signed(effect.mean_shift)} sd"
-    if most == "missing":
-        return f"the missing share moved by {_signed(100 * effect.missing_change)} %"
-    if most == "outside" and effect.outside is not None:
-        return f"{effect.outside:.1%} lie beyond the baseline's range"
-    if most == "spread":
-        return f"the spread {'grew' if residuals[most] > 0 else 'shrank'}"
-    return "the distribution changed its shape"
-
-
-def _signed(value: float) -> str:
-    """Return two digits with a sign, which a minus that is no hyphen keeps with its number."""
-    return f"{value:+.2g}".replace("-", "−")
 
 
 def duration_text(seconds: int) -> str:

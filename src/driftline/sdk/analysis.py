@@ -1,4 +1,4 @@
-"""An assay's answers: one for each device and window, and the list of them with its table and chart."""
+"""An assay's answers: one for each device, field and window, and the list of them with its table and chart."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +22,14 @@ COLUMNS = (
     "assay_id", "name", "iopath", "score", "start", "min", "max", "mean", "median", "std",
     "warning_threshold", "alert_threshold", "status",
     "device", "end", "field", "count", "missing", "source", "revision",
+    "evidence", "alarm_at", "mean_shift", "median_shift", "wasserstein", "outside", "psi_at_least", "missing_change",
+    "p_value", "metric", "baseline_version",
 )  # fmt: skip
+_EFFECTS = ("mean_shift", "median_shift", "wasserstein", "outside", "psi_at_least", "missing_change")
+_NUMBERS = ("score", "min", "max", "mean", "median", "std", "evidence", "alarm_at", *_EFFECTS, "p_value")
 _STATS = ("count", "missing", "min", "max", "mean", "median", "std")
-_SHOWN = ("start", "device", "count", "score", "status")
+_SHOWN = ("start", "device", "field", "count", "score", "evidence", "alarm_at", "mean_shift", "status")
+_ALWAYS_SHOWN = frozenset({"start", "device", "field", "count", "score", "status"})
 # A notebook's page is not helped by more; to_dataframe() has them all.
 _ROWS_SHOWN = 60
 
@@ -33,7 +38,7 @@ Baselines = Callable[[], Sequence[api.BaselineStats]]
 
 
 class AssayAnalysis:
-    """The answer for one device and one window; `.analysis` is the message as the hub sent it."""
+    """The answer for one device, one field and one window; `.analysis` is the message as the hub sent it."""
 
     def __init__(self, analysis: api.Analysis, baselines: Baselines, summarizer: api.Summarizer) -> None:
         self.analysis = analysis
@@ -86,8 +91,34 @@ class AssayAnalysis:
         return self.analysis.status
 
     @property
-    def alert_threshold(self) -> float:
-        """The score from which on it is an Alert."""
+    def evidence(self) -> float | None:
+        """How much evidence for drift has come together up to this window; None where nothing was promised."""
+        return None if self.analysis.evidence is None else self.analysis.evidence.value
+
+    @property
+    def alarm_at(self) -> float | None:
+        """The evidence from which on it is an Alert, by the promise; None where nothing was promised."""
+        return None if self.analysis.evidence is None else self.analysis.evidence.alarm_at
+
+    @property
+    def effect(self) -> api.Effect | None:
+        """How much changed, in the baseline's standard deviations and the field's unit."""
+        return self.analysis.effect
+
+    @property
+    def p_value(self) -> float | None:
+        """How likely such a score is without drift, were rows independent; of the metrics that have one."""
+        return self.analysis.p_value
+
+    @property
+    def contributions(self) -> dict[str, float]:
+        """What each bin gives to the score, by its label; empty where there is none."""
+        bins = self.analysis.bins
+        return {} if bins is None else dict(zip(bins.labels, bins.contributions, strict=True))
+
+    @property
+    def alert_threshold(self) -> float | None:
+        """The score from which on it is an Alert; None under a promise, where the evidence decides."""
         return self.analysis.alert_threshold
 
     @property
@@ -106,8 +137,12 @@ class AssayAnalysis:
         return list(self.analysis.notes)
 
     def baseline(self) -> api.BaselineStats | None:
-        """Return the numbers of what the window was compared with; None where its device has no baseline."""
-        found = {stats.device: stats for stats in self._baselines()}
+        """Return the numbers of what the window was compared with.
+
+        None where its device has no baseline, or a newer one has replaced it since.
+        """
+        of = (self.field, self.analysis.baseline_version)
+        found = {stats.device: stats for stats in self._baselines() if (stats.field, stats.version) == of}
         return found.get(self.device, found.get(None))
 
     def compare_basic_stats(self) -> pd.DataFrame:
@@ -180,12 +215,17 @@ class AssayAnalysis:
     def row(self) -> dict[str, object]:
         """Return this answer as one row of `to_dataframe`."""
         facts = self.analysis
-        times = {"start": iso(facts.start_ns), "end": iso(facts.end_ns)}
-        return {name: times[name] if name in times else getattr(facts, name) for name in COLUMNS}
+        known: dict[str, object] = {"start": iso(facts.start_ns), "end": iso(facts.end_ns)}
+        known |= {"evidence": self.evidence, "alarm_at": self.alarm_at}
+        known |= {name: None if facts.effect is None else getattr(facts.effect, name) for name in _EFFECTS}
+        return {name: known[name] if name in known else getattr(facts, name) for name in COLUMNS}
 
     def __repr__(self) -> str:
-        score = "no score" if self.score is None else f"score {self.score:.6g}"
-        return f"<analysis of {self.name!r}, {self.device} from {iso(self.analysis.start_ns)}: {score}, {self.status}>"
+        said = "no score" if self.score is None else f"score {self.score:.6g}"
+        if self.evidence is not None:
+            said += f", evidence {self.evidence:.6g} of {self.alarm_at:.6g}"
+        what = f"{self.name!r} ({self.field}), {self.device} from {iso(self.analysis.start_ns)}"
+        return f"<analysis of {what}: {said}, {self.status}>"
 
     def _repr_html_(self) -> str:
         shown = {name: self.row()[name] for name in COLUMNS if name != "assay_id"}
@@ -193,7 +233,7 @@ class AssayAnalysis:
 
 
 class AssayAnalysisList(Sequence[AssayAnalysis]):
-    """Answers by window start, then device: a sequence with a table and a chart.
+    """Answers by window start, device and field: a sequence with a table and a chart.
 
     `notes` speak of the run as a whole.
     """
@@ -226,15 +266,30 @@ class AssayAnalysisList(Sequence[AssayAnalysis]):
         """Return one device's answers."""
         return AssayAnalysisList([one for one in self if one.device == device], self.notes)
 
+    @property
+    def fields(self) -> list[str]:
+        """The fields these answers are about, by key."""
+        return sorted({one.field for one in self})
+
+    def of_field(self, field: str) -> "AssayAnalysisList":
+        """Return one field's answers, by its key or iopath."""
+        return AssayAnalysisList([one for one in self if field in {one.field, one.iopath}], self.notes)
+
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a row an answer, the columns of the reference platform first; `start` is ISO 8601 with offset."""
+        """Return a row an answer, the columns of the reference platform first; `start` is ISO 8601 with offset.
+
+        Under a promise `alert_threshold` is None; it is an Alert where `evidence` reaches `alarm_at`. The effects
+        (`mean_shift` and so on) are those of `driftline.wire.api.Effect`.
+        """
         frame = pd.DataFrame([one.row() for one in self], columns=pd.Index(COLUMNS))
-        for name in ("score", "min", "max", "mean", "median", "std"):
+        for name in _NUMBERS:
             frame[name] = pd.to_numeric(cast("Any", frame[name]))
         return frame
 
     def chart_scores(self, title: str | None = None, nth_x_tick: int | None = None) -> Chart:  # noqa: ARG002
-        """Draw scores over time, a line a device, with thresholds; a gap is a window without a score.
+        """Draw scores over time, a line a device, with thresholds; under a promise, evidence with the alarm's level.
+
+        A gap is a window without either.
 
         `nth_x_tick` is accepted for compatibility: the time axis chooses its own ticks.
         """
@@ -248,6 +303,8 @@ class AssayAnalysisList(Sequence[AssayAnalysis]):
         return f"<{len(self)} analyses{': ' if told else ''}{told}>"
 
     def _repr_html_(self) -> str:
-        rows = ([one.row()[name] for name in _SHOWN] for one in self[:_ROWS_SHOWN])
+        rows = [one.row() for one in self[:_ROWS_SHOWN]]
+        # Without a promise there is no evidence to show.
+        columns = [name for name in _SHOWN if name in _ALWAYS_SHOWN or any(row[name] is not None for row in rows)]
         more = f"<p>… and {len(self) - _ROWS_SHOWN} more</p>" if len(self) > _ROWS_SHOWN else ""
-        return table(_SHOWN, rows) + more
+        return table(columns, ([row[name] for name in columns] for row in rows)) + more

@@ -1,4 +1,4 @@
-"""Assays: built step by step, previewed, saved as standing questions, and listed."""
+"""Assays: questions ready to be asked, looked at before they run, saved as standing ones, and listed."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -9,145 +9,24 @@ from urllib.parse import quote
 import pandas as pd
 
 from driftline.charts.histogram import histogram
-from driftline.errors import InvalidInputError
-from driftline.pipeline.iopath import resolve
-from driftline.sdk import baseline
+from driftline.clock import iso
+from driftline.errors import DriftlineError, InvalidInputError
+from driftline.pipeline.iopath import resolver
+from driftline.sdk import baseline, health, preview
+from driftline.sdk.alarm import told
 from driftline.sdk.analysis import AssayAnalysis, AssayAnalysisList
-from driftline.sdk.assay_config import SummarizerBuilder, WindowBuilder
 from driftline.sdk.chart import Chart
+from driftline.sdk.health import Health
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
 from driftline.sdk.listing import Listing
-from driftline.sdk.pipeline import Pipeline
+from driftline.sdk.preview import Preview
 from driftline.sdk.text import Text
-from driftline.sdk.times import Moment, from_ns, to_ns, to_ns_or_none
+from driftline.sdk.times import Moment, from_ns, to_ns_or_none
 from driftline.wire import api
 
 # A preview of months on many devices is a long answer, not a failure.
 _RUN_TIMEOUT_S = 600.0
-
-
-class AssayBuilder:
-    """Collects what an assay asks; `build()` gives the question, `upload()` saves it and starts its scheduled runs."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        workspace: str,
-        name: str,
-        pipeline: Pipeline,
-        step: str | None,
-        iopath: str | None,
-        baseline_data: object = None,
-        baseline_start: Moment | None = None,
-        baseline_end: Moment | None = None,
-    ) -> None:
-        self._connection = connection
-        self._workspace = workspace
-        self._name = name
-        self._pipeline = pipeline
-        self._step = _step_of(pipeline, step)
-        self._iopath = None if iopath is None else _checked_iopath(pipeline, iopath)
-        self._baseline_data = baseline_data
-        self._baseline = _baseline_range(baseline_data, baseline_start, baseline_end)
-        self._window = WindowBuilder()
-        self._summarizer = SummarizerBuilder()
-        self._alert_threshold = 0.25
-        self._warning_threshold: float | None = None
-        self._min_count: int | None = None
-        self._run_until_ns: int | None = None
-        self._devices: list[str] = []
-
-    def window_builder(self) -> WindowBuilder:
-        """Return the builder of this assay's own windows."""
-        return self._window
-
-    @property
-    def summarizer_builder(self) -> SummarizerBuilder:
-        """The builder of this assay's own bins and metric; it may be called, too."""
-        return self._summarizer
-
-    def add_iopath(self, iopath: str) -> Self:
-        """Say which number of an inference is watched, such as 'output avg_confidence 0'."""
-        self._iopath = _checked_iopath(self._pipeline, iopath)
-        return self
-
-    def add_run_until(self, run_until: Moment) -> Self:
-        """Say where the last window ends at the latest; a naive datetime is UTC."""
-        self._run_until_ns = to_ns(run_until, "run_until")
-        return self
-
-    def add_alert_threshold(self, alert_threshold: float) -> Self:
-        """Choose the score from which on a window is an Alert; the default is 0.25."""
-        self._alert_threshold = _threshold("alert", alert_threshold)
-        return self
-
-    def add_warning_threshold(self, warning_threshold: float) -> Self:
-        """Choose the score from which on a window is a Warning; there is none by default."""
-        self._warning_threshold = _threshold("warning", warning_threshold)
-        return self
-
-    def add_location_filter(self, locations: Iterable[str]) -> Self:
-        """Look at these devices only, instead of all that run the pipeline."""
-        names = [locations] if isinstance(locations, str) else [str(name) for name in locations]
-        if not names:
-            raise InvalidInputError("add_location_filter([]) would look at no device; leave it out to look at all")
-        self._devices = names
-        return self
-
-    def add_min_count(self, min_count: int) -> Self:
-        """Say how many values a window needs before its score decides anything."""
-        self._min_count = int(min_count)
-        return self
-
-    def build(self) -> "AssayConfig":
-        """Return the question as it stands, to preview or save it.
-
-        Raises:
-            InvalidInputError: it has no iopath or no baseline, or the baseline cannot be read.
-        """
-        return AssayConfig(self._connection, self._workspace, self._spec())
-
-    def upload(self) -> str:
-        """Save the assay and start its scheduled runs; returns its id."""
-        return self.build().upload()
-
-    def baseline_dataframe(self) -> pd.DataFrame:
-        """Return the baseline's values; see `AssayConfig.baseline_dataframe`."""
-        return self.build().baseline_dataframe()
-
-    def baseline_histogram(self, device: str | None = None) -> Chart:
-        """Draw the baseline; see `AssayConfig.baseline_histogram`."""
-        return self.build().baseline_histogram(device)
-
-    def _spec(self) -> api.AssaySpec:
-        if self._iopath is None:
-            raise InvalidInputError(
-                f"assay {self._name!r} does not say what it watches; "
-                "give build_assay(…, iopath='output <field> <index>')"
-            )
-        # Read here, not before: the column to take depends on the iopath.
-        given = self._baseline
-        if given is None:
-            given = api.Baseline(values=baseline.read(self._baseline_data, self._iopath))
-        return api.AssaySpec(
-            name=self._name,
-            pipeline=str(self._pipeline.id),
-            field=resolve(self._iopath, self._pipeline.definition).key,
-            iopath=self._iopath,
-            baseline=given,
-            step=self._step,
-            windows=self._window.windows,
-            summarizer=self._summarizer.summarizer,
-            alert_threshold=self._alert_threshold,
-            warning_threshold=self._warning_threshold,
-            min_count=self._min_count,
-            run_until_ns=self._run_until_ns,
-            devices=self._devices,
-        )
-
-    def __repr__(self) -> str:
-        return f"<builder of assay {self._name!r} on {self._iopath!r}>"
 
 
 class AssayConfig:
@@ -163,8 +42,13 @@ class AssayConfig:
         """The assay's name."""
         return Text(self.spec.name)
 
+    @property
+    def fields(self) -> list[str]:
+        """The keys of the fields it watches, such as `out.avg_confidence`."""
+        return [one.field for one in self.spec.watched]
+
     def interactive_run(self) -> AssayAnalysisList:
-        """Answer for every complete window up to now (or `run_until`), by window start, then device; store nothing."""
+        """Answer for every complete window up to now (or `run_until`) by start, device and field; store nothing."""
         path = f"/workspaces/{quote(self._workspace)}/assays/run"
         run = self._connection.post(path, self.spec, api.AssayRun, timeout_s=_RUN_TIMEOUT_S)
         for note in run.notes:
@@ -185,36 +69,74 @@ class AssayConfig:
 
     @cached_property
     def baselines(self) -> Sequence[api.BaselineStats]:
-        """What windows are compared with, in numbers: one for each device, or one that serves all (device None)."""
+        """What windows are compared with, in numbers, for each device (None: one serves all) and field."""
         path = f"/workspaces/{quote(self._workspace)}/assays/baseline"
-        return self._connection.post_items(path, self.spec, api.BaselineStats)
+        return _in_order(self._connection.post_items(path, self.spec, api.BaselineStats), self.fields)
+
+    def baseline_health(self) -> Listing[Health]:
+        """Say by device and field whether the baseline is enough for the promise, why, and what it lacks."""
+        return health.listing(health.health_of(stats, self.spec.alarm) for stats in self.baselines)
+
+    def preview(self, within: int = 20) -> Preview:
+        """Say what the assay would do: alarms over the past, and the least shift it finds within so many windows."""
+        return preview.ask(self._connection, self._workspace, self.spec, within)
 
     def baseline_dataframe(self) -> pd.DataFrame:
         """Return the baseline: a row a value, under the field's name (`output_avg_confidence_0`) and its `device`.
 
-        Where the hub has counts and no values, a row a bin: `device`, `bin`, `edge` (right) and `share`.
+        Where the hub has counts and no values, a row a bin: `device`, `field`, `bin`, `edge` (right) and `share`.
         """
-        frames = [_frame(stats, self.spec.iopath) for stats in self.baselines]
-        return pd.concat(frames, ignore_index=True)
+        by_device: dict[str | None, list[pd.DataFrame]] = {}
+        counted: list[pd.DataFrame] = []
+        for stats in self.baselines:
+            if stats.values is None:  # noqa: PD011  a message, not a Series
+                counted.append(_bins_frame(stats))
+            else:
+                by_device.setdefault(stats.device, []).append(self._values_frame(stats))
+        frames = [_side_by_side(device, columns) for device, columns in by_device.items()]
+        return pd.concat([*frames, *counted], ignore_index=True)
 
-    def baseline_histogram(self, device: str | None = None) -> Chart:
-        """Draw the baseline; where each device has its own, say which.
+    def baseline_histogram(self, device: str | None = None, field: str | None = None) -> Chart:
+        """Draw the baseline; where each device has its own, say which, and which field where there are several.
 
         Raises:
-            InvalidInputError: there are several baselines and none was named, or there is none for this device.
+            InvalidInputError: there are several baselines and none was named, or there is none of these.
         """
-        found = {stats.device: stats for stats in self.baselines}
-        chosen = found.get(device) if device is not None or len(found) != 1 else next(iter(found.values()))
-        if chosen is None:
-            names = ", ".join(repr(name) for name in found)
-            raise InvalidInputError(f"there is a baseline for each of {names}; give baseline_histogram(device=…)")
-        return Chart(histogram(chosen, field=self.spec.field))
+        found = [
+            stats
+            for stats in self.baselines
+            if (device is None or stats.device == device) and (field is None or self._is(stats.field, field))
+        ]
+        if len(found) != 1:
+            names = ", ".join(health.stream_name(one.device, one.field) for one in found or self.baselines)
+            raise InvalidInputError(
+                f"there is a baseline for each of {names}; give baseline_histogram(device=…, field=…)"
+            )
+        return Chart(histogram(found[0], field=found[0].field))
+
+    def _is(self, field: str, spelled: str) -> bool:
+        return any(one.field == field and spelled in {one.field, one.iopath} for one in self.spec.watched)
+
+    def _values_frame(self, stats: api.BaselineStats) -> pd.DataFrame:
+        iopath = next((one.iopath for one in self.spec.watched if one.field == stats.field), stats.field)
+        given = stats.values  # noqa: PD011  a message, not a Series
+        kind = object if any(isinstance(one, str) for one in given or []) else float
+        values: Any = pd.Series(given, dtype=kind)
+        return pd.DataFrame({"_".join(iopath.replace(".", " ").split()): values})
 
     def __repr__(self) -> str:
-        return f"<assay {self.spec.name!r} on {self.spec.iopath!r}, not saved>"
+        return f"<assay {self.spec.name!r} on {_iopaths(self.spec)}, not saved>"
 
     def _repr_html_(self) -> str:
-        return card(_facts(self.spec))
+        return card(_facts(self.spec) | {"Baseline health": self._health_in_words()})
+
+    def _health_in_words(self) -> str:
+        if isinstance(self.spec.alarm, api.Fixed):
+            return "a fixed threshold promises nothing; see baseline_health()"
+        try:
+            return " · ".join(map(str, self.baseline_health()))
+        except DriftlineError as error:  # to be shown is not to be asked: the card says what is wrong
+            return str(error)
 
 
 class Assay:
@@ -250,29 +172,110 @@ class Assay:
         return self._facts.spec
 
     @property
+    def fields(self) -> list[str]:
+        """The keys of the fields it watches, such as `out.avg_confidence`."""
+        return [one.field for one in self.spec.watched]
+
+    @property
     def notes(self) -> list[str]:
         """What should be known about it."""
         return list(self._facts.notes)
 
     def results(
-        self, start: Moment | None = None, end: Moment | None = None, device: str | None = None
+        self,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        device: str | None = None,
+        field: str | None = None,
     ) -> AssayAnalysisList:
-        """Return the stored answers whose windows begin in [start, end), by window start, then device."""
+        """Return the stored answers whose windows begin in [start, end), by window start, device and field."""
         found = self._connection.items(
             f"/assays/{self._facts.id}/analyses",
             api.Analysis,
             start_ns=to_ns_or_none(start, "start"),
             end_ns=to_ns_or_none(end, "end"),
             device=device,
+            field=field,
         )
         return AssayAnalysisList(
             [AssayAnalysis(one, lambda: self.baselines, self.spec.summarizer) for one in found], self._facts.notes
         )
 
-    @cached_property
+    @staticmethod
+    def find(connection: Connection, assay_id: str) -> "Assay":
+        """Return the standing assay of this id.
+
+        Raises:
+            EntityNotFoundError: there is none.
+        """
+        return Assay(connection, connection.get(f"/assays/{quote(str(assay_id), safe='')}", api.Assay))
+
+    @property
+    def baseline_version(self) -> int:
+        """How many baselines it has had; the newest has this number."""
+        return self._facts.baseline_version
+
+    @property
     def baselines(self) -> Sequence[api.BaselineStats]:
-        """What its windows are compared with, frozen when it was saved: one for all devices, or one each."""
-        return self._connection.items(f"/assays/{self._facts.id}/baselines", api.BaselineStats)
+        """What its windows are compared with, frozen when it was taken: a device and field each, or one for all."""
+        return _in_order(self._connection.items(f"/assays/{self._facts.id}/baselines", api.BaselineStats), self.fields)
+
+    def baseline_versions(self) -> list[api.BaselineVersion]:
+        """List the baselines it has had, the first one first, and from when on windows are compared with each."""
+        return Listing(
+            self._connection.items(f"/assays/{self._facts.id}/baselines/versions", api.BaselineVersion),
+            ("Version", "For windows from", "Taken", "Baseline"),
+            lambda one: (one.version, iso(one.from_ns), iso(one.created_ns), _baseline_in_words(one.baseline)),
+        )
+
+    def baseline_health(self) -> Listing[Health]:
+        """Say what its baseline carries; see `AssayConfig.baseline_health`."""
+        return health.listing(health.health_of(stats, self.spec.alarm) for stats in self.baselines)
+
+    def set_baseline(
+        self,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        device: str | None = None,
+        data: object = None,
+        season: str | None = None,
+        incident: object = None,
+    ) -> Self:
+        """Compare windows that begin where it ends, or later, with another baseline; the evidence starts again.
+
+        Earlier windows keep their answers. Give `start` and `end` (each device's own range, or that of one `device` for
+        all; `season` "day" or "week"); or `data` as `build_assay` takes it, which is for windows from now on; or an
+        `incident`: then what came since it was opened is the new usual.
+
+        Raises:
+            InvalidInputError: not exactly one of them, or no baseline can be made of it.
+        """
+        if incident is None:
+            asked = api.NewBaseline(baseline=self._asked_baseline(data, start, end, device, season))
+        elif any(one is not None for one in (start, end, device, data, season)):
+            raise InvalidInputError("give either incident=, or start and end, or data; an incident has its own range")
+        else:
+            asked = api.NewBaseline(incident=str(getattr(incident, "id", incident)))
+        path = f"/assays/{self._facts.id}/baselines"
+        self._facts = self._connection.post(path, asked, api.Assay, timeout_s=_RUN_TIMEOUT_S)
+        for note in self._facts.notes:
+            print(f"Note: {note}.")
+        return self
+
+    def _asked_baseline(
+        self, data: object, start: Moment | None, end: Moment | None, device: str | None, season: object
+    ) -> api.Baseline:
+        given = baseline.in_time(data, start, end, device, season)
+        if given is not None:
+            return given
+        pipeline = self._connection.get(f"/pipelines/{quote(self.spec.pipeline)}", api.Pipeline)
+        find = resolver(pipeline.versions[0].definition)
+        return baseline.of_data(data, {one.iopath: find(one.iopath) for one in self.spec.watched})
+
+    def preview(self, within: int = 20) -> Preview:
+        """Say what the assay would do; see `AssayConfig.preview`."""
+        return preview.ask(self._connection, self._facts.workspace, self.spec, within)
 
     def set_active(self, *, active: bool) -> Self:
         """Start or stop its scheduled runs; answers stay."""
@@ -280,7 +283,7 @@ class Assay:
         return self
 
     def __repr__(self) -> str:
-        return f"<assay {self.name!r} on {self.spec.iopath!r}, {'active' if self.active else 'off'}>"
+        return f"<assay {self.name!r} on {_iopaths(self.spec)}, {'active' if self.active else 'off'}>"
 
     def _repr_html_(self) -> str:
         return card(_facts(self.spec) | {"Id": self.id, "Active": self.active})
@@ -290,8 +293,8 @@ def listing(assays: Iterable[Assay]) -> Listing[Assay]:
     """Return assays as a list that a notebook shows as a table."""
     return Listing(
         assays,
-        ("Name", "Field", "Alert from", "Active", "Id"),
-        lambda one: (one.name, one.spec.field, one.spec.alert_threshold, one.active, one.id),
+        ("Name", "Fields", "Alarm", "Active", "Id"),
+        lambda one: (one.name, ", ".join(one.fields), told(one.spec.alarm), one.active, one.id),
     )
 
 
@@ -301,68 +304,52 @@ def _analyses(
     return AssayAnalysisList([AssayAnalysis(one, lambda: stats, spec.summarizer) for one in analyses], notes)
 
 
-def _baseline_range(data: object, start: Moment | None, end: Moment | None) -> api.Baseline | None:
-    """Return a baseline in time, or None where values were given."""
-    if data is not None:
-        if start is not None or end is not None:
-            raise InvalidInputError("give either baseline_data, or baseline_start and baseline_end; not both")
-        return None
-    if start is None or end is None:
-        raise InvalidInputError(
-            "an assay needs a baseline to compare with: baseline_data (a file, an array, a table), "
-            "or baseline_start and baseline_end"
-        )
-    start_ns, end_ns = to_ns(start, "baseline_start"), to_ns(end, "baseline_end")
-    if start_ns >= end_ns:
-        raise InvalidInputError("baseline_end is not after baseline_start; exchange the two")
-    return api.Baseline(start_ns=start_ns, end_ns=end_ns)
+def _in_order(found: Sequence[api.BaselineStats], fields: Sequence[str]) -> Sequence[api.BaselineStats]:
+    """Sort baselines by device, then as the assay names its fields."""
+    return sorted(found, key=lambda one: (one.device or "", fields.index(one.field)))
 
 
-def _step_of(pipeline: Pipeline, step: str | None) -> str | None:
-    names = pipeline.model_names
-    if step is not None and names and step not in names:
-        raise InvalidInputError(f"pipeline {pipeline.name!r} has no step {step!r}; its steps are: {', '.join(names)}")
-    return step
+def _side_by_side(device: str | None, columns: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    frame = pd.concat(columns, axis=1)
+    if device is not None:
+        frame.insert(0, "device", device)
+    return frame
 
 
-def _checked_iopath(pipeline: Pipeline, iopath: object) -> str:
-    if not isinstance(iopath, str):
-        raise InvalidInputError(
-            f"iopath is {iopath!r:.60}; write which number is watched, such as 'output avg_confidence 0', and give "
-            "baseline_start and baseline_end by name"
-        )
-    resolve(iopath, pipeline.definition)
-    return iopath
+def _bins_frame(stats: api.BaselineStats) -> pd.DataFrame:
+    facts = {"device": stats.device, "field": stats.field, "bin": stats.labels, "share": stats.shares}
+    frame = pd.DataFrame(facts)
+    # A category's bins have no edges.
+    edges = [*stats.edges, float("inf")] if stats.edges else [float("nan")] * len(stats.labels)
+    frame.insert(3, "edge", edges)
+    return frame
 
 
-def _threshold(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise InvalidInputError(f"the {name} threshold is {value!r}; it is a score, 0 or more, and 0.25 is usual")
-    return float(value)
+def _iopaths(spec: api.AssaySpec) -> str:
+    return ", ".join(repr(one.iopath) for one in spec.watched)
 
 
-def _frame(stats: api.BaselineStats, iopath: str) -> pd.DataFrame:
-    if stats.values is not None:  # noqa: PD011  a message, not a Series
-        values: dict[str, Any] = {"_".join(iopath.replace(".", " ").split()): pd.Series(stats.values, dtype=float)}
-        return pd.DataFrame(values if stats.device is None else {"device": stats.device, **values})
-    edges = [*stats.edges, float("inf")] if stats.labels else []
-    return pd.DataFrame({"device": stats.device, "bin": stats.labels, "edge": edges, "share": stats.shares})
+def _baseline_in_words(given: api.Baseline) -> str:
+    if given.values is not None:  # noqa: PD011  a message, not a Series
+        return ", ".join(f"{len(values)} values of {field}" for field, values in given.values.items())  # noqa: PD011  the same
+    of = f"{from_ns(given.start_ns or 0).isoformat()} to {from_ns(given.end_ns or 0).isoformat()}"
+    device = "" if given.device is None else f" on {given.device}"
+    return of + device + ("" if given.season is None else f", by {_SEASONS[given.season]}")
+
+
+_SEASONS = {"day": "hour of day", "week": "hour of day and weekday"}
 
 
 def _facts(spec: api.AssaySpec) -> dict[str, object]:
-    given = spec.baseline
-    if given.values is not None:  # noqa: PD011  a message, not a Series
-        of = f"{len(given.values)} values"
-    else:
-        of = f"{from_ns(given.start_ns or 0).isoformat()} to {from_ns(given.end_ns or 0).isoformat()}"
     chosen, width_s = spec.summarizer, spec.windows.width_s
+    hours = spec.calendar.opening_hours or "always open"
     return {
         "Assay": spec.name,
-        "Field": spec.field,
-        "Baseline": of,
+        "Fields": ", ".join(one.field for one in spec.watched),
+        "Baseline": _baseline_in_words(spec.baseline),
         "Window": f"{width_s / 60:g} min, every {(spec.windows.interval_s or width_s) / 60:g} min",
         "Score": f"{chosen.metric} over {chosen.num_bins} {chosen.bin_mode} bins, {chosen.aggregation}",
-        "Alert from": spec.alert_threshold,
-        "Warning from": spec.warning_threshold,
+        "Alarm": told(spec.alarm),
+        "Calendar": f"{spec.calendar.time_zone}, {hours}",
         "Devices": ", ".join(spec.devices) or "all that run the pipeline",
     }

@@ -1,7 +1,6 @@
-"""A baseline as people have it, a file or an array, read into plain numbers; None is a missing value.
+"""A baseline as people have it, a file, an array or a table, read into plain numbers or texts; None is a missing value.
 
-Where there are several columns, the one of the assay's field is taken: `out.avg_confidence`, `avg_confidence`, or the
-iopath itself.
+Where there are several columns, each field takes its own: `out.avg_confidence`, `avg_confidence`, or the iopath itself.
 """
 
 import csv
@@ -10,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,31 +17,98 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from driftline.errors import InvalidInputError
-from driftline.pipeline.iopath import canonical
+from driftline.pipeline.iopath import Kind, ResolvedField, canonical
+from driftline.sdk.times import Moment, to_ns
+from driftline.wire import api
 
-Values = list[float | None]
+Values = list[float | str | None]
+Columns = Mapping[str, Sequence[object]]
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
 _EXAMPLE = "one line of comma-separated numbers, one number a line, or columns with a header"
+# The name of a column where there is one and it has none.
+_ALONE = ""
 
 
-def read(given: object, iopath: str) -> Values:
-    """Read a baseline for the field that `iopath` spells.
+def read(given: object, iopaths: Mapping[str, Kind]) -> dict[str, Values]:
+    """Read a baseline for the fields that iopaths spell, each with what it holds; the values are by iopath.
 
-    `given` is the path of a CSV or Parquet file, an ndarray, a list, a Series, a DataFrame or an Arrow array or table.
+    `given` is the path of a CSV or Parquet file, an ndarray, a list, a Series, an Arrow array, or with a column a field
+    a DataFrame, a dict or an Arrow table. For one field the only column is its own, whatever its name. A CSV of texts
+    has a header.
 
     Raises:
-        InvalidInputError: no such file, nothing in it, several columns of which none is the field's, or not numbers.
+        InvalidInputError: no such file, nothing in it, a field without a column, or not numbers.
     """
     if isinstance(given, str | os.PathLike):
         path = Path(cast("str | os.PathLike[str]", given)).expanduser()
-        return _checked(_file(path, iopath), str(path))
-    return _checked(_in_memory(given, iopath), f"baseline_data ({type(given).__name__})")
+        where, columns = str(path), _file(path, iopaths)
+    else:
+        where = f"baseline_data ({type(given).__name__})"
+        columns = _in_memory(given, where)
+    if not columns:
+        raise InvalidInputError(f"{where} has no columns; a baseline is {_EXAMPLE}")
+    chosen = _chosen(columns, where, list(iopaths))
+    values: dict[str, Values] = {}
+    for iopath, kind in iopaths.items():
+        place = where if len(iopaths) == 1 else f"{where}, {iopath!r}"
+        values[iopath] = _checked(_values(chosen[iopath], place, iopath, kind), place)
+    return values
+
+
+def of_data(given: object, fields: Mapping[str, ResolvedField]) -> api.Baseline:
+    """Return the baseline that values are, for fields by their iopaths.
+
+    Raises:
+        InvalidInputError: see `read`.
+    """
+    values = read(given, {iopath: found.kind for iopath, found in fields.items()})
+    return api.Baseline(values={fields[iopath].key: one for iopath, one in values.items()})
+
+
+def in_time(
+    data: object, start: Moment | None, end: Moment | None, device: str | None = None, season: object = None
+) -> api.Baseline | None:
+    """Return a baseline in time, or None where data was given.
+
+    Raises:
+        InvalidInputError: both were given or neither, no range of time, or no season.
+    """
+    if data is not None:
+        if start is not None or end is not None or device is not None:
+            raise InvalidInputError("give either baseline_data, or baseline_start and baseline_end; not both")
+        if season is not None:
+            raise InvalidInputError(
+                "values do not say when they were seen, so they have no season; leave baseline_season out, or give "
+                "baseline_start and baseline_end"
+            )
+        return None
+    if start is None or end is None:
+        raise InvalidInputError(
+            "an assay needs a baseline to compare with: baseline_data (a file, an array, a table), "
+            "or baseline_start and baseline_end"
+        )
+    start_ns, end_ns = to_ns(start, "baseline_start"), to_ns(end, "baseline_end")
+    if start_ns >= end_ns:
+        raise InvalidInputError("baseline_end is not after baseline_start; exchange the two")
+    return api.Baseline(start_ns=start_ns, end_ns=end_ns, device=device, season=_season(season))
+
+
+def _season(season: object) -> api.Season | None:
+    for known in get_args(api.Season):
+        if season == known:
+            return known
+    if season is None:
+        return None
+    raise InvalidInputError(
+        f"baseline_season is {season!r:.60}; give 'day' where an hour is like the same hour of other days, 'week' "
+        "where weekdays differ, too, or leave it out"
+    )
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _file(path: Path, iopath: str) -> Values:
+def _file(path: Path, iopaths: Mapping[str, Kind]) -> Columns:
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; give the CSV or Parquet file in it that holds the baseline")
     try:
@@ -54,23 +120,23 @@ def _file(path: Path, iopath: str) -> Values:
     except OSError as error:
         raise InvalidInputError(f"the baseline file {path} cannot be read: {error.strerror}") from error
     if data[:4] == b"PAR1":
-        return _parquet(path, iopath)
+        return _parquet(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidInputError(f"the baseline file {path} is neither CSV nor Parquet; a CSV is {_EXAMPLE}") from None
-    return _csv(text, str(path), iopath)
+    return _csv(text, str(path), iopaths)
 
 
-def _parquet(path: Path, iopath: str) -> Values:
+def _parquet(path: Path) -> Columns:
     try:
         table = parquet.read_table(str(path))
     except (pa.ArrowException, OSError) as error:
         raise InvalidInputError(f"the baseline file {path} cannot be read as Parquet: {error}") from error
-    return _columns(_of_table(table), str(path), iopath)
+    return _of_table(table)
 
 
-def _csv(text: str, where: str, iopath: str) -> Values:
+def _csv(text: str, where: str, iopaths: Mapping[str, Kind]) -> Columns:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise InvalidInputError(f"{where} is empty; a baseline is {_EXAMPLE}")
@@ -79,23 +145,20 @@ def _csv(text: str, where: str, iopath: str) -> Values:
         lines = [lines[0].strip().removeprefix("[").removesuffix("]")]
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=_delimiter(lines[0]))]
     if len(rows) == 1:
-        cells = rows[0][:-1] if rows[0][-1] == "" else rows[0]
-        return [_number(cell, where) for cell in cells]
-    if _is_header(rows[0]):
+        return {_ALONE: rows[0][:-1] if rows[0][-1] == "" else rows[0]}
+    if "category" in iopaths.values() or _is_header(rows[0]):
         header, *body = rows
-        if not body:
-            raise InvalidInputError(f"{where} has a header and no values; a baseline is {_EXAMPLE}")
         _check_even(rows, where)
         # pandas writes its index as a first column without a name.
         first = 1 if header[0] == "" and len(header) > 1 else 0
-        columns = {name: [row[at] for row in body] for at, name in enumerate(header) if at >= first}
-        return _columns(columns, where, iopath)
+        return {name: [row[at] for row in body] for at, name in enumerate(header) if at >= first}
     if max(map(len, rows)) > 1:
+        which = " and which ".join(map(repr, iopaths))
         raise InvalidInputError(
-            f"{where} has {max(map(len, rows))} columns and no header that says which is {iopath!r}; "
+            f"{where} has {max(map(len, rows))} columns and no header that says which is {which}; "
             f"add a header, or write {_EXAMPLE}"
         )
-    return [_number(row[0], where) for row in rows]
+    return {_ALONE: [row[0] for row in rows]}
 
 
 def _delimiter(line: str) -> str:
@@ -121,25 +184,31 @@ def _check_even(rows: Sequence[Sequence[str]], where: str) -> None:
 # ── arrays and tables ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _in_memory(given: object, iopath: str) -> Values:
-    where = f"baseline_data ({type(given).__name__})"
+def _in_memory(given: object, where: str) -> Columns:
     if isinstance(given, pd.DataFrame):
-        return _columns({str(name): given[name].tolist() for name in given.columns}, where, iopath)
+        return {str(name): given[name].tolist() for name in given.columns}
+    if isinstance(given, Mapping):
+        columns = cast("Mapping[object, object]", given)
+        return {str(name): _sequence(values, f"{where}, {str(name)!r}") for name, values in columns.items()}
     if isinstance(given, pa.RecordBatch):
         given = pa.Table.from_batches([given])
     if isinstance(given, pa.Table):
-        return _columns(_of_table(given), where, iopath)
+        return _of_table(given)
+    return {_ALONE: _sequence(given, where)}
+
+
+def _sequence(given: object, where: str) -> Sequence[object]:
     if isinstance(given, pa.Array | pa.ChunkedArray):
-        return _numbers(cast("Any", given).to_pylist(), where, iopath)
+        return cast("Any", given).to_pylist()
     if isinstance(given, pd.Series):
-        return _numbers(cast("list[object]", given.tolist()), where, iopath)
+        return cast("list[object]", given.tolist())
     if isinstance(given, np.ndarray):
-        return _numbers(_flat(cast("np.ndarray[Any, Any]", given), where).tolist(), where, iopath)
+        return _flat(cast("np.ndarray[Any, Any]", given), where).tolist()
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        return _numbers(cast("Sequence[object]", given), where, iopath)
+        return cast("Sequence[object]", given)
     raise InvalidInputError(
         f"{where} is no baseline; give the path of a CSV or Parquet file, an array, a list, a Series, "
-        "a DataFrame or an Arrow array or table"
+        "a DataFrame, a dict of columns, or an Arrow array or table"
     )
 
 
@@ -155,22 +224,25 @@ def _of_table(table: Any) -> dict[str, list[object]]:
     return {name: table[name].to_pylist() for name in table.column_names}
 
 
-def _columns(columns: Mapping[str, Sequence[object]], where: str, iopath: str) -> Values:
-    """Take the only column, else the one that is named as the field."""
-    if not columns:
-        raise InvalidInputError(f"{where} has no columns; a baseline is {_EXAMPLE}")
-    if len(columns) == 1:
-        (values,) = columns.values()
-        return _numbers(values, where, iopath)
+# ── columns ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _chosen(columns: Columns, where: str, iopaths: Sequence[str]) -> dict[str, Sequence[object]]:
+    """Take the only column for the only field, else for each field the one that is named as it is."""
+    if len(columns) == len(iopaths) == 1:
+        return {iopaths[0]: next(iter(columns.values()))}
     by_name = {name.strip().lower(): values for name, values in columns.items()}
-    wanted = _names(iopath)
-    found = next((by_name[name] for name in wanted if name in by_name), None)
-    if found is None:
+    found = {iopath: next((by_name[name] for name in _names(iopath) if name in by_name), None) for iopath in iopaths}
+    without = [iopath for iopath, values in found.items() if values is None]
+    if without:
+        keep = "keep one column, or " if len(iopaths) == 1 else ""
+        wanted = " and ".join(repr(_names(iopath)[-1]) for iopath in without)
+        there = "one column without a name" if list(columns) == [_ALONE] else f"the columns {', '.join(columns)}"
         raise InvalidInputError(
-            f"{where} has the columns {', '.join(columns)}, and none is {iopath!r}; "
-            f"keep one column, or name it {wanted[-1]!r}"
+            f"{where} has {there}, and none is {' nor '.join(map(repr, without))}; "
+            f"{keep}name {'it' if len(without) == 1 else 'them'} {wanted}"
         )
-    return _numbers(found, where, iopath)
+    return {iopath: values for iopath, values in found.items() if values is not None}
 
 
 def _names(iopath: str) -> list[str]:
@@ -191,17 +263,18 @@ def _index(iopath: str) -> int:
     return int(last) if last.isdigit() else 0
 
 
-# ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _numbers(values: Sequence[object], where: str, iopath: str) -> Values:
-    """Return numbers; of lists, as a pipeline's outputs come, the element that the iopath names.
+def _values(values: Sequence[object], where: str, iopath: str, kind: Kind) -> Values:
+    """Return numbers or texts; of lists, as a pipeline's outputs come, the element that the iopath names.
 
     Lists of one are their element, because the reference platform wraps scalars in lists.
     """
     lists = [cast("Sequence[object]", value) for value in values if isinstance(value, np.ndarray | list | tuple)]
     at = _index(iopath) if max(map(len, lists), default=0) > 1 else 0
-    return [_number(_element(value, at), where) for value in values]
+    plain = _text if kind == "category" else _number
+    return [plain(_element(value, at), where) for value in values]
 
 
 def _element(value: object, at: int) -> object:
@@ -209,6 +282,15 @@ def _element(value: object, at: int) -> object:
         items = cast("Sequence[object]", value)
         return items[at] if at < len(items) else None
     return value
+
+
+def _text(value: object, where: str) -> str | None:
+    if value is None or value is pd.NaT or value is pd.NA or value != value:  # noqa: PLR0124  NaN differs from itself
+        return None
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{where} holds {value!r:.60}, but the field is text; give its values as text")
+    # 'none' and 'NA' are labels that a model may give; only an empty cell is none.
+    return value or None
 
 
 def _number(value: object, where: str) -> float | None:
@@ -237,5 +319,5 @@ def _checked(values: Values, where: str) -> Values:
     if not values:
         raise InvalidInputError(f"{where} is empty; a baseline is {_EXAMPLE}")
     if all(value is None for value in values):
-        raise InvalidInputError(f"{where} holds {len(values)} missing values and no number; take another baseline")
+        raise InvalidInputError(f"{where} holds {len(values)} missing values and no other; take another baseline")
     return values

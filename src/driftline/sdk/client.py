@@ -9,12 +9,15 @@ from driftline.clock import iso
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, PermanentError
 from driftline.pipeline.detector import DetectorConfig
 from driftline.sdk import assay as assays
-from driftline.sdk import login, pipeline, upload
+from driftline.sdk import baseline, incident, login, pipeline, upload
+from driftline.sdk.alarm import Fixed, Promise
 from driftline.sdk.analysis import AssayAnalysisList
-from driftline.sdk.assay import Assay, AssayBuilder
+from driftline.sdk.assay import Assay
+from driftline.sdk.assay_builder import AssayBuilder
 from driftline.sdk.edge import Publish
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
+from driftline.sdk.incident import Incident
 from driftline.sdk.listing import Listing
 from driftline.sdk.model import Model
 from driftline.sdk.pipeline import Pipeline
@@ -223,21 +226,26 @@ class Client:
         assay_name: str,
         pipeline: Pipeline | str,
         step_name: object = None,
-        iopath: str | None = None,
+        iopath: str | Iterable[str] | None = None,
         baseline_data: object = None,
         *,
         model_name: object = None,
         baseline_start: Moment | None = None,
         baseline_end: Moment | None = None,
+        baseline_device: str | None = None,
+        baseline_season: str | None = None,
+        alarm: Fixed | Promise | None = None,
     ) -> AssayBuilder:
-        """Begin an assay: is the field at `iopath` still as it was in the baseline?
+        """Begin an assay: is the field at `iopath` still as it was in the baseline? A list watches several fields.
 
         `step_name` and `model_name` mean the same. The baseline is `baseline_data`, the path of a CSV or Parquet file,
-        an array, list, Series, DataFrame or Arrow table; or what each device saw from `baseline_start` to
-        `baseline_end`.
+        an array, list, Series, DataFrame, dict or Arrow table (for several fields, with a column each); or what each
+        device saw from `baseline_start` to `baseline_end`, or `baseline_device` for all. `baseline_season` "day" or
+        "week" compares windows with those of their hour, or hour and weekday. `alarm` is `driftline.Promise("30 days")`
+        or `driftline.Fixed(0.25)`, which is the default.
 
         Raises:
-            InvalidInputError: no such field or step, or not exactly one baseline.
+            InvalidInputError: no such field or step, not exactly one baseline, or no alarm.
             EntityNotFoundError: no such pipeline.
         """
         step = step_name if step_name is not None else model_name
@@ -250,8 +258,8 @@ class Client:
             None if step is None else str(getattr(step, "name", step)),
             iopath,
             baseline_data,
-            baseline_start,
-            baseline_end,
+            baseline.in_time(baseline_data, baseline_start, baseline_end, baseline_device, baseline_season),
+            alarm,
         )
 
     def list_assays(self) -> list[Assay]:
@@ -265,7 +273,7 @@ class Client:
         Raises:
             EntityNotFoundError: there is none of this id.
         """
-        return Assay(self._connection, self._connection.get(f"/assays/{quote(str(assay_id), safe='')}", api.Assay))
+        return Assay.find(self._connection, assay_id)
 
     def get_assay_results(
         self,
@@ -274,32 +282,33 @@ class Client:
         end: Moment | None = None,
         *,
         device: str | None = None,
+        field: str | None = None,
     ) -> AssayAnalysisList:
         """Return what a standing assay's scheduled runs found, for windows that begin in [start, end).
+
+        `device` and `field` (a key, such as `out.avg_confidence`) choose one.
 
         Raises:
             EntityNotFoundError: there is no such assay.
         """
         found = assay_id if isinstance(assay_id, Assay) else self.get_assay(assay_id)
-        return found.results(start, end, device)
+        return found.results(start, end, device, field)
 
     def set_assay_active(self, assay_id: str, active: bool) -> Assay:
         """Start or stop an assay's scheduled runs."""
         return self.get_assay(assay_id).set_active(active=active)
 
-    def list_incidents(self, *, is_open: bool | None = None, device: str | None = None) -> list[api.Incident]:
+    def list_incidents(self, *, is_open: bool | None = None, device: str | None = None) -> list[Incident]:
         """List incidents, open ones first, then newest first; all of them, or only open or resolved ones."""
         wanted = None if is_open is None else str(is_open).lower()
-        return Listing(
-            self._connection.items("/incidents", api.Incident, open=wanted, device=device),
-            ("Device", "What", "Opened", "Resolved"),
-            lambda one: (one.device, one.text, _time(one.opened_ns), _time(one.resolved_ns)),
-        )
+        found = self._connection.items("/incidents", api.Incident, open=wanted, device=device)
+        return incident.listing(Incident(self._connection, facts) for facts in found)
 
-    def resolve_incident(self, incident: api.Incident | str) -> api.Incident:
+    def resolve_incident(self, incident: Incident | str) -> Incident:
         """Close an incident by hand; the next Alert opens another."""
-        identity = incident if isinstance(incident, str) else incident.id
-        return self._connection.post(f"/incidents/{quote(identity, safe='')}/resolve", {}, api.Incident)
+        identity = incident if isinstance(incident, str) else str(incident.id)
+        path = f"/incidents/{quote(identity, safe='')}/resolve"
+        return Incident(self._connection, self._connection.post(path, {}, api.Incident))
 
     def __repr__(self) -> str:
         return f"<driftline client of {self.url}>"

@@ -1,5 +1,6 @@
-"""Datetimes as people give them, and as tables show them."""
+"""Datetimes and durations as people give them, and as tables show them."""
 
+import re
 import warnings
 from datetime import UTC, datetime, timedelta
 
@@ -7,6 +8,10 @@ from driftline import clock
 from driftline.errors import InvalidInputError
 
 Moment = datetime | str
+
+_UNITS_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_DURATION_MAX_S = 1000 * 365.25 * 86_400
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+?)s?")
 
 
 class NaiveTimeWarning(UserWarning):
@@ -40,3 +45,40 @@ def to_ns_or_none(moment: Moment | None, name: str) -> int | None:
 def from_ns(time_ns: int) -> datetime:
     """Return an aware datetime in UTC, to the microsecond."""
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_ns // 1000)
+
+
+def duration_s(duration: object, name: str, example: str) -> int:
+    """Return seconds of a text such as '30 days', or of a timedelta.
+
+    Raises:
+        InvalidInputError: neither, or not above 0; `name` is the argument it came in, `example` what would do.
+    """
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else _spelled_s(duration)
+    if seconds is None:
+        raise InvalidInputError(
+            f"{name} is {duration!r:.60}; give a number of weeks, days, hours, minutes or seconds, such as "
+            f"{example!r}, or a timedelta"
+        )
+    if not 1 <= seconds <= _DURATION_MAX_S:
+        raise InvalidInputError(
+            f"{name} is {duration!r:.60}; give a time between a second and a thousand years, such as {example!r}"
+        )
+    return round(seconds)
+
+
+def _spelled_s(text: object) -> float | None:
+    found = _DURATION.fullmatch(text.strip().lower()) if isinstance(text, str) else None
+    if found is None or found[2] not in _UNITS_S:
+        return None
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def duration_text(seconds: int) -> str:
+    """Return a duration in the largest unit from days down that it is a whole number of.
+
+    >>> duration_text(2_592_000), duration_text(3600), duration_text(90)
+    ('30 days', '1 hour', '90 seconds')
+    """
+    unit = next(name for name in ("day", "hour", "minute", "second") if seconds % _UNITS_S[name] == 0)
+    number = seconds // _UNITS_S[unit]
+    return f"{number} {unit}{'' if number == 1 else 's'}"

@@ -9,12 +9,14 @@ stored window record the scorer has looked for late data.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Float,
     ForeignKey,
@@ -26,7 +28,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    case,
+    and_,
     delete,
     func,
     insert,
@@ -161,6 +163,15 @@ class Mark:
     status: api.Status
     score: float | None
     level: float | None = None
+
+
+class Strip(NamedTuple):
+    """Which windows to look up: those of one assay, device and field that begin at or after a time."""
+
+    assay: str
+    device: str
+    field: str
+    since_ns: int
 
 
 @dataclass(frozen=True)
@@ -428,34 +439,29 @@ def latest_alert(
     return None if document is None else msgspec.json.decode(document, type=api.Analysis)
 
 
-def marks(
-    connection: Connection,
-    assay: str,
-    device: str,
-    *,
-    field: str | None = None,
-    newest: int | None = None,
-) -> list[Mark]:
-    """Return windows in time order without their documents, the newest ones: of one field, or of all the worst."""
-    rank = case({status: at for at, status in enumerate(URGENCY)}, value=ANALYSES.c.status)
-    # SQLite takes bare columns from the row of the least rank.
-    query = (
-        select(
-            ANALYSES.c.start_ns,
-            ANALYSES.c.end_ns,
-            ANALYSES.c.status,
-            ANALYSES.c.score,
-            ANALYSES.c.level,
-            func.min(rank),
-        )
-        .where(ANALYSES.c.assay == assay, ANALYSES.c.device == device)
-        .group_by(ANALYSES.c.start_ns)
-        .order_by(ANALYSES.c.start_ns.desc())
+def latest_marks(connection: Connection, strips: Sequence[Strip]) -> dict[tuple[str, str, str], list[Mark]]:
+    """Return the windows of many strips, by assay, device and field, in time order and without their documents.
+
+    One query for all of them; each is a range of the primary key, so it costs what it returns in any history.
+    """
+    given = func.json_each(msgspec.json.encode(strips).decode()).table_valued("value")
+
+    def part(at: int) -> ColumnElement[Any]:
+        return func.json_extract(given.c.value, f"$[{at}]")
+
+    is_asked = (
+        ANALYSES.c.assay == part(0),
+        ANALYSES.c.device == part(1),
+        ANALYSES.c.field == part(2),
+        ANALYSES.c.start_ns >= part(3),
     )
-    if field is not None:
-        query = query.where(ANALYSES.c.field == field)
-    rows = connection.execute(query if newest is None else query.limit(newest)).all()
-    return [Mark(*row[:-1]) for row in reversed(rows)]
+    key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field)
+    shown = (ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score, ANALYSES.c.level)
+    query = select(*key, *shown).select_from(given).join(ANALYSES, and_(*is_asked))
+    found: dict[tuple[str, str, str], list[Mark]] = {}
+    for assay, device, field, *mark in connection.execute(query.order_by(*key, ANALYSES.c.start_ns)):
+        found.setdefault((assay, device, field), []).append(Mark(*mark))
+    return found
 
 
 def judged(

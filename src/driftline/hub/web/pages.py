@@ -5,6 +5,7 @@ page is a form that posts and leads back to a page.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,17 +16,22 @@ from starlette.types import Scope
 
 from driftline.assay.metrics import METRICS
 from driftline.charts.bins import bins_chart
+from driftline.charts.findings import effect_text
 from driftline.charts.histogram import histogram
-from driftline.charts.scores import finding, score_chart
+from driftline.charts.scale import amount
+from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
-from driftline.errors import DriftlineError
+from driftline.errors import DriftlineError, InvalidInputError
 from driftline.hub import assays
+from driftline.hub.baselines import take
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, STATUS, failure
+from driftline.hub.store import assays as store
 from driftline.hub.web import views
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
     action,
+    alarm_text,
     chart,
     chip,
     counted,
@@ -33,6 +39,7 @@ from driftline.hub.web.parts import (
     empty,
     facts,
     incident_list,
+    level_text,
     moment,
     number,
     page,
@@ -129,24 +136,16 @@ def _device_cards(devices: Sequence[api.Device], now_ns: int) -> Html:
 def _assay_blocks(lines: Sequence[views.AssayLines], now_ns: int) -> Html:
     if not lines:
         return empty(
-            "An assay asks a standing question about one field: ", el("code", "client.build_assay(…).upload()")
+            "An assay asks a standing question about some fields: ", el("code", "client.build_assay(…).upload()")
         )
     return el("div", *(_assay_block(one, now_ns) for one in lines), class_="assays")
 
 
 def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
-    rows = [
-        el(
-            "tr",
-            el("th", el("a", line.device, href=path("devices", line.device)), scope="row"),
-            el("td", status_chip(line.status)),
-            el("td", score_text(line.score), class_="n"),
-            el("td", strip(line.marks, one.alert_threshold)),
-            el("td", moment(line.end_ns, now_ns) if line.end_ns else None, class_="soft until"),
-        )
-        for line in one.lines
-    ]
-    heads = (("device", None), ("status", None), ("score", "n"), ("last windows", None), ("up to", "until"))
+    promised = isinstance(one.alarm, api.Promise)
+    rows = [_line(one, line, now_ns, promised=promised) for line in one.lines]
+    near = "of an alarm" if promised else "score"
+    heads = (("device", None), ("status", None), (near, "n"), ("last windows", None), ("up to", "until"))
     head = el("tr", *(el("th", name, scope="col", class_=class_) for name, class_ in heads))
     more = el("p", el("a", f"and {counted(one.more, 'more device')}", href=path("assays", one.id)), class_="soft")
     return el(
@@ -155,15 +154,36 @@ def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
             "h3",
             el("a", one.name, href=path("assays", one.id)),
             " ",
-            el("span", f"{one.field} of {one.pipeline}", class_="soft"),
+            el("span", f"{_fields_text(one.fields)} of {one.pipeline}", class_="soft"),
             None if one.active else [" ", chip("off", "Off")],
         ),
+        el("p", alarm_text(one.alarm, max(1, one.devices), len(one.fields)), class_="soft rule"),
         _failed(one.failure),
         el("div", el("table", el("thead", head), el("tbody", *rows), class_="lines"), class_="wide", tabindex="0")
         if rows
         else empty("No window has been answered yet."),
         more if one.more else None,
     )
+
+
+def _line(one: views.AssayLines, line: views.Line, now_ns: int, *, promised: bool) -> Html:
+    several = len(one.fields) > 1 and line.status not in {"Ok", None}
+    told = el("span", line.field, class_="soft of") if line.field and several else None
+    return el(
+        "tr",
+        el("th", el("a", line.device, href=path("devices", line.device)), scope="row"),
+        el("td", status_chip(line.status), told),
+        el("td", level_text(line.level) if promised else score_text(line.score), class_="n"),
+        el("td", strip(line.marks, promised=promised)),
+        el("td", moment(line.end_ns, now_ns) if line.end_ns else None, class_="soft until"),
+    )
+
+
+def _fields_text(fields: Sequence[str]) -> str:
+    """Name up to three fields, else count them."""
+    if len(fields) > 3:
+        return counted(len(fields), "field")
+    return fields[0] if len(fields) == 1 else f"{', '.join(fields[:-1])} and {fields[-1]}"
 
 
 def _failed(failure: str | None) -> Content:
@@ -260,7 +280,7 @@ def all_assays(view: views.Assays) -> str:
 
 
 def one_assay(view: views.Assay) -> str:
-    """Render one assay: its scores, its newest answers, what the newest alert looks like, what it is compared with."""
+    """Render one assay: its answers over time, the newest of them, the newest alert, what windows are compared with."""
     assay, spec, now_ns = view.assay, view.assay.spec, view.now_ns
     is_open = [line for line in view.incidents if line.incident.resolved_ns is None]
     newest = list(reversed(view.analyses))[: views.ANALYSES_IN_TABLE_MAX]
@@ -280,11 +300,12 @@ def one_assay(view: views.Assay) -> str:
         _failed(view.summary.failure),
         el("p", _question(view), class_="lead"),
         incident_list(is_open, now_ns) if is_open else None,
-        chart(score_chart(view.analyses), caption=finding(view.analyses) if view.analyses else None, newest=True),
+        chart(score_chart(view.analyses), narrow=score_chart(view.analyses, width=PHONE)),
         el("p", f"{counted(more, 'calmer device')} not drawn", class_="soft") if (more := view.summary.more) else None,
         section("Newest alert", chart(bins_chart(view.alert)), _notes(view.alert.notes)) if view.alert else None,
-        section("Newest answers", _answers(newest)) if newest else None,
-        section("Baseline", *_baseline(_drawn_first(view), view.summary.field), _notes(assay.notes)),
+        section("Newest answers", _answers(newest, spec)) if newest else None,
+        section("Baseline", *_baseline(_drawn_first(view), spec), _notes(assay.notes)),
+        section("Baselines it has had", _versions(view.versions, now_ns)) if len(view.versions) > 1 else None,
     )
 
 
@@ -302,19 +323,28 @@ def _question(view: views.Assay) -> Content:
     spec = view.assay.spec
     windows, how = spec.windows, spec.summarizer
     every = "" if windows.interval_s in {None, windows.width_s} else f", one every {duration(windows.interval_s or 0)}"
-    alarm = spec.alarm
-    if isinstance(alarm, api.Fixed):
-        warning = "" if alarm.warning is None else f", warns from {alarm.warning:g} on"
-        alerts = f"alerts from {alarm.threshold:g} on{warning}."
-    else:
-        alerts = f"one false alarm in {duration(alarm.false_alarm_every_s)}."
     ended = _has_ended(spec, view.now_ns)
     until = [f" It {'ran' if ended else 'runs'} until ", moment(spec.run_until_ns), "."] if spec.run_until_ns else None
+    devices = max(1, view.summary.devices)
     rule = (
         f" of {view.pipeline} moved from its baseline? {duration(windows.width_s)} windows{every}; "
-        f"{_measure(how)}; {alerts}"
+        f"{_measure(how)}; {alarm_text(spec.alarm, devices, len(spec.watched))}."
     )
-    return ["Has ", el("code", view.summary.field), rule, until]
+    fields = [one.field for one in spec.watched]
+    named: list[Content] = [el("code", fields[0])]
+    for i, field in enumerate(fields[1:], 2):
+        named += [" or " if i == len(fields) else ", ", el("code", field)]
+    return ["Has ", *named, rule, _hours(spec), until]
+
+
+def _hours(spec: api.AssaySpec) -> str:
+    """Say when an assay wakes nobody, and what it takes for usual at a time of day."""
+    seasons = {"day": "their hour of day", "week": "their hour and weekday"}
+    season = spec.baseline.season
+    alike = f" Windows are compared with those of {seasons[season]} ({spec.calendar.time_zone})." if season else ""
+    opening = spec.calendar.opening_hours
+    watches = f" It wakes nobody outside {opening} ({spec.calendar.time_zone})." if opening else ""
+    return alike + watches
 
 
 def _measure(how: api.Summarizer) -> str:
@@ -326,12 +356,16 @@ def _measure(how: api.Summarizer) -> str:
     return f"{kind.name} {kind.unit}".rstrip() + f" over {bins}"
 
 
-def _answers(newest: Sequence[api.Analysis]) -> Html:
+def _answers(newest: Sequence[api.Analysis], spec: api.AssaySpec) -> Html:
+    several, promised = len(spec.watched) > 1, isinstance(spec.alarm, api.Promise)
     rows = [
         [
             el("a", one.device, href=path("devices", one.device)),
+            *([one.field] if several else []),
             status_chip(one.status),
+            *([_evidence(one)] if promised else []),
             score_text(one.score),
+            effect_text(one) or "–",
             moment(one.start_ns),
             str(one.count),
             str(one.missing) if one.missing else "–",
@@ -343,33 +377,102 @@ def _answers(newest: Sequence[api.Analysis]) -> Html:
         ]
         for one in newest
     ]
-    heads = ("device", "status", "score", "window", "count", "missing", "mean", "median", "std", "from", "revision")
-    return table(heads, rows, numbers=(2, 4, 5, 6, 7, 8))
+    heads = [
+        "device", *(["field"] if several else []), "status", *(["evidence"] if promised else []), "score",
+        "what changed", "window", "count", "missing", "mean", "median", "std", "from", "revision",
+    ]  # fmt: skip
+    right = {"evidence", "score", "count", "missing", "mean", "median", "std"}
+    return table(heads, rows, numbers=[i for i, head in enumerate(heads) if head in right])
+
+
+def _evidence(one: api.Analysis) -> Content:
+    """Return what the evidence has come to; a window that overlaps a counted one adds nothing to it."""
+    if one.evidence is None:
+        return "–"
+    shown = amount(one.evidence.value)
+    return shown if one.evidence.counted else el("span", f"({shown})", title="overlaps a window that was counted")
 
 
 def _drawn_first(view: views.Assay) -> list[api.BaselineStats]:
-    """Return the baselines, the one of the newest alert's device, else of the most urgent device, first."""
-    whose = view.alert.device if view.alert else next((line.device for line in view.summary.lines), None)
-    return sorted(view.baselines, key=lambda one: one.device != whose)
+    """Return the baselines, the one of the newest alert, else of the most urgent device, first."""
+    alert = view.alert
+    whose = alert.device if alert else next((line.device for line in view.summary.lines), None)
+    return sorted(view.baselines, key=lambda one: (one.device != whose, alert is not None and one.field != alert.field))
 
 
-def _baseline(baselines: Sequence[api.BaselineStats], field: str) -> list[Content]:
+def _baseline(baselines: Sequence[api.BaselineStats], spec: api.AssaySpec) -> list[Content]:
     if not baselines:
         return [empty("There is no baseline, hence no score.")]
+    several, promised = len(spec.watched) > 1, isinstance(spec.alarm, api.Promise)
     rows = [
         [
             el("a", one.device, href=path("devices", one.device)) if one.device else "all devices",
+            *([one.field] if several else []),
+            str(one.version),
             str(one.count),
+            *([_windows(one.calibrated)] if promised else []),
             *(number(value) for value in (one.min, one.median, one.mean, one.max, one.std)),
             moment(one.start_ns) if one.start_ns is not None else "values given",
             moment(one.end_ns) if one.end_ns is not None else "–",
         ]
         for one in baselines
     ]
-    heads = ("device", "count", "min", "median", "mean", "max", "std", "from", "to")
-    drawn = [chart(histogram(one, field=field)) for one in baselines[:1] if one.shares]
-    said = {note for one in baselines for note in one.notes}
-    return [table(heads, rows, numbers=range(1, 7)), *drawn, _notes(sorted(said))]
+    heads = [
+        "device", *(["field"] if several else []), "version", "count", *(["windows"] if promised else []),
+        "min", "median", "mean", "max", "std", "from", "to",
+    ]  # fmt: skip
+    right = {"version", "count", "windows", "min", "median", "mean", "max", "std"}
+    drawn = [chart(histogram(one)) for one in baselines[:1] if one.shares]
+    said = sorted({note for one in baselines for note in one.notes})
+    shown = table(heads, rows, numbers=[i for i, head in enumerate(heads) if head in right])
+    return [shown, _health(baselines), *drawn, _notes(said)]
+
+
+def _windows(one: api.Calibrated | None) -> Content:
+    """Say how many windows a promise rests on, and how many independent ones they are worth."""
+    if one is None:
+        return "–"
+    if one.refused is not None:
+        return chip("error", "no promise")
+    return f"{one.windows} of about {one.n}"
+
+
+def _health(baselines: Sequence[api.BaselineStats]) -> Content:
+    """Say what the baselines lack and what to do about it; a sentence that holds for several is said once."""
+    whom: dict[str, list[str]] = {}
+    for one in baselines:
+        found = one.calibrated
+        for sentence in ([found.refused] if found.refused else found.health) if found else ():
+            whom.setdefault(sentence, []).append(f"{one.device or 'all devices'}, {one.field}")
+    if not whom:
+        return None
+    said = [el("li", el("b", _whose(names)), ": ", prose(sentence)) for sentence, names in whom.items()]
+    return el("ul", *said, class_="notes health")
+
+
+def _whose(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _versions(versions: Sequence[api.BaselineVersion], now_ns: int) -> Html:
+    rows = [
+        [
+            str(one.version),
+            moment(one.from_ns) if one.from_ns else "the beginning",
+            moment(one.created_ns, now_ns),
+            _made_of(one.baseline),
+            "; ".join(one.notes) or "–",
+        ]
+        for one in versions
+    ]
+    return table(("version", "for windows from", "taken", "made of", "notes"), rows)
+
+
+def _made_of(baseline: api.Baseline) -> Content:
+    if baseline.values is not None:
+        return f"values given: {counted(max(map(len, baseline.values.values()), default=0), 'value')}"
+    whose = f"{baseline.device}, " if baseline.device else ""
+    return [f"{whose}what was seen from ", moment(baseline.start_ns), " to ", moment(baseline.end_ns)]
 
 
 def _notes(notes: Sequence[str]) -> Content:
@@ -491,18 +594,36 @@ def _pair(
     return [Route(twin, json), Route(address, html)]
 
 
-def _acts(address: str, act: Callable[[Hub, str], object], leads_to: Callable[[str], str]) -> Route:
-    """Return the route of a form, which leads to a page when it has acted."""
+def _acts(address: str, act: Callable[[Hub, str], str]) -> Route:
+    """Return the route of a form, which leads to the page whose address `act` returns when it has acted."""
 
     def post(request: Request) -> Response:
-        identity = str(request.path_params["id"])
         try:
-            act(_hub(request), identity)
+            return RedirectResponse(act(_hub(request), str(request.path_params["id"])), 303)
         except DriftlineError as error:
             return _apology(_hub(request), STATUS.get(error.code, 500), "Not done", str(error))
-        return RedirectResponse(leads_to(identity), 303)
 
     return Route(address, post, methods=["POST"])
+
+
+def _resolve(hub: Hub, incident: str) -> str:
+    assays.close(hub, incident)
+    return "/incidents"
+
+
+def _take_baseline(hub: Hub, incident: str) -> str:
+    """Compare with what came since an incident was opened, and lead to its assay."""
+    with hub.database.reading() as connection:
+        assay = store.incident(connection, incident).assay_id
+    if assay is None:
+        raise InvalidInputError("this incident is about the device itself; there is no baseline to take from it")
+    take(hub, assay, api.NewBaseline(incident=incident))
+    return path("assays", assay)
+
+
+def _switch(hub: Hub, assay: str, *, active: bool) -> str:
+    assays.switch(hub, assay, active=active)
+    return path("assays", assay)
 
 
 def _static(request: Request) -> Response:
@@ -537,9 +658,10 @@ routes: list[BaseRoute] = [
     *_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
     *_pair("/incidents", "/incidents.json", views.incidents, all_incidents),
     *_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
-    _acts("/incidents/{id}/resolve", assays.close, lambda _: "/incidents"),
-    _acts("/assays/{id}/on", lambda hub, one: assays.switch(hub, one, active=True), lambda one: path("assays", one)),
-    _acts("/assays/{id}/off", lambda hub, one: assays.switch(hub, one, active=False), lambda one: path("assays", one)),
+    _acts("/incidents/{id}/resolve", _resolve),
+    _acts("/incidents/{id}/baseline", _take_baseline),
+    _acts("/assays/{id}/on", partial(_switch, active=True)),
+    _acts("/assays/{id}/off", partial(_switch, active=False)),
     Route("/static/{name}", _static),
     _Elsewhere("/{path:path}", _nowhere),
 ]

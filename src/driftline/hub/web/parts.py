@@ -3,10 +3,12 @@
 A status is always a shape and a word; its colour says nothing that they do not.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
 from driftline.clock import NS_PER_S, iso, parse_iso
+from driftline.hub.incidents import duration_text
 from driftline.hub.store.assays import Mark
 from driftline.hub.web.html import Content, Html, el, path, text
 from driftline.hub.web.views import IncidentLine, View
@@ -209,6 +211,34 @@ def duration(seconds: int) -> str:
     return f"{seconds // unit_s} {name}"
 
 
+def alarm_text(alarm: api.Fixed | api.Promise, devices: int, fields: int) -> str:
+    """Say when an assay wakes somebody.
+
+    >>> alarm_text(api.Fixed(threshold=0.25), 3, 1), alarm_text(api.Promise(false_alarm_every_s=2_592_000), 3, 2)
+    ('alerts from 0.25 on', 'one false alarm in 30 days over 3 devices × 2 fields')
+    """
+    if isinstance(alarm, api.Fixed):
+        warning = "" if alarm.warning is None else f", warns from {alarm.warning:g} on"
+        return f"alerts from {alarm.threshold:g} on{warning}"
+    several = devices * fields > 1
+    over = f" over {counted(devices, 'device')} × {counted(fields, 'field')}" if several else ""
+    least = f"; shifts below {alarm.min_effect:g} sd only warn" if alarm.min_effect else ""
+    return f"one false alarm in {duration_text(alarm.false_alarm_every_s)}{over}{least}"
+
+
+def level_text(level: float | None) -> str:
+    """Write how near to an alarm evidence is.
+
+    >>> level_text(0.0004), level_text(0.12), level_text(4.0), level_text(None)
+    ('< 1%', '12%', '4×', '–')
+    """
+    if level is None:
+        return "–"
+    if level >= 1:
+        return f"{level:.2g}×"
+    return "< 1%" if level < 0.01 else f"{min(level, 0.99):.0%}"
+
+
 def counted(count: int, noun: str) -> str:
     """Write a count with its noun.
 
@@ -244,26 +274,34 @@ def empty(*content: Content) -> Html:
     return el("p", *content, class_="empty")
 
 
-def chart(svg: str, *, caption: str | None = None, newest: bool = False) -> Html:
+def chart(svg: str, *, narrow: str | None = None) -> Html:
     """Return a chart for a page: its style comes from `/static/charts.css`, because pages allow none inside them.
 
-    Where a screen is too narrow the chart scrolls, from its end on with `newest`, and the caption says what it finds.
+    On a phone the `narrow` one is shown in its place; where there is none the chart scrolls.
     """
+    wide = el("div", _bare(svg), class_="chart" if narrow is None else "chart for-wide", tabindex="0")
+    return wide if narrow is None else Html(wide + el("div", _bare(narrow), class_="chart for-phone"))
+
+
+def _bare(svg: str) -> Html:
     bare = re.sub(r"<style>.*?</style>", "", svg, count=1, flags=re.DOTALL)
-    bare = re.sub(r'^(<svg\b[^>]*?) style="[^"]*"', r"\1", bare, count=1)
-    scrolls = el("div", Html(bare), class_="chart newest" if newest else "chart", tabindex="0")
-    return scrolls if caption is None else Html(el("p", caption, class_="caption") + scrolls)
+    return Html(re.sub(r'^(<svg\b[^>]*?) style="[^"]*"', r"\1", bare, count=1))
 
 
-def action(address: str, name: str) -> Html:
+def action(address: str, name: str, *, class_: str | None = None) -> Html:
     """Return a button that posts."""
-    return el("form", el("button", name, type="submit"), method="post", action=address)
+    return el("form", el("button", name, type="submit", class_=class_), method="post", action=address)
+
+
+def confirmed(name: str, what: Content, address: str, yes: str) -> Html:
+    """Return an action that first says in words what it will do, and posts when that is confirmed."""
+    return el("details", el("summary", name), el("p", what), action(address, yes, class_="yes"), class_="confirm")
 
 
 def incident_card(line: IncidentLine, now_ns: int) -> Html:
     """Return an incident as a sentence with where it leads."""
     one = line.incident
-    sentence, has_more, more = one.text.partition(" (score ")
+    sentence, *figures = _FIGURES.split(one.text, maxsplit=1)
     links: list[Content] = [el("a", one.device, href=path("devices", one.device))]
     if one.assay_id is not None:
         links.append(el("a", f"assay {line.assay or one.assay_id}", href=path("assays", one.assay_id)))
@@ -274,7 +312,7 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
         el(
             "div",
             el("p", prose(sentence), class_="sentence"),
-            el("p", prose(f"(score {more}")) if has_more else None,
+            el("p", prose(f"({figures[0]}")) if figures else None,
             el(
                 "p",
                 one.kind,
@@ -286,8 +324,27 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
             ),
         ),
         action(path("incidents", one.id, "resolve"), "Resolve") if is_open else None,
+        _new_baseline(line) if is_open and one.assay_id is not None else None,
         class_="incident" if is_open else "incident over",
     )
+
+
+# Where the figures of a drift begin, in brackets; a name may hold brackets of its own.
+_FIGURES = re.compile(r" \((?=score |evidence )")
+
+
+def _new_baseline(line: IncidentLine) -> Html:
+    """Return the button for a change that is to stay: what is seen since becomes what is usual."""
+    one = line.incident
+    what = [
+        "From now on windows of assay ",
+        el("b", line.assay or "this assay"),
+        " are compared with what each of its devices has seen since ",
+        moment(one.opened_ns),
+        ", if that is enough. Evidence starts again from nothing, and open drift incidents of the assay are over.",
+        " The baseline so far stays in the assay's history.",
+    ]
+    return confirmed("Take as new baseline", what, path("incidents", one.id, "baseline"), "Yes, compare with this")
 
 
 def incident_list(lines: Sequence[IncidentLine], now_ns: int) -> Html:
@@ -300,15 +357,17 @@ def incident_list(lines: Sequence[IncidentLine], now_ns: int) -> Html:
 STRIP_HEIGHT, STRIP_STEP = 30, 6
 # The threshold is drawn at this height, and a score of three thresholds or more fills the strip.
 _LIMIT_HEIGHT, _TOP_THRESHOLDS = 12.0, 3.0
+# Evidence so many orders of magnitude below an alarm is none; one above it is all that is ever kept.
+_MAGNITUDES = 4
 # A score of nothing is still an answer: lower bars would look like a line of their own.
 _LEAST_HEIGHT = 2.5
 
 
-def strip(marks: Sequence[Mark], threshold: float) -> Html:
+def strip(marks: Sequence[Mark], *, promised: bool = False) -> Html:
     """Return a small picture of the last windows.
 
-    A bar is a score, with a roof where it alerts; a ring is no data, a dash what was not heard yet. Bars grow
-    to the threshold line in proportion, above it more slowly.
+    A bar is how near a window is to an alarm, with a roof where it alerts; a ring is no data, a dash what was not heard
+    yet. Scores grow to the line of the alarm in proportion, evidence by its order of magnitude.
     """
     if not marks:
         return el("span", "no window yet", class_="soft")
@@ -317,7 +376,7 @@ def strip(marks: Sequence[Mark], threshold: float) -> Html:
     return el(
         "svg",
         el("title", strip_text(marks)),
-        *(_bar(mark, i * STRIP_STEP, threshold) for i, mark in enumerate(marks)),
+        *(_bar(mark, i * STRIP_STEP, promised=promised) for i, mark in enumerate(marks)),
         el("line", x1=0, y1=limit_y, x2=width, y2=limit_y, class_="limit"),
         class_="strip",
         viewBox=f"0 0 {width} {STRIP_HEIGHT}",
@@ -343,13 +402,13 @@ def strip_text(marks: Sequence[Mark]) -> str:
     return f"the last {counted(len(marks), 'window')}: {', '.join(counts)}{highest}"
 
 
-def _bar(mark: Mark, x: float, threshold: float) -> Html:
+def _bar(mark: Mark, x: float, *, promised: bool) -> Html:
     look = LOOKS[mark.status]
     if mark.status == "Late":
         return el("rect", x=x + 1, y=STRIP_HEIGHT - 3, width=3, height=1.4, class_="gap wait")
-    if mark.score is None:
+    if mark.score is None and mark.status != "Alert":
         return el("circle", cx=x + 2.5, cy=STRIP_HEIGHT - 3, r=1.6, class_=f"gap {look}")
-    height = _height(mark.score, threshold)
+    height = _height(mark.level, promised=promised)
     y = STRIP_HEIGHT - height
     bar = el("rect", x=x + 0.5, y=round(y, 2), width=4, height=round(height, 2), class_=f"bar {look}")
     if mark.status != "Alert":
@@ -358,9 +417,14 @@ def _bar(mark: Mark, x: float, threshold: float) -> Html:
     return Html(bar + roof)
 
 
-def _height(score: float, threshold: float) -> float:
-    share = score / threshold if threshold > 0 else _TOP_THRESHOLDS
-    if share <= 1:
-        return max(_LEAST_HEIGHT, _LIMIT_HEIGHT * share)
+def _height(level: float | None, *, promised: bool) -> float:
+    if level is None:
+        return _LEAST_HEIGHT
     room = STRIP_HEIGHT - 5 - _LIMIT_HEIGHT
-    return _LIMIT_HEIGHT + room * (min(share, _TOP_THRESHOLDS) - 1) / (_TOP_THRESHOLDS - 1)
+    if promised:
+        magnitude = math.log10(max(level, 10.0**-_MAGNITUDES))
+        below = _LIMIT_HEIGHT * (1 + magnitude / _MAGNITUDES)
+        return max(_LEAST_HEIGHT, below if magnitude <= 0 else _LIMIT_HEIGHT + room * min(1.0, magnitude))
+    if level <= 1:
+        return max(_LEAST_HEIGHT, _LIMIT_HEIGHT * level)
+    return _LIMIT_HEIGHT + room * (min(level, _TOP_THRESHOLDS) - 1) / (_TOP_THRESHOLDS - 1)

@@ -4,15 +4,17 @@ Pages read stored answers, never what devices counted: a page costs the same how
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection, select
 
+from driftline.clock import NS_PER_S
 from driftline.hub import assays, fleet, registry
 from driftline.hub.core import Hub
 from driftline.hub.store import assays as store
-from driftline.hub.store.assays import Kept, Mark
+from driftline.hub.store import baselines
+from driftline.hub.store.assays import Kept, Mark, Strip
 from driftline.hub.store.registry import pipelines, workspaces
 from driftline.wire import api
 from driftline.wire.api import Struct
@@ -28,7 +30,7 @@ INCIDENTS_MAX = 200
 EVENTS_MAX = 20
 
 # Which of several answers an owner wants to see first.
-URGENCY: Sequence[api.Status | None] = ("Alert", "Warning", "Late", "NoData", "TooFew", "Ok", None)
+URGENCY: Sequence[api.Status | None] = (*store.URGENCY, None)
 
 
 class View(Struct):
@@ -46,28 +48,33 @@ class IncidentLine(Struct):
 
 
 class Line(Struct):
-    """An assay's newest answer for one device, and its last windows."""
+    """An assay's newest answer for one device, of its fields the worst, and its last windows.
+
+    `level` says how near to an alarm it is: 1 and more is one. `field` is the one that is told of.
+    """
 
     device: str
     status: api.Status | None
     score: float | None
     end_ns: int | None
     marks: list[Mark]
+    level: float | None = None
+    field: str | None = None
 
 
 class AssayLines(Struct):
-    """An assay with its devices, the most urgent first; `more` counts those left out."""
+    """An assay with its devices, the most urgent first; `more` counts those left out, `devices` all of them."""
 
     id: str
     name: str
-    field: str
+    fields: list[str]
     pipeline: str
     workspace: str
     active: bool
-    alert_threshold: float
-    warning_threshold: float | None
+    alarm: api.Fixed | api.Promise
     failure: str | None
     lines: list[Line]
+    devices: int = 0
     more: int = 0
 
 
@@ -103,7 +110,10 @@ class Assays(View):
 
 
 class Assay(View):
-    """One assay: its newest answers (`analyses`, by window start, then device), and the newest one that alerts."""
+    """One assay: its newest answers (`analyses`, by window start, device, field), and the newest one that alerts.
+
+    `versions` are the baselines that it has had, the newest first.
+    """
 
     assay: api.Assay
     pipeline: str
@@ -111,6 +121,7 @@ class Assay(View):
     analyses: list[api.Analysis]
     alert: api.Analysis | None
     baselines: list[api.BaselineStats]
+    versions: list[api.BaselineVersion]
     incidents: list[IncidentLine]
 
 
@@ -206,15 +217,13 @@ def assay(hub: Hub, identity: str) -> Assay:
     with hub.database.reading() as connection:
         kept = store.one(connection, identity)
         (summary,) = _assay_lines(connection, [kept], devices_max=DEVICES_IN_CHART_MAX)
-        analyses: list[api.Analysis] = []
-        for line in summary.lines:
-            analyses += store.analyses(connection, identity, device=line.device, newest=WINDOWS_IN_CHART_MAX)
+        analyses = _newest(connection, kept, summary)
         alert = _newest_alert(connection, summary)
+        versions = baselines.versions(connection, identity)
         about = [one for one in store.incidents(connection, newest=INCIDENTS_MAX) if one.assay_id == identity]
         incidents = _incidents(connection, about)
-    analyses.sort(key=lambda one: (one.start_ns, one.device))
     # Statistics and bins; the raw values are the API's to send.
-    baselines = [msgspec.structs.replace(one, values=None) for one in assays.baselines_of(hub, kept)]
+    compared_with = [msgspec.structs.replace(one, values=None) for one in assays.baselines_of(hub, kept)]
     return Assay(
         now_ns=hub.now_ns(),
         banner=hub.clock.banner,
@@ -223,7 +232,8 @@ def assay(hub: Hub, identity: str) -> Assay:
         summary=summary,
         analyses=analyses,
         alert=alert,
-        baselines=baselines,
+        baselines=compared_with,
+        versions=versions[::-1],
         incidents=incidents,
     )
 
@@ -275,39 +285,89 @@ def _assay_lines(
     progress: defaultdict[str, list[store.Progress]] = defaultdict(list)
     for one in store.progress(connection, device=device):
         progress[one.assay].append(one)
+    ordered = sorted(kept, key=lambda one: _urgency(one, progress[one.assay.id]))[:assays_max]
+    shown = {
+        one.assay.id: sorted(progress[one.assay.id], key=lambda place: (URGENCY.index(place.status), place.device))
+        for one in ordered
+    }
+    wanted = [strip for one in ordered for place in shown[one.assay.id][:devices_max] for strip in _strips(one, place)]
+    marks = store.latest_marks(connection, wanted)
     names = {row.id: row.name for row in connection.execute(select(pipelines.c.id, pipelines.c.name))}
     places = _workspaces(connection)
     made: list[AssayLines] = []
-    ordered = sorted(kept, key=lambda one: _urgency(one, progress[one.assay.id]))
-    for one in ordered[:assays_max]:
+    for one in ordered:
         assay, spec = one.assay, one.assay.spec
-        newest = sorted(progress[assay.id], key=lambda place: (URGENCY.index(place.status), place.device))
-        shown = newest[:devices_max]
+        fields = [watched.field for watched in spec.watched]
+        newest = shown[assay.id]
+        lines = [
+            _line(place, {field: marks.get((assay.id, place.device, field), []) for field in fields})
+            for place in newest[:devices_max]
+        ]
         made.append(
             AssayLines(
                 id=assay.id,
                 name=spec.name,
-                field=", ".join(one.field for one in spec.watched),
+                fields=fields,
                 pipeline=names.get(spec.pipeline, spec.pipeline),
                 workspace=places.get(assay.workspace, assay.workspace),
                 active=assay.active,
-                alert_threshold=spec.alarm.threshold if isinstance(spec.alarm, api.Fixed) else 1.0,
-                warning_threshold=spec.alarm.warning if isinstance(spec.alarm, api.Fixed) else None,
+                alarm=spec.alarm,
                 failure=one.failure,
-                lines=[
-                    Line(
-                        device=place.device,
-                        status=place.status,
-                        score=place.score,
-                        end_ns=place.end_ns,
-                        marks=store.marks(connection, assay.id, place.device, newest=MARKS_MAX),
-                    )
-                    for place in shown
-                ],
-                more=len(newest) - len(shown),
+                lines=lines,
+                devices=len(newest),
+                more=len(newest) - len(lines),
             )
         )
     return made
+
+
+def _strips(kept: Kept, place: store.Progress) -> list[Strip]:
+    """Return what to look up for a device's strip: its fields' windows from so many before the newest on."""
+    if place.end_ns is None:
+        return []
+    since_ns = _since(kept.assay.spec.windows, place.end_ns, MARKS_MAX)
+    return [Strip(kept.assay.id, place.device, one.field, since_ns) for one in kept.assay.spec.watched]
+
+
+def _since(windows: api.Windows, end_ns: int, count: int) -> int:
+    """Return where the so-many-th window before this end begins: in any history a bound is found at once."""
+    interval_s = windows.interval_s or windows.width_s
+    return end_ns - ((count - 1) * interval_s + windows.width_s) * NS_PER_S
+
+
+def _line(place: store.Progress, by_field: Mapping[str, Sequence[Mark]]) -> Line:
+    """Return a device's line: of every window the field that is worst."""
+    windows: defaultdict[int, list[tuple[str, Mark]]] = defaultdict(list)
+    for field, marks in by_field.items():
+        for mark in marks:
+            windows[mark.start_ns].append((field, mark))
+    worst = [min(windows[start_ns], key=_badness) for start_ns in sorted(windows)][-MARKS_MAX:]
+    field, newest = worst[-1] if worst else (None, None)
+    return Line(
+        device=place.device,
+        status=place.status,
+        score=place.score if newest is None else newest.score,
+        end_ns=place.end_ns,
+        marks=[mark for _, mark in worst],
+        level=None if newest is None else newest.level,
+        field=field,
+    )
+
+
+def _badness(one: tuple[str, Mark]) -> tuple[int, float, str]:
+    field, mark = one
+    return URGENCY.index(mark.status), -(mark.level or 0.0), field
+
+
+def _newest(connection: Connection, kept: Kept, summary: AssayLines) -> list[api.Analysis]:
+    """Return the newest answers of the devices shown, by window start, device, field."""
+    windows = kept.assay.spec.windows
+    analyses: list[api.Analysis] = []
+    for line in summary.lines:
+        for field in summary.fields if line.end_ns is not None else ():
+            since_ns = _since(windows, line.end_ns or 0, WINDOWS_IN_CHART_MAX)
+            analyses += store.analyses(connection, summary.id, device=line.device, field=field, start_ns=since_ns)
+    return sorted(analyses, key=lambda one: (one.start_ns, one.device, one.field))
 
 
 def _urgency(one: Kept, progress: Iterable[store.Progress]) -> tuple[bool, bool, int]:
