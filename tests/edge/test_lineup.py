@@ -188,7 +188,7 @@ class Gate:
     def log_values(self, inputs: Any, outputs: Any) -> dict[str, Any]:
         return {}
 
-    def record_also(self, extra_fields: Any) -> None:
+    def record_also(self, extra_fields: Any, projections: Any = None) -> None:
         pass
 
     def close(self) -> None:

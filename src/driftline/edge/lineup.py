@@ -73,7 +73,7 @@ class Member:
         with self._lock:
             self.wanted = next(one for one in desired.pipelines if one.id == self.wanted.id)
             try:
-                self._pipeline.record_also(self.wanted.extra_fields)
+                self._pipeline.record_also(self.wanted.extra_fields, self.wanted.projections)
                 self._recorder.configure(Desired((self.wanted,), desired.grids), rows_sent, self._clock.now_ns())
             except DriftlineError as error:
                 log.warning("pipeline %s goes on as it was: %s", self.wanted.name, error)
@@ -213,6 +213,7 @@ class Build:
             sidecar_limits=sidecar_limits(self.wanted, held=self.held),
             workdir=self.workdir,
             extra_fields=self.wanted.extra_fields,
+            projections=self.wanted.projections,
         )
         try:
             pipeline.start()

@@ -6,8 +6,8 @@
 
 The device is the one whose folder `DRIFTLINE_EDGE_HOME` names (default ~/.driftline/edge). A call counts and returns;
 a thread of its own hands closed windows to the agent, keeps them while no agent runs, and delivers the rest when the
-program ends, to the agent or in a file for the next one. The standard library alone, but for `image`: the image
-observer needs OpenCV.
+program ends, to the agent or in a file for the next one. The standard library alone, but for `image`, as the image
+observer needs OpenCV, and for vectors that an assay watches as a whole: they need numpy.
 """
 
 import atexit
@@ -16,7 +16,7 @@ import threading
 import time as real_time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from driftline.clock import Clock, from_environment, to_ns
 from driftline.edge.home import Home
@@ -27,6 +27,9 @@ from driftline.pipeline.definition import recorded_fields
 from driftline.pipeline.iopath import ResolvedField
 from driftline.pipeline.observers.detections import detection_fields
 from driftline.wire.device import Desired, DesiredPipeline, desired_from
+
+if TYPE_CHECKING:
+    from driftline.pipeline.projection import Projection
 
 log = logging.getLogger("driftline.edge")
 BEAT_S = 0.5
@@ -54,6 +57,14 @@ def observe(
     _observer().observe(pipeline, inputs, outputs, image, time)
 
 
+class _Known(NamedTuple):
+    """A pipeline that the hub wants here, its declared fields, and how its vectors become numbers."""
+
+    wanted: DesiredPipeline
+    fields: tuple[ResolvedField, ...]
+    projections: Mapping[str, "Projection"]
+
+
 class Observer:
     """Counts and delivers for one device; threads may share it."""
 
@@ -63,7 +74,7 @@ class Observer:
         self._courier = Courier(lambda: home.socket, "observe", clock.now_ns)
         self._recorder = Recorder(self._courier.put)
         self._guard = threading.Lock()
-        self._pipelines: dict[str, tuple[DesiredPipeline, tuple[ResolvedField, ...]]] = {}
+        self._pipelines: dict[str, _Known] = {}
         self._seen: set[str] = set()
         self._revision = ""
         self._stopping = threading.Event()
@@ -77,14 +88,15 @@ class Observer:
         self, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any], image: Any, time: datetime | int | None
     ) -> None:
         """Count one inference; see the module's `observe`."""
-        pipeline, fields = self._find(name)
+        pipeline, fields, projections = self._find(name)
         values = _plain({f"in.{key}": value for key, value in inputs.items()})
         made = _plain({f"out.{key}": value for key, value in outputs.items()})
         definition = pipeline.definition
         made = _detections(definition, made) | _image(image) | made
         values |= made
         if definition["steps"]:
-            values = {field.key: _value(values, field) for field in fields}
+            values = {field.key: _value(values, field) for field in fields if not field.part}
+        values |= _projected(projections, {"in": inputs, "out": outputs})
         time_ns = self._clock.now_ns() if time is None else to_ns(time) if isinstance(time, datetime) else int(time)
         with self._guard:
             self._recorder.begin(pipeline.id, time_ns)
@@ -111,7 +123,7 @@ class Observer:
         except OSError as error:
             log.warning("%d records of what was observed are lost: no agent takes them (%s)", waiting, error)
 
-    def _find(self, name: str) -> tuple[DesiredPipeline, tuple[ResolvedField, ...]]:
+    def _find(self, name: str) -> "_Known":
         deadline_s = real_time.monotonic() + PIPELINE_WAIT_S
         while (found := self._pipelines.get(name)) is None:
             if real_time.monotonic() > deadline_s:
@@ -158,7 +170,8 @@ class Observer:
         with self._guard:
             self._recorder.configure(desired, rows_sent, self._clock.now_ns())
             self._pipelines = {
-                one.name: (one, recorded_fields(one.definition, one.extra_fields)) for one in desired.pipelines
+                one.name: _Known(one, recorded_fields(one.definition, one.extra_fields), _projections(one))
+                for one in desired.pipelines
             }
             self._seen &= {one.id for one in desired.pipelines}
 
@@ -200,6 +213,34 @@ def _value(values: Mapping[str, Any], field: ResolvedField) -> Any:
     while not field.index and isinstance(value, list | tuple) and len(cast("Sequence[Any]", value)) == 1:
         value = cast("Sequence[Any]", value)[0]
     return value
+
+
+def _projections(wanted: DesiredPipeline) -> dict[str, "Projection"]:
+    """Return how whole vectors become numbers; without numpy they are missing, and the log says so."""
+    if not wanted.projections:
+        return {}
+    try:
+        from driftline.pipeline.projection import Projection
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("driftline"):
+            raise
+        log.warning(
+            "pipeline %s: %s cannot be watched as a whole, because this program has no numpy; install it beside "
+            "driftline",
+            wanted.name,
+            ", ".join(wanted.projections),
+        )
+        return {}
+    return {key: Projection.of(told) for key, told in wanted.projections.items()}
+
+
+def _projected(projections: Mapping[str, "Projection"], given: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what whole vectors become."""
+    made: dict[str, Any] = {}
+    for key, projection in projections.items():
+        side, _, name = key.partition(".")
+        made |= {f"{key}.{part}": number for part, number in projection.numbers(given[side].get(name)).items()}
+    return made
 
 
 def _detections(definition: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 from driftline.clock import NS_PER_S, iso
@@ -67,6 +68,11 @@ class _Plan:
     grids: Mapping[str, Grid]
     declared: bool
     extra: frozenset[str]
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The keys of what is made of whole vectors."""
+        return tuple(key for key, one in self.fields.items() if one.part)
 
     def tally(self, key: str, value: Any) -> Tally | CategoryTally:
         """Return an empty tally for a field; `value` decides for a field nobody declared."""
@@ -202,7 +208,8 @@ class Recorder:
     ) -> None:
         """Count one inference; `values` by field key, None and NaN for missing.
 
-        `log_values` are what its row shows where rows travel, whole fields; by default the same values.
+        `log_values` are what its row shows where rows travel, whole fields, beside which the numbers made of whole
+        vectors are put; by default the same values.
 
         Raises:
             InvalidInputError: `configure` named no such pipeline version.
@@ -218,7 +225,7 @@ class Recorder:
             if not line.keeps_rows:
                 window.parted = True
                 return
-            row = _row(values, window.plan) if log_values is None else log_values
+            row = _row(values, window.plan) if log_values is None else _with_parts(log_values, values, window.plan)
             line.rows_taken += 1
             window.times_ns.append(time_ns)
             window.rows.append(row)
@@ -397,6 +404,11 @@ def _row(values: Mapping[str, Any], plan: _Plan) -> LogValues:
         else:
             row[key] = ("f" if known is not None and known.type == "float32" else "d", _number(value))
     return row
+
+
+def _with_parts(log_values: LogValues, values: Mapping[str, Any], plan: _Plan) -> LogValues:
+    """Add what is made of whole vectors, which stands in none of the whole fields."""
+    return {**log_values, **{key: ("d", _number(values.get(key))) for key in plan.parts}} if plan.parts else log_values
 
 
 def _weight(value: Any) -> int:

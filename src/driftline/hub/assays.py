@@ -15,7 +15,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import InvalidInputError
-from driftline.hub import fleet, grids, registry
+from driftline.hub import fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
@@ -180,6 +180,7 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
     )
     start_ns = start_of(asked.spec, hub.telemetry.first_inference_ns(asked.pipeline, None))
     types = {field: target.field_type for field, target in asked.targets.items()}
+    vectors.keep(hub, asked.pipeline, asked.projections)
     with hub.database.writing() as connection:
         store.save(connection, assay, field_types=types, start_ns=start_ns, baselines_by_place=asked.materials)
         for place, one in found.found.items():

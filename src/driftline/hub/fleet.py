@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from driftline.clock import NS_PER_S, Clock, FastClock
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
-from driftline.hub import grids
+from driftline.hub import grids, vectors
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.store import assays as assay_store
@@ -325,6 +325,7 @@ def _desired_pipeline(connection: Connection, row: Row[Any], assigned: Any) -> D
         extra_fields=tuple(extra),
         rows_max=None if row.name == LOCAL else ROWS_MAX,
         limits=assigned.limits,
+        projections=vectors.of_version(connection, assigned.pipeline, definition),
     )
 
 

@@ -12,18 +12,22 @@ from driftline.assay.analysis import Baseline, check, check_field, describe
 from driftline.assay.window import WindowPlan
 from driftline.clock import iso
 from driftline.errors import EntityNotFoundError, InvalidInputError
-from driftline.hub import fleet, grids, registry
+from driftline.hub import fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.observations import Target, baseline_of, material_of, seen
 from driftline.hub.promises import Footings, Usual, calibrating, described, hours, level_of, usual
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
 from driftline.pipeline.iopath import ResolvedField, resolver
+from driftline.pipeline.projection import Projection
 from driftline.wire import api
 
 
 @dataclass(frozen=True)
 class Question:
-    """A spec with its fields found; `materials` and `baselines` are a device's own, or one that serves all."""
+    """A spec with its fields found; `materials` and `baselines` are a device's own, or one that serves all.
+
+    `projections` are those that the first assay on a vector makes; they are kept with it.
+    """
 
     spec: api.AssaySpec
     targets: Mapping[str, Target]
@@ -31,6 +35,7 @@ class Question:
     materials: Mapping[Place, Material]
     baselines: Mapping[Place, Baseline]
     notes: Sequence[str]
+    projections: Mapping[str, Projection]
 
     @property
     def pipeline(self) -> str:
@@ -61,11 +66,14 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
     """
     check(spec)
     hours(spec.calendar)
-    _check_baseline(spec.baseline, hub.now_ns())
     pipeline = registry.pipeline(hub, spec.pipeline)
     if pipeline.workspace != workspace:
         raise EntityNotFoundError(f"pipeline {pipeline.name!r} belongs to another workspace; select that one first")
-    find = resolver(pipeline.versions[0].definition)
+    definition = pipeline.versions[0].definition
+    whole = vectors.expanded(hub, pipeline.id, definition, spec)
+    spec = whole.spec
+    _check_baseline(spec.baseline, hub.now_ns())
+    find = resolver(definition)
     found = [find(one.iopath or one.field) for one in spec.watched]
     for field in found:
         check_field(spec.summarizer, field.key, field.type)
@@ -76,13 +84,18 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
     notes = [
         f"{field.key} was not recorded so far; it is from now on, on every device that runs {pipeline.name}"
         for field in found
-        if not field.default and grids.add_extra_field(hub, pipeline.id, field.key)
+        if not field.default and not field.part and grids.add_extra_field(hub, pipeline.id, field.key)
+    ]
+    notes += [
+        f"{key} was not recorded as a whole so far; a saved assay records what is made of it from then on, on every "
+        f"device that runs {pipeline.name}"
+        for key in whole.made
     ]
     materials, silent = _materials(hub, spec.baseline, targets, devices, notes)
     baselines = {
         place: baseline_of(hub, material, targets[place.field].field_type) for place, material in materials.items()
     }
-    return Question(spec, targets, devices, materials, baselines, [*notes, *silent])
+    return Question(spec, targets, devices, materials, baselines, [*notes, *silent], whole.made)
 
 
 def _canonical(spec: api.AssaySpec, found: Sequence[ResolvedField], key_of: Callable[[str], str]) -> api.AssaySpec:

@@ -2,6 +2,9 @@
 
 A user writes an iopath, `output avg_confidence 0` or `input tensor 3`; the key is `out.avg_confidence`, `in.tensor.3`.
 Index 0 of a scalar is the scalar, because the reference platform wraps every scalar in a list.
+
+An assay may also watch a list of fixed length as a whole, `output embedding`: what is recorded of it are the parts that
+`driftline.pipeline.projection` makes, `output embedding projection 3` and `output embedding norm`.
 """
 
 import re
@@ -18,15 +21,20 @@ Kind = Literal["number", "category"]
 
 _WORDS = re.compile(r"^(input|output|in|out)\s+(\S.*)$", re.IGNORECASE | re.DOTALL)
 _DOTTED = re.compile(r"^(in|out)\.(\S.*)$", re.IGNORECASE | re.DOTALL)
+_PART = re.compile(r"^(.+)[ .](?:projection[ .](\d+)|norm)$", re.DOTALL)
 # A message that lists more than this is not read.
 LISTED_MAX = 40
+# Each direction takes its share of a promise. Sixteen miss little of what changes in an embedding.
+PROJECTIONS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedField:
     """One number or category per inference: element `index` of the field `name` on one `side` of the pipeline.
 
-    `type` is the schema's; `default` says whether it is recorded without anybody asking for it.
+    `type` is the schema's; `default` says whether it is recorded without anybody asking for it. `part` is set where it
+    is made of the whole vector (`projection.3`). `size` is above 1 for a whole vector, which itself is not recorded,
+    and None where nobody declared what it is.
     """
 
     key: str
@@ -36,6 +44,8 @@ class ResolvedField:
     side: Side
     name: str
     index: tuple[int, ...] = ()
+    part: str = ""
+    size: int | None = 1
 
 
 def canonical(text: str) -> str:
@@ -65,8 +75,8 @@ def resolve(text: str, definition: Mapping[str, Any]) -> ResolvedField:
     return resolver(definition)(text)
 
 
-def resolver(definition: Mapping[str, Any]) -> Callable[[str], ResolvedField]:
-    """Return `resolve` for one definition, which is read once."""
+def resolver(definition: Mapping[str, Any], *, vectors: bool = False) -> Callable[[str], ResolvedField]:
+    """Return `resolve` for one definition, which is read once; with `vectors`, it also finds whole ones."""
     name = str(definition.get("pipeline", ""))
     default = frozenset(str(one["key"]) for one in definition["fields"])
     sides: dict[Side, tuple[Field, ...]] = {
@@ -79,10 +89,15 @@ def resolver(definition: Mapping[str, Any]) -> Callable[[str], ResolvedField]:
     def find(text: str) -> ResolvedField:
         key = canonical(text)
         side: Side = "in" if key.startswith("in.") else "out"
-        found = _field(key.partition(".")[2], sides[side])
+        rest = key.partition(".")[2]
+        found = _field(rest, sides[side])
+        if found is None and (made := _part(side, rest, sides[side])) is not None:
+            return made
         if found is None:
             raise InvalidInputError(f"pipeline {name!r} has no field {key!r} (from {text!r}); it has: {_listed(sides)}")
         field, index = found
+        if vectors and not index and is_vector(field):
+            return ResolvedField(key, field.type, "number", False, side, field.name, size=field.size)
         return resolved(side, field, _element(text, side, field, index), default)
 
     return find
@@ -102,6 +117,41 @@ def key_of(side: Side, name: str, index: Sequence[int] = ()) -> str:
     'in.tensor.3'
     """
     return ".".join([side, name, *map(str, index)])
+
+
+def spelled(field: ResolvedField, part: str = "") -> str:
+    """Return a field in the user's words, without its index, or a part of a whole vector.
+
+    >>> spelled(ResolvedField("out.y", "float32", "number", False, "out", "y", size=8), "projection.3")
+    'output y projection 3'
+    """
+    return " ".join([f"{field.side}put", field.name, *part.split(".")]).strip()
+
+
+def is_vector(field: Field) -> bool:
+    """Say whether a field is a list of a fixed number of numbers, two or more."""
+    return len(field.shape) == 1 and field.type != "string" and (field.size or 0) > 1
+
+
+def projected_parts(size: int) -> tuple[str, ...]:
+    """Return what is recorded of a vector of so many numbers, behind its key.
+
+    >>> projected_parts(2)
+    ('projection.0', 'projection.1', 'norm')
+    """
+    return (*(f"projection.{at}" for at in range(min(PROJECTIONS_MAX, 2 ** min(size - 1, 10)))), "norm")
+
+
+def _part(side: Side, rest: str, fields: Sequence[Field]) -> ResolvedField | None:
+    """Return what is made of a whole vector, such as `embedding.projection.3`."""
+    found = _PART.match(rest)
+    field = next((one for one in fields if found is not None and one.name == found[1] and is_vector(one)), None)
+    if found is None or field is None or field.size is None:
+        return None
+    part = "norm" if found[2] is None else f"projection.{int(found[2])}"
+    if part not in projected_parts(field.size):
+        raise InvalidInputError(f"{side}.{field.text} has no {part}; it has {', '.join(projected_parts(field.size))}")
+    return ResolvedField(f"{side}.{field.name}.{part}", "float64", "number", False, side, field.name, part=part)
 
 
 def _spelled(text: str) -> tuple[Side, str, tuple[int, ...]]:
@@ -157,7 +207,8 @@ def _element(text: str, side: Side, field: Field, index: tuple[int, ...]) -> tup
 def _undeclared(text: str) -> ResolvedField:
     side, name, index = _spelled(text)
     scalar = () if index == (0,) else index
-    return ResolvedField(key_of(side, name, scalar), "float64", "number", True, side, name, scalar)
+    size = 1 if index else None
+    return ResolvedField(key_of(side, name, scalar), "float64", "number", True, side, name, scalar, size=size)
 
 
 def _listed(sides: Mapping[Side, Sequence[Field]]) -> str:

@@ -20,15 +20,16 @@ from driftline.framework import Framework
 from driftline.pipeline.bundle import model_folder
 from driftline.pipeline.definition import RECORDED_SIZE_MAX, VERSION, recorded_fields
 from driftline.pipeline.detector import DetectorConfig
-from driftline.pipeline.iopath import Side
+from driftline.pipeline.iopath import Side, key_of
 from driftline.pipeline.limits import Limits
 from driftline.pipeline.observers.detections import detection_fields
+from driftline.pipeline.projection import Projection
 from driftline.pipeline.python_step import PythonStep
 from driftline.pipeline.schema import Field, listed, parse_schema
 from driftline.pipeline.step import Step
 from driftline.pipeline.values import Plain, as_array, logged, plain, undeclared
 from driftline.wire.arrays import Array
-from driftline.wire.device import ColumnType
+from driftline.wire.device import ColumnType, VectorProjection
 
 
 class Pipeline:
@@ -36,8 +37,8 @@ class Pipeline:
 
     `files` has the model file (or folder) of every step by model id. `sidecar_limits` holds custom steps, by model id:
     `cpus` and `memory_bytes`. `workdir` is where zips are unpacked while the pipeline is open, a temporary folder
-    where None. `extra_fields` are recorded besides the definition's own. `threads` is for onnxruntime in this pipeline,
-    and for OpenCV in the whole process.
+    where None. `extra_fields` are recorded besides the definition's own, those made of whole vectors by `projections`
+    (by the vectors' keys). `threads` is for onnxruntime in this pipeline, and for OpenCV in the whole process.
 
     Raises:
         InvalidInputError: a definition of another version, or an extra field that it does not have.
@@ -52,6 +53,7 @@ class Pipeline:
         sidecar_limits: Mapping[str, Mapping[str, float]] | None = None,
         workdir: Path | None = None,
         extra_fields: Sequence[str] = (),
+        projections: Mapping[str, VectorProjection] | None = None,
     ) -> None:
         if definition.get("version") != VERSION:
             raise InvalidInputError(
@@ -71,7 +73,7 @@ class Pipeline:
         self._observed = {field.name: str(by) for field, by in zip(outputs, observers, strict=True) if by is not None}
         self._fields: dict[tuple[Side, str], Field] = {("out", field.name): field for field in outputs}
         self._fields |= {("in", field.name): field for field in self._inputs}
-        self.record_also(extra_fields)
+        self.record_also(extra_fields, projections)
         self._lock = threading.RLock()
         self._steps: list[tuple[tuple[Field, ...], Step]] | None = None
         self._open = ExitStack()
@@ -83,13 +85,20 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def record_also(self, extra_fields: Sequence[str]) -> None:
+    def record_also(
+        self, extra_fields: Sequence[str], projections: Mapping[str, VectorProjection] | None = None
+    ) -> None:
         """Record these fields besides the definition's own, from the next inference on.
 
         Raises:
             InvalidInputError: a field that the pipeline does not have.
         """
-        self._recorded = recorded_fields(self._definition, extra_fields)
+        fields = recorded_fields(self._definition, extra_fields)
+        made = {(one.side, one.name) for one in fields if one.part}
+        known = {(side, name): (projections or {}).get(key_of(side, name)) for side, name in made}
+        projected = {vector: Projection.of(told) for vector, told in known.items() if told is not None}
+        # One assignment: an inference in another thread sees either all of it or nothing.
+        self._recorded = ([one for one in fields if not one.part], projected)
 
     def start(self) -> None:
         """Load every step; what was loaded already stays.
@@ -210,9 +219,13 @@ class Pipeline:
             return self._undeclared(inputs, outputs)
         arrays = _Cache(self._fields, {"in": inputs, "out": outputs})
         recorded: dict[str, Plain] = {}
-        for field in self._recorded:
+        fields, projections = self._recorded
+        for field in fields:
             array = arrays.of(field.side, field.name)
             recorded[field.key] = None if array is None else plain(array, field)
+        for (side, name), projection in projections.items():
+            numbers = projection.numbers(arrays.of(side, name))
+            recorded |= {f"{side}.{name}.{part}": number for part, number in numbers.items()}
         return recorded
 
     def _undeclared(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Plain]:

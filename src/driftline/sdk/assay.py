@@ -11,7 +11,7 @@ import pandas as pd
 from driftline.charts.histogram import histogram
 from driftline.clock import iso
 from driftline.errors import DriftlineError, InvalidInputError
-from driftline.pipeline.iopath import resolver
+from driftline.pipeline.iopath import resolver, spelled
 from driftline.sdk import baseline, health, preview
 from driftline.sdk.alarm import told
 from driftline.sdk.analysis import AssayAnalysis, AssayAnalysisList
@@ -114,8 +114,8 @@ class AssayConfig:
             )
         return Chart(histogram(found[0], field=found[0].field))
 
-    def _is(self, field: str, spelled: str) -> bool:
-        return any(one.field == field and spelled in {one.field, one.iopath} for one in self.spec.watched)
+    def _is(self, field: str, text: str) -> bool:
+        return text == field or any(one.field == field and one.iopath == text for one in self.spec.watched)
 
     def _values_frame(self, stats: api.BaselineStats) -> pd.DataFrame:
         iopath = next((one.iopath for one in self.spec.watched if one.field == stats.field), stats.field)
@@ -270,8 +270,11 @@ class Assay:
         if given is not None:
             return given
         pipeline = self._connection.get(f"/pipelines/{quote(self.spec.pipeline)}", api.Pipeline)
-        find = resolver(pipeline.versions[0].definition)
-        return baseline.of_data(data, {one.iopath: find(one.iopath) for one in self.spec.watched})
+        find = resolver(pipeline.versions[0].definition, vectors=True)
+        found = [(one.iopath, find(one.iopath)) for one in self.spec.watched]
+        # What is made of a vector is asked for as the vector.
+        iopaths = [spelled(field) if field.part else iopath for iopath, field in found]
+        return baseline.of_data(data, {iopath: find(iopath) for iopath in iopaths})
 
     def preview(self, within: int = 20) -> Preview:
         """Say what the assay would do; see `AssayConfig.preview`."""
@@ -305,8 +308,12 @@ def _analyses(
 
 
 def _in_order(found: Sequence[api.BaselineStats], fields: Sequence[str]) -> Sequence[api.BaselineStats]:
-    """Sort baselines by device, then as the assay names its fields."""
-    return sorted(found, key=lambda one: (one.device or "", fields.index(one.field)))
+    """Sort baselines by device, then as the assay names its fields; what is made of a vector stands in its place."""
+
+    def place(one: api.BaselineStats) -> tuple[str, int]:
+        return one.device or "", next(at for at, key in enumerate(fields) if f"{one.field}.".startswith(f"{key}."))
+
+    return sorted(found, key=place)
 
 
 def _side_by_side(device: str | None, columns: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -330,8 +337,11 @@ def _iopaths(spec: api.AssaySpec) -> str:
 
 
 def _baseline_in_words(given: api.Baseline) -> str:
-    if given.values is not None:  # noqa: PD011  a message, not a Series
-        return ", ".join(f"{len(values)} values of {field}" for field, values in given.values.items())  # noqa: PD011  the same
+    values, vectors = given.values or {}, given.vectors or {}  # noqa: PD011  a message, not a Series
+    if values or vectors:
+        told = [f"{len(one)} values of {field}" for field, one in values.items()]
+        told += [f"{len(one.data) // (4 * one.size)} vectors of {field}" for field, one in vectors.items()]
+        return ", ".join(told)
     of = f"{from_ns(given.start_ns or 0).isoformat()} to {from_ns(given.end_ns or 0).isoformat()}"
     device = "" if given.device is None else f" on {given.device}"
     return of + device + ("" if given.season is None else f", by {_SEASONS[given.season]}")

@@ -64,7 +64,8 @@ class AssayBuilder:
     def add_iopath(self, iopath: str | Iterable[str]) -> Self:
         """Say which number of an inference is watched, such as 'output avg_confidence 0'; a list names several.
 
-        They replace what was watched before, and share one alarm.
+        A list of fixed length can be watched as a whole, 'output embedding'. They replace what was watched before, and
+        share one alarm.
         """
         self._fields = _fields(self._pipeline, iopath)
         return self
@@ -195,7 +196,7 @@ def _fields(pipeline: Pipeline, iopath: object) -> dict[str, ResolvedField]:
     iopaths = [iopath] if isinstance(iopath, str) or not isinstance(iopath, Iterable) else list(iopath)
     if not iopaths:
         raise InvalidInputError("iopath is an empty list; name at least one, such as 'output avg_confidence 0'")
-    find = resolver(pipeline.definition)
+    find = resolver(pipeline.definition, vectors=True)
     found: dict[str, ResolvedField] = {}
     for one in iopaths:
         if not isinstance(one, str):

@@ -1,6 +1,7 @@
 """A baseline as people have it, a file, an array or a table, read into plain numbers or texts; None is a missing value.
 
 Where there are several columns, each field takes its own: `out.avg_confidence`, `avg_confidence`, or the iopath itself.
+A list that is watched as a whole takes one vector an inference.
 """
 
 import csv
@@ -39,30 +40,48 @@ def read(given: object, iopaths: Mapping[str, Kind]) -> dict[str, Values]:
     Raises:
         InvalidInputError: no such file, nothing in it, a field without a column, or not numbers.
     """
+    found = _found(given, iopaths)
+    return {
+        iopath: _checked(_values(column, where, iopath, iopaths[iopath]), where)
+        for iopath, (where, column) in found.items()
+    }
+
+
+def of_data(given: object, fields: Mapping[str, ResolvedField]) -> api.Baseline:
+    """Return the baseline that values are, for fields by their iopaths; for a whole list, an array of shape [n, size].
+
+    Raises:
+        InvalidInputError: see `read`; also where vectors differ in length, or a number stands for one.
+    """
+    whole = any(field.size != 1 for field in fields.values())
+    found = _found(given, {iopath: field.kind for iopath, field in fields.items()}, whole=whole)
+    values: dict[str, Values] = {}
+    vectors: dict[str, api.Vectors] = {}
+    for iopath, (where, column) in found.items():
+        field = fields[iopath]
+        if _is_whole(field, column):
+            vectors[field.key] = _vectors(column, where, iopath, field.size)
+        else:
+            values[field.key] = _checked(_values(column, where, iopath, field.kind), where)
+    return api.Baseline(values=values or None, vectors=vectors or None)
+
+
+def _found(
+    given: object, iopaths: Mapping[str, Kind], *, whole: bool = False
+) -> dict[str, tuple[str, Sequence[object]]]:
+    """Return where each field's column stands, in words, and the column."""
     if isinstance(given, str | os.PathLike):
         path = Path(cast("str | os.PathLike[str]", given)).expanduser()
         where, columns = str(path), _file(path, iopaths)
     else:
         where = f"baseline_data ({type(given).__name__})"
-        columns = _in_memory(given, where)
+        columns = _in_memory(given, where, whole=whole)
     if not columns:
         raise InvalidInputError(f"{where} has no columns; a baseline is {_EXAMPLE}")
     chosen = _chosen(columns, where, list(iopaths))
-    values: dict[str, Values] = {}
-    for iopath, kind in iopaths.items():
-        place = where if len(iopaths) == 1 else f"{where}, {iopath!r}"
-        values[iopath] = _checked(_values(chosen[iopath], place, iopath, kind), place)
-    return values
-
-
-def of_data(given: object, fields: Mapping[str, ResolvedField]) -> api.Baseline:
-    """Return the baseline that values are, for fields by their iopaths.
-
-    Raises:
-        InvalidInputError: see `read`.
-    """
-    values = read(given, {iopath: found.kind for iopath, found in fields.items()})
-    return api.Baseline(values={fields[iopath].key: one for iopath, one in values.items()})
+    return {
+        iopath: (where if len(iopaths) == 1 else f"{where}, {iopath!r}", column) for iopath, column in chosen.items()
+    }
 
 
 def in_time(
@@ -184,24 +203,28 @@ def _check_even(rows: Sequence[Sequence[str]], where: str) -> None:
 # ── arrays and tables ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _in_memory(given: object, where: str) -> Columns:
+def _in_memory(given: object, where: str, *, whole: bool) -> Columns:
     if isinstance(given, pd.DataFrame):
         return {str(name): given[name].tolist() for name in given.columns}
     if isinstance(given, Mapping):
         columns = cast("Mapping[object, object]", given)
-        return {str(name): _sequence(values, f"{where}, {str(name)!r}") for name, values in columns.items()}
+        return {
+            str(name): _sequence(values, f"{where}, {str(name)!r}", whole=whole) for name, values in columns.items()
+        }
     if isinstance(given, pa.RecordBatch):
         given = pa.Table.from_batches([given])
     if isinstance(given, pa.Table):
         return _of_table(given)
-    return {_ALONE: _sequence(given, where)}
+    return {_ALONE: _sequence(given, where, whole=whole)}
 
 
-def _sequence(given: object, where: str) -> Sequence[object]:
+def _sequence(given: object, where: str, *, whole: bool) -> Sequence[object]:
     if isinstance(given, pa.Array | pa.ChunkedArray):
         return cast("Any", given).to_pylist()
     if isinstance(given, pd.Series):
         return cast("list[object]", given.tolist())
+    if isinstance(given, np.ndarray) and whole and given.ndim > 1:
+        return list(cast("np.ndarray[Any, Any]", given))
     if isinstance(given, np.ndarray):
         return _flat(cast("np.ndarray[Any, Any]", given), where).tolist()
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
@@ -321,3 +344,58 @@ def _checked(values: Values, where: str) -> Values:
     if all(value is None for value in values):
         raise InvalidInputError(f"{where} holds {len(values)} missing values and no other; take another baseline")
     return values
+
+
+# ── vectors ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_whole(field: ResolvedField, column: Sequence[object]) -> bool:
+    """Say whether a field is watched as a whole; where the pipeline declares nothing, its values say so."""
+    if field.size is not None:
+        return field.size > 1
+    return any(_is_list(one) and len(cast("Sequence[object]", one)) > 1 for one in column)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, np.ndarray | list | tuple)
+
+
+def _vectors(column: Sequence[object], where: str, iopath: str, size: int | None) -> api.Vectors:
+    """Return vectors as they travel; an inference without one has it missing."""
+    shape = f"[n, {size or 'd'}]"
+    way = f"give an array of shape {shape}, or a column with one list of numbers an inference"
+    other = next((one for one in column if not _is_list(one) and not _is_missing(one)), None)
+    if other is not None:
+        raise InvalidInputError(f"{where} holds {other!r:.60}, but {iopath!r} is a whole vector; {way}")
+    lists = [cast("Sequence[object]", one) for one in column if _is_list(one)]
+    lengths = sorted({len(one) for one in lists})
+    if not lengths:
+        raise InvalidInputError(f"{where} holds no vector of {iopath!r}; {way}")
+    if len(lengths) > 1:
+        raise InvalidInputError(
+            f"{where} holds vectors of {lengths[0]} to {lengths[-1]} numbers; all of {iopath!r} are equally long"
+        )
+    if size is not None and lengths[0] != size:
+        raise InvalidInputError(f"{where} holds vectors of {lengths[0]} numbers; {iopath!r} has {size}")
+    rows = [one if _is_list(one) else [None] * lengths[0] for one in column]
+    return api.Vectors(size=lengths[0], data=_packed(rows, where, way))
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or value != value  # noqa: PLR0124  NaN differs from itself
+
+
+def _packed(rows: Sequence[object], where: str, way: str) -> bytes:
+    array: np.ndarray[Any, Any] = np.array(rows)
+    # numpy would read text that looks like a number.
+    texts = array.dtype.kind in "SU" or (array.dtype == object and any(isinstance(one, str) for one in array.flat))
+    try:
+        floats = array.astype(np.float64) if not texts and array.ndim == 2 else None
+    except (TypeError, ValueError):
+        floats = None
+    if floats is None:
+        raise InvalidInputError(f"{where} holds vectors of something else than numbers; {way}")
+    if np.isinf(floats).any():
+        raise InvalidInputError(f"{where} holds an infinite value; leave it out, or replace it by the sensor's limit")
+    with np.errstate(over="ignore"):
+        return floats.astype("<f4").tobytes()

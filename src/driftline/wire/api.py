@@ -218,8 +218,21 @@ class Device(Struct):
 # ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Vectors(Struct):
+    """Vectors of `size` numbers, one an inference: float32, little-endian, one after the other; base64 in JSON.
+
+    NaN is a missing value.
+    """
+
+    size: int
+    data: bytes
+
+
 class Baseline(Struct):
     """What a window is compared with: `values` by field, or what the devices saw from `start_ns` to `end_ns`.
+
+    `vectors` are the values of fields that are watched as a whole, by field; they stand beside `values`, and answers
+    have the values of what is made of them instead.
 
     A baseline in time is each device's own: cameras differ. `device` names one whose time range serves all. `season`
     says that what is usual repeats: windows are then compared with those of their hour of day, and of their weekday
@@ -227,6 +240,7 @@ class Baseline(Struct):
     """
 
     values: dict[str, list[float | str | None]] | None = None
+    vectors: dict[str, Vectors] | None = None
     start_ns: int | None = None
     end_ns: int | None = None
     device: str | None = None
@@ -258,7 +272,10 @@ class Summarizer(Struct):
 
 
 class Watched(Struct):
-    """What an assay watches: `field` is canonical (`out.avg_confidence`), `iopath` the user's own spelling."""
+    """What an assay watches: `field` is canonical (`out.avg_confidence`), `iopath` the user's own spelling.
+
+    One that names a whole vector (`out.embedding`) asks for everything that is made of it; the answer names each.
+    """
 
     field: str
     iopath: str

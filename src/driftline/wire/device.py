@@ -421,6 +421,15 @@ class BundleFile:
 
 
 @dataclass(frozen=True, slots=True)
+class VectorProjection:
+    """How a vector is standardised, `(x - centre) / scale`, before it is projected; `seed` chooses the directions."""
+
+    seed: int
+    centre: Sequence[float]
+    scale: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredPipeline:
     """One pipeline version that a device runs.
 
@@ -428,6 +437,7 @@ class DesiredPipeline:
     model files by model version id. `grids` says on which grid each field is counted (the universal grid where it
     is silent), `extra_fields` what to record besides the default. `rows_max`: how many inferences from the first
     on also travel as rows; None means all, 0 none. `limits`: `cpus` (number) and `memory_bytes` where set.
+    `projections`, by the key of a vector (`out.embedding`), say how it becomes `out.embedding.projection.0` and so on.
     """
 
     id: str
@@ -438,6 +448,7 @@ class DesiredPipeline:
     extra_fields: Sequence[str] = ()
     rows_max: int | None = 0
     limits: Mapping[str, float] = field(default_factory=dict)
+    projections: Mapping[str, VectorProjection] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,7 +480,15 @@ def _desired_pipeline(document: Mapping[str, Any]) -> DesiredPipeline:
     facts: dict[str, Any] = _known(DesiredPipeline, document)
     facts["files"] = {key: BundleFile(**_known(BundleFile, value)) for key, value in document["files"].items()}
     facts["extra_fields"] = tuple(document["extra_fields"])
+    facts["projections"] = {key: _projection(one) for key, one in document.get("projections", {}).items()}
     return DesiredPipeline(**facts)
+
+
+def _projection(document: Mapping[str, Any]) -> VectorProjection:
+    centre, scale = (tuple(float(one) for one in document[name]) for name in ("centre", "scale"))
+    if len(centre) != len(scale) or len(centre) < 2 or not all(scale):
+        raise ValueError(f"a projection of {len(centre)} centres and {len(scale)} scales other than 0")
+    return VectorProjection(int(document["seed"]), centre, scale)
 
 
 # ── identity ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -73,3 +73,14 @@ extra_fields = Table(
     Column("pipeline", ForeignKey("pipelines.id"), primary_key=True),
     Column("field", String, primary_key=True),
 )
+
+# How the vectors that assays watch as a whole become numbers; never changed. `projection` is a VectorProjection. A new
+# version of a pipeline may have longer ones, hence the size.
+projections = Table(
+    "projections",
+    metadata,
+    Column("pipeline", ForeignKey("pipelines.id"), primary_key=True),
+    Column("field", String, primary_key=True),
+    Column("size", Integer, primary_key=True),
+    Column("projection", JSON, nullable=False),
+)
