@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from driftline.errors import InvalidInputError
+from driftline.pipeline.iopath import ResolvedField
 from driftline.sdk import baseline
 from driftline.wire import api
 
@@ -181,3 +182,62 @@ def test_a_baseline_in_time_may_be_one_devices_and_have_a_season():
         baseline.in_time(None, start, end, None, "year")
     with pytest.raises(InvalidInputError, match="values do not say when they were seen"):
         baseline.in_time(VALUES, None, None, None, "day")
+
+
+# ── whole vectors ────────────────────────────────────────────────────────────────────────────────────────────────
+
+WHOLE = ResolvedField("out.embedding", "float32", "number", False, "out", "embedding", size=3)
+VECTORS = np.array([[0.5, 1.0, 2.0], [1.5, np.nan, 4.0]])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        VECTORS,
+        VECTORS.tolist(),
+        pd.DataFrame({"embedding": list(VECTORS), "more": [1, 2]}),
+        pd.Series(list(VECTORS)),
+        {"output embedding": VECTORS},
+        pa.table({"out.embedding": pa.array([[0.5, 1.0, 2.0], [1.5, None, 4.0]], pa.list_(pa.float32(), 3))}),
+    ],
+)
+def test_a_whole_vector_takes_one_list_an_inference(given: object):
+    found = baseline.of_data(given, {"output embedding": WHOLE})
+    assert found.values is None  # noqa: PD011  a message, not a Series
+    assert found.vectors is not None
+    told = found.vectors["out.embedding"]
+    np.testing.assert_array_equal(np.frombuffer(told.data, "<f4").reshape(-1, told.size), VECTORS)
+
+
+def test_vectors_come_from_a_parquet_column_and_an_inference_without_one_is_missing(tmp_path: Path):
+    column = pa.array([[1.0, 2.0, 3.0], None], pa.list_(pa.float64()))
+    parquet.write_table(pa.table({"embedding": column, "sharpness": [1.0, 2.0]}), tmp_path / "b.parquet")
+    sharp = ResolvedField("out.sharpness", "float32", "number", True, "out", "sharpness")
+    found = baseline.of_data(tmp_path / "b.parquet", {"output embedding": WHOLE, "out.sharpness": sharp})
+    assert found.values == {"out.sharpness": [1.0, 2.0]}  # noqa: PD011  a message, not a Series
+    assert found.vectors is not None
+    assert np.isnan(np.frombuffer(found.vectors["out.embedding"].data, "<f4")[3:]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([0.5, 0.6], r"holds 0.5, but 'output embedding' is a whole vector; give an array of shape \[n, 3\]"),
+        (VECTORS[:, :2], "vectors of 2 numbers; 'output embedding' has 3"),
+        ([[1.0, 2.0, 3.0], [1.0]], "vectors of 1 to 3 numbers; all of 'output embedding' are equally long"),
+        ([["1", "2", "3"]], "something else than numbers"),
+        ([[1.0, 2.0, [3.0]]], "something else than numbers"),
+        (["[1, 2, 3]"], "is a whole vector"),
+        ([[1.0, 2.0, float("inf")]], "infinite"),
+        ([None], "holds no vector"),
+    ],
+)
+def test_what_is_no_vector_is_refused_with_the_way_out(given: object, message: str):
+    with pytest.raises(InvalidInputError, match=message):
+        baseline.of_data(given, {"output embedding": WHOLE})
+
+
+def test_where_nothing_is_declared_the_values_say_that_it_is_a_vector():
+    undeclared = ResolvedField("out.embedding", "float64", "number", True, "out", "embedding", size=None)
+    assert baseline.of_data(VECTORS, {"output embedding": undeclared}).vectors is not None
+    assert baseline.of_data([1.0, 2.0], {"output embedding": undeclared}).vectors is None

@@ -386,11 +386,13 @@ def _is_missing(value: object) -> bool:
 
 
 def _packed(rows: Sequence[object], where: str, way: str) -> bytes:
-    array: np.ndarray[Any, Any] = np.array(rows)
-    # numpy would read text that looks like a number.
-    texts = array.dtype.kind in "SU" or (array.dtype == object and any(isinstance(one, str) for one in array.flat))
+    floats: np.ndarray[Any, Any] | None = None
     try:
-        floats = array.astype(np.float64) if not texts and array.ndim == 2 else None
+        array: np.ndarray[Any, Any] = np.array(rows)
+        # numpy would read text that looks like a number.
+        texts = array.dtype.kind in "SU" or (array.dtype == object and any(isinstance(one, str) for one in array.flat))
+        if array.ndim == 2 and not texts:
+            floats = array.astype(np.float64)
     except (TypeError, ValueError):
         floats = None
     if floats is None:
