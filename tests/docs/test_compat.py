@@ -15,11 +15,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize("page", ["compat.md", "metrics.md"])
 def test_the_code_prints_what_the_page_says(page: str):
     text = (DOCS / page).read_text(encoding="utf-8")
-    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", text, re.DOTALL)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code, {})  # noqa: S102  our own page
-    assert printed.getvalue() == shown
+    blocks = re.findall(r"```(?:python|text)\n(.*?)```", text, re.DOTALL)
+    for code, shown in zip(blocks[::2], blocks[1::2], strict=True):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code, {})  # noqa: S102  our own page
+        assert printed.getvalue() == shown
 
 
 def test_the_page_of_metrics_names_every_one():

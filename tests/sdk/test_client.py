@@ -328,7 +328,8 @@ def test_a_standing_assay_takes_another_baseline(client: Client, summing: Summin
     assert "2 values of out.sum, 2 values of out.parts.0" in assay.baseline_versions()._repr_html_()
     assert client.get_assay(str(assay.id)).baseline_version == 2
     for arguments, message in [
-        ({}, "needs a baseline to compare with"),
+        ({}, "give start= and end=, or data="),
+        ({"start": "2026-01-01"}, "give start= and end=, or data="),
         ({"data": [1.0], "start": "2026-01-01", "end": "2026-01-02"}, "not both"),
         ({"data": {"sum": [1.0]}}, "none is 'output parts 0'"),
         ({"incident": "one", "data": [1.0]}, "give either incident=, or start and end, or data"),

@@ -134,7 +134,7 @@ def _signs(seed: int, size: int) -> Iterator[Floats]:
     while True:
         text = (f"driftline projection {seed} {index} {block}".encode() for block in range(blocks))
         bits = np.unpackbits(np.frombuffer(b"".join(hashlib.sha256(one).digest() for one in text), np.uint8))
-        yield bits[:size] * 2.0 - 1.0
+        yield bits[:size].astype(np.float64) * 2.0 - 1.0
         index += 1
 
 

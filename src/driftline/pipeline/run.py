@@ -94,9 +94,13 @@ class Pipeline:
             InvalidInputError: a field that the pipeline does not have.
         """
         fields = recorded_fields(self._definition, extra_fields)
-        made = {(one.side, one.name) for one in fields if one.part}
-        known = {(side, name): (projections or {}).get(key_of(side, name)) for side, name in made}
-        projected = {vector: Projection.of(told) for vector, told in known.items() if told is not None}
+        made: set[tuple[Side, str]] = {(one.side, one.name) for one in fields if one.part}
+        known: dict[tuple[Side, str], Any] = {
+            (side, name): (projections or {}).get(key_of(side, name)) for side, name in made
+        }
+        projected: dict[tuple[Side, str], Projection] = {
+            vector: Projection.of(told) for vector, told in known.items() if told is not None
+        }
         # One assignment: an inference in another thread sees either all of it or nothing.
         self._recorded = ([one for one in fields if not one.part], projected)
 
