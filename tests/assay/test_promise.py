@@ -1,5 +1,6 @@
 """A stream under a promise: what a window adds, what it leaves alone, and which windows are counted at all."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -215,3 +216,25 @@ def test_what_a_promise_rests_on_is_told_or_why_it_does_not_stand(stream: Stream
     assert refused.kind is None
     assert refused.refused
     assert "the baseline has 3 windows" in refused.refused
+
+
+# ── how large a change must be ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("shift", "worst"), [(0.6, "Warning"), (3.0, "Alert")])
+def test_a_change_that_is_surely_smaller_than_min_effect_warns_and_says_so(
+    stream: Stream, answer: Make, shift: float, worst: str
+):
+    memory, seen, said = stream.begin(), set[str](), list[str]()
+    for window in rows(40, 21, shift=shift):
+        analysis, parts = answer(window)
+        told, memory = stream.step(memory, analysis, parts, A, min_count=20, min_effect=1.5)
+        assert told.evidence is not None
+        assert told.evidence.alarmed == (told.status == "Alert")
+        seen.add(told.status)
+        said += told.notes
+    assert memory.state.alarmed
+    assert worst in seen
+    assert ("Alert" in seen) == (worst == "Alert")
+    assert any("below min_effect 1.5 sd" in note for note in said) == (worst == "Warning")
+    assert Memory.of(json.loads(json.dumps(memory.document()))) == memory
