@@ -2,7 +2,8 @@
 
 A new version is frozen as at save. It is valid for windows that begin where it ends or later; those that were answered
 already are answered again, their evidence begins anew, and the open drift incidents of its devices are over. A device
-that gave nothing in its range, or too little for the promise, keeps what it had.
+that gave nothing in its range, or too little for the promise, keeps what it had; from an incident only the incident's
+device gets another one.
 """
 
 from dataclasses import replace
@@ -69,6 +70,8 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
     else:
         baseline = new.baseline or api.Baseline()
     asked = question(hub, kept.assay.workspace, msgspec.structs.replace(spec, baseline=baseline))
+    if incident is not None:
+        asked = _of_device(asked, incident.device)
     plan = _plan(kept)
     from_ns = _from_ns(plan, hub.now_ns() if baseline.values is not None else baseline.end_ns or 0)
     version = kept.assay.baseline_version + 1
@@ -99,7 +102,7 @@ def _incident(hub: Hub, kept: store.Kept, identity: str) -> api.Incident:
 
 
 def _range_of(hub: Hub, spec: api.AssaySpec, incident: api.Incident) -> api.Baseline:
-    """Return the time since an incident was opened, up to where its device was heard; each device's own, as ever."""
+    """Return the time since an incident was opened, up to where its device was heard."""
     heard_ns = hub.telemetry.complete_until_ns(spec.pipeline, incident.device) or 0
     start_ns = incident.opened_ns - incident.opened_ns % BASE_WINDOW_NS
     end_ns = heard_ns - heard_ns % BASE_WINDOW_NS
@@ -110,6 +113,15 @@ def _range_of(hub: Hub, spec: api.AssaySpec, incident: api.Incident) -> api.Base
         )
     season = spec.baseline.season
     return api.Baseline(start_ns=start_ns, end_ns=end_ns, season=season)
+
+
+def _of_device(asked: Question, device: str) -> Question:
+    """Leave out all other devices: nothing is new there, and a long baseline is better than a short one."""
+    return replace(
+        asked,
+        materials={place: one for place, one in asked.materials.items() if place.device == device},
+        baselines={place: one for place, one in asked.baselines.items() if place.device == device},
+    )
 
 
 def _plan(kept: store.Kept) -> WindowPlan | None:
