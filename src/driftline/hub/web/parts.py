@@ -339,10 +339,12 @@ def _new_baseline(line: IncidentLine) -> Html:
     what = [
         "From now on windows of assay ",
         el("b", line.assay or "this assay"),
-        " are compared with what each of its devices has seen since ",
+        " on device ",
+        el("b", one.device),
+        " are compared with what it has seen since ",
         moment(one.opened_ns),
-        ", if that is enough. Evidence starts again from nothing, and open drift incidents of the assay are over.",
-        " The baseline so far stays in the assay's history.",
+        ", if that is enough. Its evidence starts again from nothing, and its open drift incident is over.",
+        " Other devices keep their baselines; the one so far stays in the assay's history.",
     ]
     return confirmed("Take as new baseline", what, path("incidents", one.id, "baseline"), "Yes, compare with this")
 
