@@ -58,7 +58,7 @@ def test_the_summarizer_is_an_attribute_and_a_call():
 
 def test_a_metric_brings_bins_that_suit_it_unless_somebody_chose_them():
     assert [SummarizerBuilder().add_metric(one).summarizer.num_bins for one in Metric] == [
-        5, 5, 5, 60, 10, 10, 60, 10, 5, 60, 5,
+        5, 5, 5, 60, 10, 10, 60, 10, 5, 60, 5, 10, 5,
     ]  # fmt: skip
     assert SummarizerBuilder().add_metric("ks").add_metric("PSI").summarizer == api.Summarizer()
     assert SummarizerBuilder().add_num_bins(7).add_metric(Metric.KS).summarizer.num_bins == 7

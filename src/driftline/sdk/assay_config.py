@@ -38,6 +38,8 @@ class Metric(StrEnum):
     MEAN_SHIFT = "mean_shift"
     QUANTILE_SHIFT = "quantile_shift"
     MISSING_RATE = "missing_rate"
+    TV = "tv"
+    NEW_CATEGORIES = "new_categories"
 
 
 class Aggregation(StrEnum):
