@@ -68,7 +68,7 @@ def test_a_summarizer_without_a_meaning_is_refused_with_the_way_out(summarizer: 
         ({"alarm": api.Fixed(threshold=math.inf)}, "0.25 is usual"),
         ({"alarm": api.Fixed(warning=NAN)}, "warning threshold is nan"),
         ({"alarm": api.Fixed(warning=0.3)}, "above the alert threshold 0.25"),
-        ({"alarm": api.Promise(false_alarm_every_s=3600)}, "a time longer than a window"),
+        ({"alarm": api.Promise(false_alarm_every_s=3600)}, "one false alarm in 60 min is no promise where"),
         ({"alarm": api.Promise(false_alarm_every_s=10**7, min_effect=-0.1)}, "min_effect is -0.1"),
         ({"alarm": api.Promise(false_alarm_every_s=10**7, min_effect=NAN)}, "0 or more, such as 0.1"),
         ({"watched": []}, "give at least one iopath"),

@@ -150,8 +150,9 @@ def alarm_level(streams: int, false_alarm_every_s: float, interval_s: float) -> 
     """
     if streams < 1 or not interval_s > 0 or not false_alarm_every_s >= interval_s:
         raise InvalidInputError(
-            f"a false alarm every {false_alarm_every_s:g} s for {streams} streams with a window every {interval_s:g} s "
-            "is no promise; give at least one stream and a time longer than a window"
+            f"one false alarm in {false_alarm_every_s / 60:g} min is no promise where a window comes every "
+            f"{interval_s / 60:g} min (on {streams} streams): each may be one; give a time longer than a window, such "
+            "as 30 days, and at least one stream"
         )
     return streams * false_alarm_every_s / interval_s
 

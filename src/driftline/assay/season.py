@@ -360,6 +360,8 @@ class OpeningHours:
         if not groups:
             raise InvalidInputError(f"no opening hours in {text!r}; {_FORM}")
         for group in groups:
+            if not any(map(str.isdigit, group)):
+                raise InvalidInputError(f"{group!r} names no hours; {_FORM}")
             days, hours = re.fullmatch(r"(\D*)(.*)", group, re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
             found = [_span(span.strip(), group) for span in hours.split(",")]
             for day in _days(days.strip(), group):

@@ -266,6 +266,11 @@ class Assay:
     def _asked_baseline(
         self, data: object, start: Moment | None, end: Moment | None, device: str | None, season: object
     ) -> api.Baseline:
+        if data is None and (start is None or end is None):
+            raise InvalidInputError(
+                "set_baseline() needs a baseline to compare with: give start= and end=, or data= (a file, an array, a "
+                "table), or incident="
+            )
         given = baseline.in_time(data, start, end, device, season)
         if given is not None:
             return given

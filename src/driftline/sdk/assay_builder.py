@@ -114,7 +114,9 @@ class AssayBuilder:
 
     def add_min_count(self, min_count: int) -> Self:
         """Say how many values a window needs before its score decides anything."""
-        self._min_count = int(min_count)
+        if isinstance(min_count, bool) or not isinstance(min_count, int) or min_count < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
+            raise InvalidInputError(f"add_min_count({min_count!r:.60}): give a whole number of values, 1 or more")
+        self._min_count = min_count
         return self
 
     def build(self) -> AssayConfig:
