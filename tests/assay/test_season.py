@@ -322,7 +322,7 @@ def test_an_hour_that_comes_twice_is_open_twice_and_one_that_is_skipped_is_not()
     ("text", "says"),
     [
         ("", "no opening hours"),
-        ("Mon-Sat", "no hours"),
+        ("Mon-Sat", "'Mon-Sat' names no hours"),
         ("07:00-20:00", "no weekday"),
         ("Mo-Sa 7-20", "no weekday|no hours"),
         ("Mon 07:00-25:00", "from 00:00 to 24:00"),

@@ -132,6 +132,15 @@ def test_a_window_is_not_compared_with_a_baseline_that_came_later():
     assert old.compare_basic_stats()["Baseline"].tolist() == [None] * 9
 
 
+def test_categories_stand_side_by_side_without_edges():
+    labels, shares = ["cat", "dog", "(other)", "(new)"], [0.6, 0.4, 0.0, 0.0]
+    bins = api.Bins(labels=labels, edges=[], baseline=shares, window=shares[::-1], contributions=[0.0, 0.5, 0.0, 2.25])
+    frame = shown(msgspec.structs.replace(ONE, bins=bins))[0].compare_bins()
+    assert list(frame["b_edge_names"]) == labels
+    assert frame[["b_edges", "w_edges"]].isna().to_numpy().all()
+    assert list(frame["diff_in_pcts"]) == pytest.approx([-0.6, -0.4, 0.4, 0.6])
+
+
 def test_bins_stand_side_by_side_with_what_each_gives_to_the_score():
     frame = shown(ONE)[0].compare_bins()
     assert list(frame["b_edge_names"]) == BINS.labels

@@ -316,6 +316,14 @@ def test_a_baseline_of_a_promise_says_what_it_carries(client: Client, summing: S
     assert "look again after the first" in builder.build()._repr_html_()
 
 
+@pytest.mark.parametrize("min_count", ["many", 0, 2.5, True])
+def test_a_least_count_that_is_none_is_refused(client: Client, summing: Summing, min_count: Any):
+    pipeline = client.build_pipeline("sums").add_model_step(summing(client))
+    builder = client.build_assay("sums", pipeline, iopath="output sum 0", baseline_data=[1.0, 2.0])
+    with pytest.raises(InvalidInputError, match="give a whole number of values, 1 or more"):
+        builder.add_min_count(min_count)
+
+
 def test_a_standing_assay_takes_another_baseline(client: Client, summing: Summing):
     pipeline = client.build_pipeline("sums").add_model_step(summing(client))
     frame = {"sum": [1.0, 2.0, 3.0], "parts": [[4.0, 1.0], [5.0, 1.0], [6.0, 1.0]]}

@@ -170,19 +170,21 @@ class AssayAnalysis:
         """Return a row a bin: right edge, label and share of baseline (b_) and window (w_), and their difference.
 
         `contribution` is the bin's part of the score. Under cumulative aggregation shares are running sums.
+        The bins of text are its categories, which have no edge.
 
         Raises:
             EmptyWindowError: there was nothing to put into bins.
         """
         bins = self._bins()
         cumulative = self._summarizer.aggregation == "cumulative"
+        edges = [*bins.edges, math.inf] if bins.edges else [math.nan] * len(bins.labels)
         frame = pd.DataFrame(
             {
-                "b_edges": [*bins.edges, math.inf],
+                "b_edges": edges,
                 "b_edge_names": bins.labels,
                 "b_aggregated_values": bins.baseline,
                 "b_aggregation": self._summarizer.aggregation.capitalize(),
-                "w_edges": [*bins.edges, math.inf],
+                "w_edges": edges,
                 "w_edge_names": bins.labels,
                 "w_aggregated_values": bins.window,
                 "w_aggregation": self._summarizer.aggregation.capitalize(),
