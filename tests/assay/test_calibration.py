@@ -48,6 +48,13 @@ def test_a_baseline_shorter_than_its_autocorrelation_carries_no_promise():
         of(ar1(400, 0.995, 2), n=20)
 
 
+def test_its_refusal_names_the_ways_out():
+    with pytest.raises(
+        InvalidInputError, match="take a longer baseline, a seasonal one .* follow the hour, or a fixed"
+    ):
+        of(ar1(400, 0.995, 2), n=20)
+
+
 def test_few_baselines_seem_long_enough_that_are_not():
     # Twelve decay times, of which some look like forty; a fifth may pass, and their evidence is wary.
     def accepted(seed: int, windows: int) -> bool:

@@ -206,6 +206,16 @@ def test_a_baselines_windows_are_told_relative_to_all_other_days():
     assert centre[~night[:24]] == pytest.approx(np.full(12, 10.0), abs=2)
 
 
+def test_where_a_season_is_no_cure_none_is_offered():
+    starts = hours(4)
+    draw = np.random.default_rng(1)
+    wanders = draw.normal(size=len(starts)).cumsum()[:, None] + 0.01 * draw.normal(size=(len(starts), 60))
+    with pytest.raises(InvalidInputError, match="take a longer baseline or a fixed threshold"):
+        seasonal(wanders, starts)
+    with pytest.raises(InvalidInputError, match="a seasonal one"):
+        calibrate(BaselineData.of_values(wanders.ravel()), n=60)
+
+
 def test_a_field_without_a_season_is_not_given_one():
     starts = hours(7)
     rows = np.random.default_rng(7).normal(size=(len(starts), 60))

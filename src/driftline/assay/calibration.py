@@ -401,7 +401,7 @@ def _calibration(
         why = f"{why}; relative to what is usual at their {seasonal.usual.season.text}{matters}"
     health = _health(values, _briefly(yardstick, ranks, rho), persistence) if ordered else []
     if not (decay.enough if seasonal is None else decay.spans >= SPANS_MIN):
-        raise _too_short(decay, count, yardstick.n, health)
+        raise _too_short(decay, count, yardstick.n, health, seasonal=seasonal is not None)
     cap = FREEDOM_WINDOWS if seasonal is not None else min(FREEDOM_WINDOWS, decay.spans / SPANS_A_FREEDOM)
     caps = (FREEDOM_ROWS, FREEDOM_ROWS, cap) if kind == "rows" else (cap, cap, cap)
     few = kind == "windows" and count < WINDOWS_FOR_SHAPE
@@ -740,13 +740,14 @@ def _refuse_below_least(count: int, n: int) -> None:
         )
 
 
-def _too_short(decay: _Decay, count: int, n: int, health: Sequence[str]) -> InvalidInputError:
+def _too_short(decay: _Decay, count: int, n: int, health: Sequence[str], *, seasonal: bool) -> InvalidInputError:
     # A baseline that drifts inside resembles itself for long, too, and more of it is no cure.
     drifts = [note for note in health if "trend" in note or "drifts" in note]
+    third = "" if seasonal else ", a seasonal one (season='day') where values follow the hour,"
     return InvalidInputError(
         f"the baseline has {count} windows of {n} inferences, too few for their autocorrelation: values resemble "
         f"those of about {decay.time:.2g} windows before. A promise needs {max(decay.needed, count + 1)} windows: "
-        "take a longer baseline or a fixed threshold" + "".join(f"; {note}" for note in drifts)
+        f"take a longer baseline{third} or a fixed threshold" + "".join(f"; {note}" for note in drifts)
     )
 
 
