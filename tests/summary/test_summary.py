@@ -64,8 +64,10 @@ def test_zero_changes_nothing(values: Any):
 
 @given(st.lists(st.lists(moderate)))
 def test_the_hub_merge_equals_one_device_seeing_every_value(devices: list[list[Any]]):
-    merged = reduce(Summary.merge, map(tallied, devices), Summary.zero(GRID))
-    assert same(merged, tallied([value for device in devices for value in device]))
+    each = [tallied(values) for values in devices]
+    whole = tallied([value for device in devices for value in device])
+    assert same(reduce(Summary.merge, each, Summary.zero(GRID)), whole)
+    assert same(Summary.zero(GRID).merge(*each), whole)
 
 
 @given(st.lists(moderate), grids, st.booleans())
@@ -171,7 +173,7 @@ many = st.lists(st.one_of(st.none(), st.integers(0, 3 * CATEGORIES_MAX).map(str)
 @given(many, many, many)
 def test_categories_merge_like_one_device_seeing_every_name(a: list[Any], b: list[Any], c: list[Any]):
     x, y, z = map(named, (a, b, c))
-    assert x.merge(y).merge(z) == x.merge(y.merge(z)) == named([*a, *b, *c])
+    assert x.merge(y).merge(z) == x.merge(y.merge(z)) == x.merge(y, z) == named([*a, *b, *c])
     assert x.merge(y) == y.merge(x)
     assert x.merge(CategorySummary()) == x
 

@@ -1,8 +1,8 @@
 """What a device saw of one field in a span of time: rows where the log holds every one, else counts on grids."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,16 +106,18 @@ def _between(
 
 def counted(hub: Hub, counts: Sequence[tuple[int, str, bytes]]) -> list[Part]:
     """Return summaries as parts; those on one grid merge, so that a long span is no more parts than grids."""
-    merged: dict[str, Summary] = {}
+    numbers: defaultdict[str, list[Summary]] = defaultdict(list)
     text: list[CategorySummary] = []
     for _, grid_id, data in counts:
         summary = decode(data, grid_id)
         if isinstance(summary, CategorySummary):
             text.append(summary)
         else:
-            merged[grid_id] = merged[grid_id].merge(summary) if grid_id in merged else summary
-    numbers = [Part(summary=summary, grid=grids.edges(hub, grid_id)) for grid_id, summary in merged.items()]
-    return [*numbers, *([Part(categories=reduce(CategorySummary.merge, text))] if text else [])]
+            numbers[grid_id].append(summary)
+    parts = [
+        Part(summary=first.merge(*rest), grid=grids.edges(hub, grid_id)) for grid_id, (first, *rest) in numbers.items()
+    ]
+    return [*parts, *([Part(categories=text[0].merge(*text[1:]))] if text else [])]
 
 
 def material_of(values: Sequence[str | None]) -> Material:

@@ -8,7 +8,6 @@ An infinite value counts in an outer cell and in `infinite`, never in min, max o
 import math
 import zlib
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -59,28 +58,31 @@ class Summary:
         """Return the summary of nothing."""
         return Summary(grid.id, 0, 0, (), None, None, 0.0, 0.0)
 
-    def merge(self, other: "Summary") -> "Summary":
-        """Return the summary of all values of both.
+    def merge(self, *others: "Summary") -> "Summary":
+        """Return the summary of all values of this one and any number of others, in one pass.
 
         Raises:
             InvalidInputError: they were counted on different grids.
         """
-        if self.grid_id != other.grid_id:
-            raise InvalidInputError(
-                f"summaries on grids {self.grid_id} and {other.grid_id} do not merge; only counts on one grid do"
-            )
-        cells = Counter(dict(self.cells))
-        cells.update(dict(other.cells))
+        cells = dict(self.cells)
+        for other in others:
+            if self.grid_id != other.grid_id:
+                raise InvalidInputError(
+                    f"summaries on grids {self.grid_id} and {other.grid_id} do not merge; only counts on one grid do"
+                )
+            for cell, count in other.cells:
+                cells[cell] = cells.get(cell, 0) + count
+        every = (self, *others)
         return Summary(
             self.grid_id,
-            self.count + other.count,
-            self.missing + other.missing,
+            sum(one.count for one in every),
+            sum(one.missing for one in every),
             tuple(sorted(cells.items())),
-            min((x for x in (self.min, other.min) if x is not None), default=None),
-            max((x for x in (self.max, other.max) if x is not None), default=None),
-            self.sum + other.sum,
-            self.sum_squares + other.sum_squares,
-            (self.infinite[0] + other.infinite[0], self.infinite[1] + other.infinite[1]),
+            min((one.min for one in every if one.min is not None), default=None),
+            max((one.max for one in every if one.max is not None), default=None),
+            math.fsum(one.sum for one in every),
+            math.fsum(one.sum_squares for one in every),
+            (sum(one.infinite[0] for one in every), sum(one.infinite[1] for one in every)),
         )
 
     def fits(self, grid: Grid) -> bool:
@@ -212,18 +214,21 @@ class CategorySummary:
             tally.add(value)
         return tally.summary()
 
-    def merge(self, other: "CategorySummary") -> "CategorySummary":
-        """Return the summary of all values of both."""
-        counts = Counter(dict(self.counts))
-        counts.update(dict(other.counts))
+    def merge(self, *others: "CategorySummary") -> "CategorySummary":
+        """Return the summary of all values of this one and any number of others, in one pass."""
+        counts = dict(self.counts)
+        for one in others:
+            for name, count in one.counts:
+                counts[name] = counts.get(name, 0) + count
+        every = (self, *others)
         kept = sorted(counts, key=place_of)[:CATEGORIES_MAX]
         rest = sum(counts.values()) - sum(counts[name] for name in kept)
         return replace(
             self,
-            count=self.count + other.count,
-            missing=self.missing + other.missing,
+            count=sum(one.count for one in every),
+            missing=sum(one.missing for one in every),
             counts=tuple(sorted((name, counts[name]) for name in kept)),
-            other=self.other + other.other + rest,
+            other=sum(one.other for one in every) + rest,
         )
 
 
