@@ -50,7 +50,7 @@ def test_a_baseline_shorter_than_its_autocorrelation_carries_no_promise():
 
 def test_its_refusal_names_the_ways_out():
     with pytest.raises(
-        InvalidInputError, match="take a longer baseline, a seasonal one .* follow the hour, or a fixed"
+        InvalidInputError, match=r"take a longer baseline, a seasonal one .* follow the hour, or a fixed"
     ):
         of(ar1(400, 0.995, 2), n=20)
 
