@@ -32,7 +32,7 @@ NAMES = ("location", "spread", "omnibus", "missing", "outside")
 LOCATION, SPREAD, OMNIBUS, MISSING, OUTSIDE = range(5)
 
 # Ten cells: with five a change of shape hides, with twenty a window of 60 rows leaves most of them to chance.
-CELLS = Summarizer(num_bins=10)
+CELLS = Summarizer(num_bins=10, compat=None)
 # A positive field whose greatest value is this many times its least one changes by factors: logarithms fit.
 MANIFOLD = 3.0
 # One tail this much longer than the other one (5 %, 50 %, 95 %) calls for ranks: a lognormal of sigma 0.25.
