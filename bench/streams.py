@@ -17,12 +17,12 @@ from scipy.signal import lfilter
 from scipy.special import betaincinv, ndtr
 from scipy.stats import binomtest
 
+from bench.rules import fixed_psi
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate
 from driftline.assay.evidence import Tracks
 from driftline.assay.statistics import NAMES, yardstick_of
 from driftline.errors import InvalidInputError
-from driftline.wire.api import Summarizer
 
 Floats = NDArray[np.float64]
 ALARM_AT = 10_000.0
@@ -170,17 +170,6 @@ def mapped(rows: Floats, as_field: str) -> Floats:
     return np.asarray(_BETA[line] + (at - line) * _BETA_STEPS[line])
 
 
-def psi_of_five_bins(baseline: BaselineData, windows: Floats) -> Floats:
-    """Return PSI of each window on five bins, as the reference platform computes it."""
-    cut = baseline.cut(Summarizer(compat="v1"), None)
-    upto = [np.count_nonzero(windows <= edge, axis=1) for edge in cut.edges]
-    counts = np.diff(np.stack([*upto, np.full(len(windows), windows.shape[1])], axis=1), axis=1, prepend=0)
-    shares = counts / windows.shape[1]
-    b, w = np.where(cut.shares == 0, 0.005, cut.shares), np.where(shares == 0, 0.005, shares)
-    terms = np.where((cut.shares == 0) & (shares == 0), 0.0, (w - b) * np.log(w / b))
-    return np.asarray(terms.sum(axis=1))
-
-
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -211,7 +200,7 @@ class _Stream:
         if self.calibration is not None:
             self.statistics.append(yardstick_of(self.baseline, self.cell.n).measure_rows(windows))
         if self.cell.field == "normal":
-            self.fixed.append(psi_of_five_bins(self.baseline, windows))
+            self.fixed.append(fixed_psi(self.baseline, windows))
 
     def run(self, first: float) -> Run:
         """Return what came of it."""

@@ -80,6 +80,9 @@ def wasserstein(baseline: Observed, window: Observed) -> float:
     Of values it is exact. Where counts are compared, both curves are read at the edges of the window's cells and
     are straight lines between, so that a coarse grid hides a change within a cell and never makes one.
     """
+    # The metric of this name (`driftline.assay.metrics.wasserstein`) is a sum of terms a bin, of shares and outermost
+    # values alone, and takes each bin by its middle; an effect is exact where values are known.
+    # Neither can be the other.
     counted = [piece for piece in window.pieces if isinstance(piece, Counted)]
     exact = not counted and baseline.exact
     if exact:

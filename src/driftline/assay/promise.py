@@ -18,9 +18,10 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate, promise_health
 from driftline.assay.categories import CategoryBaseline
 from driftline.assay.evidence import WARNING, Answer, State, alarm_level, step
+from driftline.assay.hours import OpeningHours
 from driftline.assay.magnitude import Magnitude, weigh
 from driftline.assay.observed import Part
-from driftline.assay.season import OpeningHours, zone_of
+from driftline.assay.season import zone_of
 from driftline.assay.statistics import CategoryYardstick, Yardstick, yardstick_of
 from driftline.assay.window import WindowPlan
 from driftline.errors import InvalidInputError

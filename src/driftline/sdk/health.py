@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from driftline.sdk.listing import Listing
 from driftline.wire import api
 
-_BY_KIND = {"rows": "its rows are independent", "windows": "its windows are compared with each other"}
-
 
 @dataclass(frozen=True)
 class Health:
