@@ -76,6 +76,13 @@ def test_before_anything_came_since_the_baseline_its_own_windows_are_the_past(sh
     assert any("its own are shown as the past" in note for note in found.notes)
 
 
+def test_shifts_that_are_a_warning_at_most_are_not_said_to_be_found(shop: Any) -> None:
+    found = ask(shop, alarm=api.Promise(false_alarm_every_s=30 * 86_400, min_effect=1.0))
+    assert [[shift.shift for shift in one.detectable] for one in found.streams] == [[2.0, 3.0]] * 2
+    assert {one.smallest_shift for one in found.streams} == {2.0}
+    assert "up to min_effect, 1 sd, are a Warning at most" in found.notes[-1]
+
+
 def test_a_fixed_threshold_is_previewed_too(shop: Any) -> None:
     blurred(shop)
     found = ask(shop, alarm=api.Fixed(threshold=0.25))

@@ -66,7 +66,17 @@ def preview(hub: Hub, workspace: str, asked: api.NewPreview) -> api.Preview:
             "and those with most alarms come first; name some devices to see others"
         )
     streams = [_stream(hub, made, found, place, one, asked.within) for place, one in list(places.items())[:STREAMS_MAX]]
-    return api.Preview(within=asked.within, streams=streams, notes=[*run.notes, *notes])
+    return api.Preview(within=asked.within, streams=streams, notes=[*run.notes, *notes, *_weighed(made.spec.alarm)])
+
+
+def _weighed(alarm: api.Fixed | api.Promise) -> list[str]:
+    if isinstance(alarm, api.Fixed) or not alarm.min_effect:
+        return []
+    told = (
+        f"shifts up to min_effect, {alarm.min_effect:g} sd, are a Warning at most and left out; a larger one alerts once "
+        "it is surely that large, which may take longer than is said here"
+    )
+    return [told]
 
 
 def _past(hub: Hub, asked: Question) -> tuple[api.AssayRun, list[str]]:
@@ -127,6 +137,8 @@ def _stream(
             detectable = promised(
                 known.calibration, baseline, windows, level, within=within, seed=alarm.seed, starts_ns=starts_ns
             )
+            # The simulation finds evidence; of a change that is not surely so large that is a Warning at most.
+            detectable = [one for one in detectable if one.shift > (alarm.min_effect or 0.0)]
     judged = [one for one in past.answers if one.score is not None]
     return api.StreamPreview(
         device=device or None,

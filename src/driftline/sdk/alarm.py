@@ -38,8 +38,8 @@ class Promise:
     """Alert so rarely without drift: one false alarm in this time, over all devices and fields of the assay together.
 
     `false_alarm_every` is text such as '30 days', '12 hours' or '2 weeks', or a timedelta. `min_effect` is a shift in
-    the baseline's standard deviations: what is surely smaller is a Warning at most. `seed` makes a rerun decide the
-    same.
+    the baseline's standard deviations: what is not surely that large is a Warning at most. `seed` makes a rerun decide
+    the same.
 
     Raises:
         InvalidInputError: not a time, not an effect, or not a whole number.

@@ -291,7 +291,7 @@ class Fixed(Struct, tag_field="kind", tag="fixed"):
 class Promise(Struct, tag_field="kind", tag="promise"):
     """Alert where the evidence for drift makes a false alarm as rare as said, over all devices and fields together.
 
-    `min_effect` is a shift in the baseline's standard deviations: what is surely smaller is a Warning at most.
+    `min_effect` is a shift in the baseline's standard deviations: what is not surely that large is a Warning at most.
     `seed` makes a rerun decide the same.
     """
 
