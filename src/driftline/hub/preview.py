@@ -73,8 +73,8 @@ def _weighed(alarm: api.Fixed | api.Promise) -> list[str]:
     if isinstance(alarm, api.Fixed) or not alarm.min_effect:
         return []
     told = (
-        f"shifts up to min_effect, {alarm.min_effect:g} sd, are a Warning at most and left out; a larger one alerts once "
-        "it is surely that large, which may take longer than is said here"
+        f"shifts up to min_effect, {alarm.min_effect:g} sd, are a Warning at most and left out; a larger one alerts "
+        "once it is surely that large, which may take longer than is said here"
     )
     return [told]
 
