@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
-from driftline.charts.findings import finding
+from driftline.charts.findings import finding, what_moved
 from driftline.charts.scores import compared_chart, score_chart
-from driftline.wire.api import Analysis, Effect
+from driftline.wire.api import Analysis, Bins, Effect
 
 Make = Callable[..., Any]
 
@@ -275,13 +276,13 @@ def test_a_status_has_a_shape_of_its_own(promised: list[Analysis]):
     assert of_class(root, "dl-open", "circle")
 
 
-def test_windows_that_overlap_a_counted_one_are_small_and_hollow(analysis: Make):
+def test_windows_that_are_not_counted_are_small_and_hollow(analysis: Make):
     own = [analysis(i=i, evidence=20_000.0 if i > 5 else 1.0, counted=i % 3 == 0) for i in range(12)]
     root = drawn(score_chart(own))
     small = of_class(root, "dl-aside")
     assert len(small) == 8 + 1
     assert len(of_class(root, "dl-alarmed")) == 4
-    assert "small: overlaps a counted window" in texts(root)
+    assert "small: not counted" in texts(root)
 
 
 def test_evidence_is_not_drawn_where_a_window_could_not_be_judged(analysis: Make):
@@ -348,3 +349,13 @@ def test_a_promise_and_a_fixed_threshold_stand_on_one_time_axis(promised: list[A
 def test_one_side_of_a_comparison_is_drawn_alone(promised: list[Analysis]):
     assert compared_chart(promised, []) == score_chart(promised)
     assert "No window is complete yet." in texts(drawn(compared_chart([], [])))
+
+
+def test_of_text_the_mix_changes_and_of_numbers_the_shape(analysis: Make, bins: Bins):
+    said: list[str] = []
+    for edges in (bins.edges, []):
+        own = analysis(evidence=20_000.0, bins=msgspec.structs.replace(bins, edges=edges), effect=Effect())
+        assert own.evidence is not None
+        own.evidence.residuals = {"location": 0.1, "omnibus": 9.0}
+        said.append(what_moved(own))
+    assert said == ["the shape changed", "the mix changed"]

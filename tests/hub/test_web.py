@@ -190,11 +190,27 @@ def test_under_a_promise_the_assay_page_shows_evidence_and_what_it_rests_on(shop
     assert all(one["calibrated"]["windows"] == 10 for one in twin["baselines"])
 
 
+def test_what_an_assay_of_text_compares_are_categories(tmp_path: Path) -> None:
+    made = Shop.open(tmp_path)
+    made.device("camera-1")
+    for minute in range(30):
+        made.counts("camera-1", minute, {"out.label": ["cat", "dog", "cat", "owl"] * 10})
+    made.at(30)
+    assay = made.save("labels", "out.label")
+    page = TestClient(application(made.hub), base_url="http://127.0.0.1:8710").get(f"/assays/{assay.id}").text
+    assert "PSI over categories; alerts from 0.25 on" in Reader(page).words
+    made.hub.database.close()
+
+
 def test_the_list_of_assays_says_when_each_wakes_somebody(browser: TestClient) -> None:
     page = Reader(browser.get("/assays").text).words
     assert "one false alarm in 30 days over 3 devices × 2 fields" in page
     assert "alerts from 0.25 on, warns from 0.2 on" in page
     assert "of an alarm" in page
+
+
+def test_the_page_of_one_device_says_that_it_shares_the_promise(browser: TestClient) -> None:
+    assert "one false alarm in 30 days over 3 devices × 2 fields" in Reader(browser.get("/devices/camera-2").text).words
 
 
 def test_a_page_of_many_assays_asks_the_database_no_more_often(shop: Any, browser: TestClient) -> None:

@@ -173,7 +173,8 @@ def _moved(statistic: str, residual: float, effect: Effect, analysis: Analysis) 
     if statistic == "spread":
         return f"the spread {'grew' if residual > 0 else 'shrank'}"
     share = {"missing": _missing(effect), "outside": _outside(effect, analysis)}.get(statistic)
-    return share or "the shape changed"
+    of_text = analysis.bins is not None and not analysis.bins.edges
+    return share or ("the mix changed" if of_text else "the shape changed")
 
 
 def effect_text(analysis: Analysis) -> str:

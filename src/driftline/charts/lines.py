@@ -43,7 +43,8 @@ _LOOKS: dict[Status, tuple[str | None, float, str]] = {
     "Late": (None, 3.4, "dl-faint"),
 }
 _MARKS: dict[Status, str] = {"Alert": "alert", "Warning": "warning", "Ok": "ok", "TooFew": "score of too few values"}
-# A window that overlaps a counted one adds nothing to the evidence, and is drawn accordingly.
+# A window that overlaps a counted one adds nothing to the evidence, nor does a closed one; they are drawn accordingly.
+NOT_COUNTED = "not counted: it overlaps a window that is, or is outside the opening hours"
 _ASIDE_SIZE = 0.6
 
 
@@ -280,7 +281,7 @@ def point_text(one: Analysis, name: str, plot: Plot) -> str:
     """Say what a point is."""
     value = plot.measure.value(one)
     shown = "" if value is None else f" {plot.measure.noun} {plot.measure.written(value)},"
-    aside = "" if _counted(one) else ", overlaps a window that was counted"
+    aside = "" if _counted(one) else f", {NOT_COUNTED}"
     return (
         f"{name}, {clock_text(one.start_ns, with_day=plot.days)}–{clock_text(one.end_ns)} UTC:{shown} {one.status}, "
         f"{one.count} inferences, from {one.source}{aside}"
@@ -401,7 +402,7 @@ def legend(analyses: Sequence[Analysis], plot: Plot, x: float, y: float) -> Mark
     statuses = {one.status for one in valued if _counted(one)}
     entries = [(_LOOKS[status], text) for status, text in _MARKS.items() if status in statuses]
     if any(not _counted(one) for one in valued):
-        entries.append(((None, 2.0, "dl-aside"), "small: overlaps a counted window"))
+        entries.append(((None, 2.0, "dl-aside"), "small: not counted"))
     boxes = any(plot.measure.gap(one) is not None for one in analyses)
     if len(entries) + boxes < 2:
         return Markup()

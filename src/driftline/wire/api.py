@@ -367,7 +367,7 @@ class Evidence(Struct):
     missing, outside), `p` how likely each is without drift. `kind` says whether independent rows or whole windows are
     what the baseline is compared by. `alarmed` lasts from an Alert to its resolution, also over windows that cannot
     be judged; `resolved` is True in the window that ends it. `counted` is False where a window overlaps one that was
-    counted before it: evidence then stays what it was.
+    counted before it, or is outside the opening hours: evidence then stays what it was.
     """
 
     value: float

@@ -18,6 +18,7 @@ from driftline.assay.metrics import METRICS
 from driftline.charts.bins import bins_chart
 from driftline.charts.findings import effect_text
 from driftline.charts.histogram import histogram
+from driftline.charts.lines import NOT_COUNTED
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
@@ -328,7 +329,7 @@ def _question(view: views.Assay) -> Content:
     devices = max(1, view.summary.devices)
     rule = (
         f" of {view.pipeline} moved from its baseline? {duration(windows.width_s)} windows{every}; "
-        f"{_measure(how)}; {alarm_text(spec.alarm, devices, len(spec.watched))}."
+        f"{_measure(how, text=_all_text(view))}; {alarm_text(spec.alarm, devices, len(spec.watched))}."
     )
     fields = [one.field for one in spec.watched]
     named: list[Content] = [el("code", fields[0])]
@@ -347,11 +348,18 @@ def _hours(spec: api.AssaySpec) -> str:
     return alike + watches
 
 
-def _measure(how: api.Summarizer) -> str:
+def _all_text(view: views.Assay) -> bool:
+    """Whether only text is watched: its bins are its categories, and have no edges."""
+    return bool(view.baselines) and all(one.labels and not one.edges for one in view.baselines)
+
+
+def _measure(how: api.Summarizer, *, text: bool) -> str:
     """Say what is measured; moments and missing values have no bins."""
     kind = METRICS[how.metric]
     if how.metric in {"mean_shift", "missing_rate"}:
         return f"{kind.name} {kind.unit}".rstrip()
+    if text:
+        return f"{kind.name} {kind.unit}".rstrip() + " over categories"
     bins = counted(len(how.bin_edges or ()) + 1 if how.bin_mode == "provided" else how.num_bins, how.bin_mode + " bin")
     return f"{kind.name} {kind.unit}".rstrip() + f" over {bins}"
 
@@ -386,11 +394,11 @@ def _answers(newest: Sequence[api.Analysis], spec: api.AssaySpec) -> Html:
 
 
 def _evidence(one: api.Analysis) -> Content:
-    """Return what the evidence has come to; a window that overlaps a counted one adds nothing to it."""
+    """Return what the evidence has come to; a window that overlaps a counted one, or that is closed, adds nothing."""
     if one.evidence is None:
         return "–"
     shown = amount(one.evidence.value)
-    return shown if one.evidence.counted else el("span", f"({shown})", title="overlaps a window that was counted")
+    return shown if one.evidence.counted else el("span", f"({shown})", title=NOT_COUNTED)
 
 
 def _drawn_first(view: views.Assay) -> list[api.BaselineStats]:

@@ -283,8 +283,11 @@ def _assay_lines(
 ) -> list[AssayLines]:
     """Return assays with the newest answers of their devices, urgent ones first."""
     progress: defaultdict[str, list[store.Progress]] = defaultdict(list)
-    for one in store.progress(connection, device=device):
-        progress[one.assay].append(one)
+    devices: defaultdict[str, int] = defaultdict(int)
+    for one in store.progress(connection):
+        devices[one.assay] += 1
+        if device in {None, one.device}:
+            progress[one.assay].append(one)
     ordered = sorted(kept, key=lambda one: _urgency(one, progress[one.assay.id]))[:assays_max]
     shown = {
         one.assay.id: sorted(progress[one.assay.id], key=lambda place: (URGENCY.index(place.status), place.device))
@@ -314,7 +317,7 @@ def _assay_lines(
                 alarm=spec.alarm,
                 failure=one.failure,
                 lines=lines,
-                devices=len(newest),
+                devices=devices[assay.id],
                 more=len(newest) - len(lines),
             )
         )
