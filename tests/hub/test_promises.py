@@ -376,6 +376,7 @@ def test_a_promise_is_calibrated_on_the_windows_of_opening_hours_alone(shop: Any
         ({"calendar": api.Calendar(time_zone="Mars/Olympus")}, "no time zone"),
         ({"baseline": msgspec.structs.replace(HOUR, season="day")}, "needs each hour twice"),
         ({"baseline": api.Baseline(values={FIELDS[0]: [1.0]}, season="day")}, "a seasonal baseline is one in time"),
+        ({"baseline": msgspec.structs.replace(HOUR, season="day"), "alarm": api.Fixed()}, "a season needs a promise"),
     ],
 )
 def test_hours_and_seasons_that_cannot_be_are_refused(shop: Any, changes: dict[str, Any], says: str) -> None:

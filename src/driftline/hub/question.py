@@ -66,6 +66,7 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
     """
     check(spec)
     hours(spec.calendar)
+    _check_season(spec)
     pipeline = registry.pipeline(hub, spec.pipeline)
     if pipeline.workspace != workspace:
         raise EntityNotFoundError(f"pipeline {pipeline.name!r} belongs to another workspace; select that one first")
@@ -136,6 +137,15 @@ def _check_baseline(baseline: api.Baseline, now_ns: int) -> None:
     if end_ns > now_ns:
         raise InvalidInputError(
             f"the baseline ends at {iso(end_ns)}, which is still to come (it is {iso(now_ns)}); end it in the past"
+        )
+
+
+def _check_season(spec: api.AssaySpec) -> None:
+    # Evidence knows what is usual at an hour; a score is against the whole baseline, by day as by night.
+    if spec.baseline.season is not None and isinstance(spec.alarm, api.Fixed):
+        raise InvalidInputError(
+            "a season needs a promise: a fixed threshold judges the score, which is against the whole baseline at every "
+            "hour; give alarm=driftline.Promise('30 days'), or leave the season out"
         )
 
 

@@ -242,8 +242,8 @@ class Client:
         an array, list, Series, DataFrame, dict or Arrow table (for several fields, with a column each; for a whole
         list, 'output embedding', an array of shape [n, size], which its first assay needs); or what each device saw
         from `baseline_start` to `baseline_end`, or `baseline_device` for all. `baseline_season` "day" or "week"
-        compares windows with those of their hour, or hour and weekday. `alarm` is `driftline.Promise("30 days")` or
-        `driftline.Fixed(0.25)`, which is the default.
+        compares windows with those of their hour, or hour and weekday, and needs a promise. `alarm` is
+        `driftline.Promise("30 days")` or `driftline.Fixed(0.25)`, which is the default.
 
         Raises:
             InvalidInputError: no such field or step, not exactly one baseline, or no alarm.

@@ -342,7 +342,13 @@ def _hours(spec: api.AssaySpec) -> str:
     """Say when an assay wakes nobody, and what it takes for usual at a time of day."""
     seasons = {"day": "their hour of day", "week": "their hour and weekday"}
     season = spec.baseline.season
-    alike = f" Windows are compared with those of {seasons[season]} ({spec.calendar.time_zone})." if season else ""
+    zone = spec.calendar.time_zone
+    alike = (
+        f" Evidence compares windows with those of {seasons[season]} ({zone}); score and what changed are against the "
+        "whole baseline."
+        if season
+        else ""
+    )
     opening = spec.calendar.opening_hours
     watches = f" It wakes nobody outside {opening} ({spec.calendar.time_zone})." if opening else ""
     return alike + watches
