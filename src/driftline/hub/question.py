@@ -144,7 +144,7 @@ def _check_season(spec: api.AssaySpec) -> None:
     # Evidence knows what is usual at an hour; a score is against the whole baseline, by day as by night.
     if spec.baseline.season is not None and isinstance(spec.alarm, api.Fixed):
         raise InvalidInputError(
-            "a season needs a promise: a fixed threshold judges the score, which is against the whole baseline at every "
+            "a season needs a promise: a fixed threshold judges the score, which is against the whole baseline at any "
             "hour; give alarm=driftline.Promise('30 days'), or leave the season out"
         )
 
