@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from driftline.assay.baseline import BaselineData
-from driftline.assay.effect import Effect, effect_of, psi_at_least, wasserstein
+from driftline.assay.effect import effect_of, psi_at_least, wasserstein
 from driftline.assay.observed import Observed, Part
 from driftline.summary.grid import UNIVERSAL, quantile_grid
+from driftline.wire.api import Effect
 
 Make = Callable[..., Any]
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=40)

@@ -264,6 +264,20 @@ def test_two_values_half_and_half_in_both_is_ok():
     assert set(stream.statuses(rng.integers(0, 2, (100, 60)).astype(float))) == {"Ok"}
 
 
+def test_of_two_values_that_are_no_shares_another_mix_is_an_alert():
+    rng = np.random.default_rng(60)
+    stream = Stream(rng.integers(1, 3, 3000).astype(float))
+    assert set(stream.statuses(rng.integers(1, 3, (100, 60)).astype(float))) == {"Ok"}
+    assert "Alert" in stream.statuses(1.0 + (rng.random((4, 60)) < 0.95))
+
+
+def test_however_large_a_shift_is_one_window_is_enough():
+    baseline, window = normal(25, 61, n=200).ravel(), normal(1, 62, n=200)
+    for shift in (3.0, 6.0, 20.0, 1000.0):
+        # Ratios for shifts of up to 16 standard deviations of a window alone fall again far beyond them.
+        assert Stream(baseline, n=200, alarm_at=40_000).statuses(window + shift) == ["Alert"]
+
+
 def test_everything_above_the_baselines_maximum_is_an_alert():
     rng = np.random.default_rng(43)
     stream = Stream(rng.uniform(0, 1, 1200))
@@ -276,6 +290,17 @@ def test_a_looped_clip_is_not_infinitely_sure():
     # The same frames, cut elsewhere, and a few of them lost.
     windows = [np.roll(np.delete(clip, [i % 60]), i) for i in range(40)]
     assert set(stream.statuses(windows)) == {"Ok"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_scene_that_repeats_is_usual_when_it_comes_again(seed: int):
+    """Every window is one pass: a baseline's own windows help to choose the edges that they are counted between."""
+    rng = np.random.default_rng(seed)
+    scene = lfilter([math.sqrt(1 - 0.98**2)], [1.0, -0.98], rng.normal(size=620))[500:]
+    passes = scene + 0.002 * rng.normal(size=(74, 120))
+    stream = Stream(passes[:14].ravel(), n=120, alarm_at=100_000)
+    # Measured on edges that its own window chose, three of these six alarm.
+    assert set(stream.statuses(passes[14:])) == {"Ok"}
 
 
 def test_all_missing_is_no_data_with_its_missing_share():
@@ -332,5 +357,5 @@ def test_a_rare_yes_that_lasts_is_usual():
         windows = rows[fresh].reshape(260, 60)
         stream = Stream(windows[:60].ravel(), alarm_at=1000.0)
         alarmed += "Alert" in stream.statuses(windows[60:])
-    # 200 windows at one in 1,000: four of twenty may alarm. Measured: two, and more where rank bounds nothing.
+    # 200 windows at one in 1,000: four of twenty may alarm. Measured: two, and eight where rank bounds nothing.
     assert alarmed <= 3

@@ -6,7 +6,7 @@ cut part by part, each against the baseline cut the same way, weighted by how ma
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.bins import Layout, quantile_edges
 from driftline.assay.categories import OTHER, Categories, CategoryBaseline
 from driftline.assay.checks import check, check_field
-from driftline.assay.effect import Effect, effect_of, effect_of_categories
+from driftline.assay.effect import effect_of, effect_of_categories
 from driftline.assay.false_alarms import false_alarm_rate
 from driftline.assay.metrics import METRICS, Measured, measure
 from driftline.assay.metrics.missing_rate import LABELS
@@ -132,14 +132,14 @@ def analyse(
         std=moments.std,
         source="rows" if parts and all(part.values is not None for part in parts) else "counts",
         metric=spec.summarizer.metric,
-        effect=api.Effect(**asdict(effect(baseline, window))) if heard and window.count else None,
+        effect=effect(baseline, window) if heard and window.count else None,
         p_value=None if measured is None else measured.p_value,
         bins=None if compared is None else compared.bins,
         notes=_notes(spec, baseline, window, compared),
     )
 
 
-def effect(baseline: Baseline, window: Window) -> Effect:
+def effect(baseline: Baseline, window: Window) -> api.Effect:
     """Say how much a window changed; it was read by its baseline."""
     if isinstance(baseline, CategoryBaseline):
         return effect_of_categories(baseline, cast("Categories", window))

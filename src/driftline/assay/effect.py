@@ -4,8 +4,6 @@ Evidence grows with every row; a large fleet proves a hair's breadth. The effect
 standard deviations, distance in the field's own unit, share outside the range, and the PSI that is there at the least.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from driftline.assay.baseline import BaselineData
@@ -13,28 +11,10 @@ from driftline.assay.categories import Categories, CategoryBaseline
 from driftline.assay.metrics.sample import in_sd
 from driftline.assay.observed import Counted, Floats, Observed
 from driftline.assay.statistics import CELLS
+from driftline.wire.api import Effect
 
 # What "at least" means: wrong for one window in twenty.
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a window changed; None where baseline or window have no finite value.
-
-    `mean_shift` and `median_shift` are in the baseline's standard deviations (of a constant baseline see
-    `driftline.assay.metrics.sample.in_sd`); `missing_change` is the window's missing share less the baseline's;
-    `wasserstein` is in the field's unit; `outside` is the share beyond the baseline's least and
-    greatest value, of text that in new categories; `psi` is over ten cells, `psi_at_least` its lower confidence bound.
-    """
-
-    mean_shift: float | None = None
-    median_shift: float | None = None
-    wasserstein: float | None = None
-    outside: float | None = None
-    psi: float | None = None
-    psi_at_least: float | None = None
-    missing_change: float = 0.0
 
 
 def effect_of(baseline: BaselineData, window: Observed, *, rows_per_fact: float = 1.0) -> Effect:

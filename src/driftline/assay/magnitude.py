@@ -19,7 +19,7 @@ Sources: Cohen (1988), Statistical power analysis, for d and h; a normal variabl
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,15 +106,16 @@ def weigh(
     if answer.resolved:
         return Magnitude(), Weighed(answer.status)
     grown = _grown(magnitude, calibration, before, window, start_ns)
+    if answer.status == "Ok":
+        # Most windows are: how large a change is that nobody speaks of is not worked out.
+        return replace(grown, reached=False), Weighed("Ok")
     size, low, high, sure = _bounds(grown, calibration, before)
     largest = int(np.argmax(low))
     # Nothing is surely large: then what changed most surely is told, of what has a size.
     told = largest if low[largest] > 0 else int(np.argmax(np.where(np.isnan(high), -1.0, sure)))
     reached = grown.reached or min_effect is None or bool(low[largest] >= min_effect)
-    grown = Magnitude(grown.windows, grown.total, grown.squares, reached and answer.status == "Alert")
+    grown = replace(grown, reached=reached and answer.status == "Alert")
     status: Status = "Warning" if answer.status == "Alert" and not reached else answer.status
-    if status == "Ok":
-        return grown, Weighed(status)
     found = float(size[told]), float(low[told]), float(high[told])
     return grown, Weighed(status, NAMES[told], *found, _text(told, *found, None if reached else min_effect))
 

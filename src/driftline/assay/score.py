@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike
 
 from driftline.assay.analysis import baseline_of, compare, effect, unjudgeable
 from driftline.assay.checks import check_field, check_summarizer
-from driftline.assay.effect import Effect
 from driftline.assay.metrics import kind_of
 from driftline.assay.observed import Floats, Part
 from driftline.errors import EmptyWindowError, InvalidInputError
 from driftline.summary.grid import Grid
 from driftline.summary.summary import CategorySummary, Summary
-from driftline.wire.api import Aggregation, BinMode, Bins, Compat, Metric, Summarizer
+from driftline.wire.api import Aggregation, BinMode, Bins, Compat, Effect, Metric, Summarizer
 
 # What `score` compares: numbers or text of any shape (list, numpy, pandas, Arrow), a summary and the grid it is counted
 # on, or a summary of categories.

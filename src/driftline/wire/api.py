@@ -384,9 +384,10 @@ class Evidence(Struct):
 class Effect(Struct):
     """How much changed, in units to be weighed against a cost; None where there is nothing to compare.
 
-    `mean_shift` and `median_shift` are in the baseline's standard deviations, `wasserstein` in the field's unit,
-    `outside` is the share beyond the baseline's least and greatest value (of categories: of new ones), `psi_at_least`
-    a lower 95 % confidence bound, `missing_change` the missing share less the baseline's.
+    `mean_shift` and `median_shift` are in the baseline's standard deviations (of a constant baseline see
+    `driftline.assay.metrics.sample.in_sd`), `wasserstein` in the field's unit; `outside` is the share beyond the
+    baseline's least and greatest value, of text that in new categories; `psi` is over ten cells, `psi_at_least` its
+    lower 95 % confidence bound; `missing_change` is the window's missing share less the baseline's.
     """
 
     mean_shift: float | None = None
@@ -481,7 +482,8 @@ class BaselineStats(Struct):
 class NewBaseline(Struct):
     """`POST /assays/{id}/baselines`: compare with another baseline from now on; the evidence starts again.
 
-    Give a `baseline`, or the id of an `incident`: then it is what came since the incident was opened.
+    Give a `baseline`, or the id of an `incident`: then it is what its device saw since the incident was opened, and the
+    other devices keep what they have.
     """
 
     baseline: Baseline | None = None
@@ -489,13 +491,17 @@ class NewBaseline(Struct):
 
 
 class BaselineVersion(Struct):
-    """One of an assay's baselines: it is what windows that begin at or after `from_ns` are compared with."""
+    """One of an assay's baselines: it is what windows that begin at or after `from_ns` are compared with.
+
+    `devices` are those that have a baseline of their own in it; none where one serves all.
+    """
 
     version: int
     from_ns: int
     created_ns: int
     baseline: Baseline
     notes: list[str] = []
+    devices: list[str] = []
 
 
 class NewPreview(Struct):
