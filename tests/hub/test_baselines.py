@@ -132,16 +132,96 @@ def test_a_new_baseline_between_versions_is_the_newest_that_is_valid(shop: Any) 
 
 def test_an_incident_becomes_the_baseline_of_what_came_since_it_was_opened(shop: Any) -> None:
     (incident,) = drift(shop)
-    assay = take(shop, incident=incident.id)
-    assert assay.spec.baseline == api.Baseline(start_ns=incident.opened_ns, end_ns=ns(96))
+    take(shop, incident=incident.id)
     stats = shop.call(baseline_routes.list_baselines, assay=shop.assay.id)
-    # The other camera keeps its long baseline.
-    assert [(one.device, one.version) for one in stats] == [("camera-1", 1), ("camera-2", 2)]
-    assert stats[1].start_ns == incident.opened_ns
+    assert [(one.device, one.version, one.start_ns) for one in stats] == [
+        ("camera-1", 1, ns(0)), ("camera-2", 2, incident.opened_ns)
+    ]  # fmt: skip
     assert all(one.calibrated is not None and one.calibrated.n == 120 for one in stats)
+    first, newest = shop.call(baseline_routes.list_versions, assay=shop.assay.id)
+    assert (first.devices, newest.devices) == ([*CAMERAS], ["camera-2"])
+    assert newest.baseline == api.Baseline(start_ns=incident.opened_ns, end_ns=ns(96))
     goes(shop, range(96, 102), blurred="camera-2")
     rounds(shop)
     assert [one.status for one in told(shop)][-2:] == ["Ok", "Ok"]
+
+
+def test_an_incident_renews_its_own_device_and_leaves_the_others_alone(shop: Any) -> None:
+    shop.at(117)
+    for camera in CAMERAS:
+        shop.days(range(96, 117), (camera,), blurred=camera)
+    rounds(shop)
+    both = {one.device: one for one in drift(shop)}
+    assert {name: one.resolved_ns for name, one in both.items()} == dict.fromkeys(CAMERAS)
+    before = others(shop)
+    assay = take(shop, incident=both["camera-2"].id)
+    rounds(shop)
+    assert others(shop) == before
+    assert assay.spec == shop.assay.spec
+    assert [one.device for one in drift(shop) if one.resolved_ns is None] == ["camera-1"]
+    # Its evidence goes on from where it was, against what it had.
+    for camera in CAMERAS:
+        shop.days(range(117, 120), (camera,), blurred=camera)
+    shop.at(120)
+    rounds(shop)
+    newest, renewed = told(shop, "camera-1")[-1], told(shop)[-1]
+    assert (newest.status, newest.baseline_version) == ("Alert", 1)
+    assert (renewed.status, renewed.baseline_version) == ("Ok", 2)
+
+
+def others(shop: Any) -> list[Any]:
+    """Return everything that is stored of camera-1."""
+    return [[row for row in rows if "camera-1" in tuple(row)] for rows in everything(shop)]
+
+
+def test_a_field_that_gave_nothing_since_the_incident_keeps_its_baseline(shop: Any) -> None:
+    assay = shop.save("both", "out.sharpness", "out.avg_confidence", alarm=PROMISE, baseline=between(0, 60))
+    shop.assay = assay
+    rounds(shop)
+    shop.at(170)
+    for minute in range(96, 170):
+        fields = _shop["scene"](2, minute, blurred=True) | {"out.avg_confidence": [float("nan")] * 40}
+        shop.counts("camera-2", minute, fields)
+    rounds(shop)
+    incident = next(one for one in drift(shop) if one.assay_id == assay.id and one.device == "camera-2")
+    with shop.hub.database.writing() as connection:
+        store.put_incident(connection, msgspec.structs.replace(incident, opened_ns=ns(99)))
+    renewed = take(shop, incident=incident.id)
+    assert any("gave no value of out.avg_confidence" in one and "it keeps the baseline" in one for one in renewed.notes)
+    stats = shop.call(baseline_routes.list_baselines, assay=assay.id)
+    versions = {(one.device, one.field): one.version for one in stats}
+    assert versions == {
+        ("camera-1", "out.avg_confidence"): 1, ("camera-1", "out.sharpness"): 1,
+        ("camera-2", "out.avg_confidence"): 1, ("camera-2", "out.sharpness"): 2,
+    }  # fmt: skip
+
+
+def test_what_is_known_of_other_devices_is_still_said_after_an_incident(shop: Any) -> None:
+    shop.device("camera-20")
+    shop.assay = shop.save("noted", alarm=PROMISE, baseline=between(0, 60))
+    (note,) = shop.assay.notes
+    assert "device camera-20 gave no value" in note
+    rounds(shop)
+    incident = next(one for one in drift(shop) if one.assay_id == shop.assay.id)
+    assert take(shop, incident=incident.id).notes == [note]
+
+
+def test_values_that_serve_the_other_devices_are_calibrated_after_an_incident_too(shop: Any) -> None:
+    values = [value for minute in range(60) for value in _shop["scene"](2, minute)["out.sharpness"]]
+    windows = api.Windows(width_s=180, start_ns=ns(60))
+    given = api.Baseline(values={"out.sharpness": list(map(float, values))})
+    shop.assay = shop.save("values", alarm=PROMISE, baseline=given, windows=windows)
+    rounds(shop)
+    incident = next(one for one in drift(shop) if one.assay_id == shop.assay.id and one.device == "camera-2")
+    take(shop, incident=incident.id)
+    shop.device("camera-3")
+    shop.at(114)
+    for minute in range(96, 114):
+        shop.counts("camera-3", minute, _shop["scene"](2, minute))
+    rounds(shop)
+    newest = told(shop, "camera-3")[-1]
+    assert newest.evidence is not None
+    assert newest.baseline_version == 1
 
 
 def test_a_device_that_gave_nothing_in_the_range_keeps_its_baseline_and_its_evidence(shop: Any) -> None:

@@ -289,7 +289,8 @@ def test_an_incident_becomes_the_new_baseline_by_a_form_that_says_first_what_it_
     Round(shop.hub).run()
     browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
     page = Reader(browser.get(f"/assays/{assay.id}").text)
-    assert "are compared with what it has seen since 2026-01-01 09:30 UTC" in page.words
+    assert "compares the windows of camera-3 with what it has seen since 2026-01-01 09:30 UTC" in page.words
+    assert "all other devices keep their baselines" in page.words
     assert "Baselines it has had" not in page.words
     (action,) = (one for one in page.links if one.endswith("/baseline"))
     assert browser.post(action, headers={"Origin": "https://elsewhere.example"}).status_code == 403

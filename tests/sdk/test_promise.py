@@ -108,7 +108,8 @@ def test_what_an_incident_saw_becomes_the_baseline(builder: Any, client: Client,
     assert (renewed.baseline_version, renewed.id) == (2, assay.id)
     assert [one.version for one in renewed.baseline_versions()] == [1, 2]
     versions = {(one.device, one.version) for one in renewed.baselines}
-    assert ("camera-2", 2) in versions
+    assert versions == {("camera-1", 1), ("camera-2", 2)}
+    assert [one.devices for one in renewed.baseline_versions()] == [[*CAMERAS], ["camera-2"]]
     assert [one for one in client.list_incidents(is_open=True) if one.kind == "drift"] == []
     assert "resolved" in repr(client.list_incidents()[0])
     assert client.list_incidents()[0].resolved is not None

@@ -185,7 +185,7 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
         store.save(connection, assay, field_types=types, start_ns=start_ns, baselines_by_place=asked.materials)
         for place, one in found.found.items():
             versions.put_calibration(connection, assay.id, assay.baseline_version, place, one)
-    count_where_cut(hub, asked, assay.id)
+    count_where_cut(hub, asked.targets, asked.spec, assay.id)
     hub.wake.set()
     return assay
 
@@ -206,15 +206,17 @@ def standing_notes(found: Calibrated) -> list[str]:
     return _promised(found)
 
 
-def count_where_cut(hub: Hub, asked: Question, assay: str) -> None:
+def count_where_cut(hub: Hub, targets: Mapping[str, Target], spec: api.AssaySpec, assay: str) -> None:
     """Let devices count every watched field where the assay cuts: it is stored, and its baselines with it.
 
     Text is counted by category and has no grid.
     """
-    for field, target in asked.targets.items():
-        materials = [one for place, one in asked.materials.items() if place.field == field]
+    with hub.database.reading() as connection:
+        newest = versions.newest(connection, assay)
+    for field, target in targets.items():
+        materials = [material for place, (_, material) in newest.items() if place.field == field]
         if materials and target.field_type != "string":
-            grids.set_baseline_grid(hub, target.pipeline, field, _grid(hub, asked.spec, target, materials, assay))
+            grids.set_baseline_grid(hub, target.pipeline, field, _grid(hub, spec, target, materials, assay))
 
 
 def _grid(hub: Hub, spec: api.AssaySpec, target: Target, materials: Sequence[Material], assay: str) -> Grid:

@@ -1,11 +1,12 @@
 """New baselines for a standing assay: from a range of time, from values, or from an incident that became usual.
 
 A new version is frozen as at save. It is valid for windows that begin where it ends or later; those that were answered
-already are answered again, their evidence begins anew, and the open drift incidents of its devices are over. A device
-that gave nothing in its range, or too little for the promise, keeps what it had; from an incident only the incident's
-device gets another one.
+already are answered again, their evidence begins anew, and the open drift incidents of its devices are over. A range of
+time or values renew every device; an incident renews its own device alone, for the others did not change, and would
+trade a long baseline for a short one. Who gave nothing in the range, or too little for the promise, keeps what it had.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -62,16 +63,16 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
     with hub.database.reading() as connection:
         kept = store.one(connection, assay)
     spec, incident = kept.assay.spec, None
+    whom = spec.devices
     if (new.baseline is None) == (new.incident is None):
         raise InvalidInputError("give either a baseline or the id of an incident, whose time becomes the baseline")
     if new.incident is not None:
         incident = _incident(hub, kept, new.incident)
-        baseline = _range_of(hub, spec, incident)
+        baseline, whom = _range_of(hub, spec, incident), [incident.device]
     else:
         baseline = new.baseline or api.Baseline()
-    asked = question(hub, kept.assay.workspace, msgspec.structs.replace(spec, baseline=baseline))
-    if incident is not None:
-        asked = _of_device(asked, incident.device)
+    renewed = msgspec.structs.replace(spec, baseline=baseline, devices=whom)
+    asked = question(hub, kept.assay.workspace, renewed, renews=True)
     plan = _plan(kept)
     from_ns = _from_ns(plan, hub.now_ns() if baseline.values is not None else baseline.end_ns or 0)
     version = kept.assay.baseline_version + 1
@@ -84,8 +85,11 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
         baseline=asked.spec.baseline,
         notes=[*asked.notes, *notes],
     )
-    _keep(hub, kept, asked, told, found)
-    count_where_cut(hub, asked, assay)
+    # What the assay asks stays what it was where one of its devices alone is compared with something else.
+    after = asked.spec if incident is None else spec
+    said = told.notes if incident is None else [*_about_others(kept.assay.notes, incident.device), *told.notes]
+    _keep(hub, kept, asked, told, found, spec=after, notes=said)
+    count_where_cut(hub, asked.targets, spec, assay)
     hub.wake.set()
     with hub.database.reading() as connection:
         return store.one(connection, assay).assay
@@ -113,15 +117,6 @@ def _range_of(hub: Hub, spec: api.AssaySpec, incident: api.Incident) -> api.Base
         )
     season = spec.baseline.season
     return api.Baseline(start_ns=start_ns, end_ns=end_ns, season=season)
-
-
-def _of_device(asked: Question, device: str) -> Question:
-    """Leave out all other devices: nothing is new there, and a long baseline is better than a short one."""
-    return replace(
-        asked,
-        materials={place: one for place, one in asked.materials.items() if place.device == device},
-        baselines={place: one for place, one in asked.baselines.items() if place.device == device},
-    )
 
 
 def _plan(kept: store.Kept) -> WindowPlan | None:
@@ -162,11 +157,26 @@ def _without_refused(asked: Question, found: Calibrated, incident: api.Incident 
     return replace(asked, materials=materials, baselines=baselines), notes
 
 
+def _about_others(notes: Sequence[str], device: str) -> list[str]:
+    """Return what was said of an assay and not of this device: that is said anew."""
+    named = (f"device {device} ", f"device {device}:")
+    return [note for note in notes if not any(one in note for one in named)]
+
+
 def _who(place: Place) -> str:
     return f"device {place.device}" if place.device else "every device"
 
 
-def _keep(hub: Hub, kept: store.Kept, asked: Question, told: api.BaselineVersion, found: Calibrated) -> None:
+def _keep(
+    hub: Hub,
+    kept: store.Kept,
+    asked: Question,
+    told: api.BaselineVersion,
+    found: Calibrated,
+    *,
+    spec: api.AssaySpec,
+    notes: Sequence[str],
+) -> None:
     """Keep a new version in one transaction with everything that follows from it."""
     assay = kept.assay
     renewed = {place.device for place in asked.materials}
@@ -176,7 +186,7 @@ def _keep(hub: Hub, kept: store.Kept, asked: Question, told: api.BaselineVersion
         if store.baseline_version(connection, assay.id) != assay.baseline_version:
             raise ConflictError(f"assay {assay.spec.name!r} got another new baseline meanwhile; look at it first")
         versions.add_version(connection, assay.id, told, asked.materials)
-        store.set_baseline(connection, assay.id, asked.spec, told.version, told.notes)
+        store.set_baseline(connection, assay.id, spec, told.version, notes)
         for place, one in found.found.items():
             if place in asked.materials or everywhere:
                 versions.put_calibration(connection, assay.id, told.version, place, one)

@@ -110,7 +110,8 @@ def _calibrating(
             n,
             None if windows is None else [parts for _, parts in windows],
             starts_ns=None if windows is None else [start for start, _ in windows],
-            season=spec.baseline.season,
+            # Values without times have no hour; those that a device kept outlive a seasonal baseline of the others.
+            season=None if windows is None else spec.baseline.season,
             calendar=spec.calendar,
         )
     except InvalidInputError as error:

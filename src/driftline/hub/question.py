@@ -56,8 +56,8 @@ class Question:
         return found
 
 
-def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
-    """Make a spec definite.
+def question(hub: Hub, workspace: str, spec: api.AssaySpec, *, renews: bool = False) -> Question:
+    """Make a spec definite; where its baseline `renews` another, whoever gave nothing for it keeps the other one.
 
     Raises:
         InvalidInputError: a threshold, window, bin or time that cannot be, a field the pipeline does not have, or a
@@ -92,7 +92,7 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec) -> Question:
         f"device that runs {pipeline.name}"
         for key in whole.made
     ]
-    materials, silent = _materials(hub, spec.baseline, targets, devices, notes)
+    materials, silent = _materials(hub, spec.baseline, targets, devices, notes, renews=renews)
     baselines = {
         place: baseline_of(hub, material, targets[place.field].field_type) for place, material in materials.items()
     }
@@ -214,6 +214,8 @@ def _materials(
     targets: Mapping[str, Target],
     devices: Sequence[str],
     notes: Sequence[str],
+    *,
+    renews: bool,
 ) -> tuple[dict[Place, Material], list[str]]:
     """Return the baselines, those without values left out, and what should be said of them."""
     if baseline.values is not None:
@@ -230,12 +232,14 @@ def _materials(
                 usable[Place(device, field)] = material
             else:
                 silent[device].append(field)
-        if not any(place.field == field for place in usable):
+        if not renews and not any(place.field == field for place in usable):
             raise _nothing(hub, baseline, target, looked_at, notes)
+    if not usable:
+        raise _nothing(hub, baseline, next(iter(targets.values())), looked_at, notes)
     span = f"from {iso(start_ns)} to {iso(end_ns)}"
+    follows = "it keeps the baseline it had" if renews else "it has no baseline and gets no score"
     said = [
-        f"device {device} gave no value of {', '.join(fields)} {span}: it has no baseline and gets no score"
-        for device, fields in silent.items()
+        f"device {device} gave no value of {', '.join(fields)} {span}: {follows}" for device, fields in silent.items()
     ]
     pipeline = next(iter(targets.values())).pipeline
     for device in dict.fromkeys(place.device for place in usable):
@@ -257,7 +261,7 @@ def _nothing(
     hub: Hub, baseline: api.Baseline, target: Target, looked_at: Sequence[str], notes: Sequence[str]
 ) -> InvalidInputError:
     span = f"from {iso(baseline.start_ns or 0)} to {iso(baseline.end_ns or 0)}"
-    who = f"device {baseline.device}" if baseline.device else f"any device of pipeline {target.pipeline_name!r}"
+    who = f"device {looked_at[0]}" if len(looked_at) == 1 else f"any device of pipeline {target.pipeline_name!r}"
     reasons = "".join(f"; {note}" for note in notes)
     return InvalidInputError(
         f"{who} gave no value of {target.field} {span}, so there is no baseline; "

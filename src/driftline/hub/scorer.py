@@ -422,26 +422,31 @@ class Round:
         promise = job.spec.alarm
         if not isinstance(promise, api.Promise):
             return before
-        device, newest = before.device, job.kept.assay.baseline_version
-        unsure: dict[str, Calibrating | None] = {}
+        device = before.device
+        unsure: dict[tuple[int, str], Calibrating | None] = {}
         for name in job.targets:
             which = job.footings.which(device, name)
-            if which == (newest, Place(EVERY_DEVICE, name)) and job.spec.baseline.values is not None:
-                known = job.footings.calibrating(newest, device, name)
-                if known is None or (known.windows or 0) < WINDOWS_TO_KNOW_N:
-                    unsure[name] = known
+            if which is not None and which[1].device == EVERY_DEVICE:
+                known = job.footings.calibrating(which[0], device, name)
+                # A baseline in time was calibrated when it was taken, on windows of its own.
+                if known is None or (known.windows is not None and known.windows < WINDOWS_TO_KNOW_N):
+                    unsure[which[0], name] = known
         if not unsure:
             return before
         found = usual(self.hub, job.spec.pipeline, device, job.plan, job.until_ns, job.is_open)
         return before if found is None else self._calibrated(job, before, promise, unsure, found)
 
     def _calibrated(
-        self, job: _Job, before: Progress, promise: api.Promise, unsure: Mapping[str, Calibrating | None], found: Usual
+        self,
+        job: _Job,
+        before: Progress,
+        promise: api.Promise,
+        unsure: Mapping[tuple[int, str], Calibrating | None],
+        found: Usual,
     ) -> Progress | None:
-        version = job.kept.assay.baseline_version
         made: dict[tuple[int, Place], Calibrating] = {}
         changed = False
-        for name, known in unsure.items():
+        for (version, name), known in unsure.items():
             if known is not None and known.n == found.n:
                 # Another n would be another calibration; the same one is only surer now.
                 one = replace(known, windows=found.windows)

@@ -224,8 +224,14 @@ class Assay:
         """List the baselines it has had, the first one first, and from when on windows are compared with each."""
         return Listing(
             self._connection.items(f"/assays/{self._facts.id}/baselines/versions", api.BaselineVersion),
-            ("Version", "For windows from", "Taken", "Baseline"),
-            lambda one: (one.version, iso(one.from_ns), iso(one.created_ns), _baseline_in_words(one.baseline)),
+            ("Version", "For windows from", "Taken", "Devices", "Baseline"),
+            lambda one: (
+                one.version,
+                iso(one.from_ns),
+                iso(one.created_ns),
+                ", ".join(one.devices) or "all",
+                _baseline_in_words(one.baseline),
+            ),
         )
 
     def baseline_health(self) -> Listing[Health]:
@@ -246,7 +252,8 @@ class Assay:
 
         Earlier windows keep their answers. Give `start` and `end` (each device's own range, or that of one `device` for
         all; `season` "day" or "week"); or `data` as `build_assay` takes it, which is for windows from now on; or an
-        `incident`: then what came since it was opened is the new usual.
+        `incident`: then what its device saw since it was opened is the new usual of that device, and the others keep
+        their baselines, evidence and incidents.
 
         Raises:
             InvalidInputError: not exactly one of them, or no baseline can be made of it.

@@ -73,9 +73,9 @@ class Incident:
         return self
 
     def take_as_baseline(self) -> Assay:
-        """Say that what drifted is meant to stay: compare this device with what came since the incident was opened.
+        """Say that what drifted is meant to stay: compare its device with what it saw since this incident was opened.
 
-        Returns the assay; the device's evidence starts again, and the other devices keep their baselines.
+        Returns the assay. The device's evidence starts again; all others keep their baselines, evidence and incidents.
 
         Raises:
             InvalidInputError: no assay opened this incident, or too little has come since.

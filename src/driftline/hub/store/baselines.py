@@ -130,6 +130,7 @@ def add_version(
 def versions(connection: Connection, assay: str) -> list[api.BaselineVersion]:
     """Return an assay's versions, the first one first."""
     rows = connection.execute(select(VERSIONS).where(VERSIONS.c.assay == assay).order_by(VERSIONS.c.version))
+    own = places(connection, assay)
     return [
         api.BaselineVersion(
             version=row["version"],
@@ -137,6 +138,7 @@ def versions(connection: Connection, assay: str) -> list[api.BaselineVersion]:
             created_ns=row["created_ns"],
             baseline=msgspec.json.decode(row["baseline"], type=api.Baseline),
             notes=msgspec.json.decode(row["notes"], type=list[str]),
+            devices=sorted({place.device for place in own.get(row["version"], ())} - {EVERY_DEVICE}),
         )
         for row in rows.mappings()
     ]

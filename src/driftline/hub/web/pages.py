@@ -474,12 +474,13 @@ def _versions(versions: Sequence[api.BaselineVersion], now_ns: int) -> Html:
             str(one.version),
             moment(one.from_ns) if one.from_ns else "the beginning",
             moment(one.created_ns, now_ns),
+            _named(one.devices) if one.devices else "all devices",
             _made_of(one.baseline),
             "; ".join(one.notes) or "–",
         ]
         for one in versions
     ]
-    return table(("version", "for windows from", "taken", "made of", "notes"), rows)
+    return table(("version", "for windows from", "taken", "devices", "made of", "notes"), rows)
 
 
 def _made_of(baseline: api.Baseline) -> Content:

@@ -337,14 +337,14 @@ def _new_baseline(line: IncidentLine) -> Html:
     """Return the button for a change that is to stay: what is seen since becomes what is usual."""
     one = line.incident
     what = [
-        "From now on windows of assay ",
+        "From now on assay ",
         el("b", line.assay or "this assay"),
-        " on device ",
+        " compares the windows of ",
         el("b", one.device),
-        " are compared with what it has seen since ",
+        " with what it has seen since ",
         moment(one.opened_ns),
-        ", if that is enough. Its evidence starts again from nothing, and its open drift incident is over.",
-        " Other devices keep their baselines; the one so far stays in the assay's history.",
+        ", if that is enough. Its evidence starts again from nothing, and this incident is over; all other devices",
+        " keep their baselines, evidence and incidents. The baseline so far stays in the assay's history.",
     ]
     return confirmed("Take as new baseline", what, path("incidents", one.id, "baseline"), "Yes, compare with this")
 
