@@ -160,14 +160,17 @@ def summaries_scored() -> Iterator[Row]:
         yield made.row(f"{metric}, {asked.num_bins} bins", below_s=0.005 if metric == "psi" else None)
 
 
+WATCHED = api.Watched(field="out.x", iopath="x")
+
+
 def _spec(asked: api.Summarizer) -> api.AssaySpec:
     return api.AssaySpec(
-        name="bench", pipeline="p", field="out.x", iopath="x", baseline=api.Baseline(values=[]), summarizer=asked
+        name="bench", pipeline="p", watched=[WATCHED], baseline=api.Baseline(values={}), summarizer=asked
     )
 
 
 def _analysis(asked: api.Summarizer, baseline: BaselineData, part: Part) -> api.Analysis:
-    return analyse(_spec(asked), baseline, [part], device="d", start_ns=0, end_ns=1, heard=True, field_type="float64")
+    return analyse(_spec(asked), WATCHED, baseline, [part], device="d", start_ns=0, end_ns=1, heard=True)
 
 
 # ── recording ────────────────────────────────────────────────────────────────────────────────────────────────────
