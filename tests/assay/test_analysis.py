@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from driftline.assay.analysis import Part, describe, grid_for
+from driftline.assay.analysis import Part, describe, fixed_alarm_text, grid_for
 from driftline.assay.baseline import BaselineData, nearest
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import edges_of, of_values
@@ -296,6 +296,29 @@ def test_a_window_that_says_little_says_so(spec: Make, ask: Make, as_rows: Make)
     note = ask(spec(), baseline, as_rows(r.normal(size=20))).notes[-1]
     assert "of windows of 20 values reach 0.25" in note
     assert not ask(spec(), baseline, as_rows(r.normal(size=500))).notes
+
+
+def test_a_fixed_threshold_says_its_rate_beforehand(spec: Make):
+    baseline = BaselineData.of_values(np.random.default_rng(15).normal(size=500))
+    # By the χ² law of 4 degrees of freedom a PSI of windows of 50 reaches 0.25 in
+    # P(χ² > 0.25 / (1/50 + 1/500)) = P(χ² > 11.4) = 2.3 %; the outlier bins add to it.
+    assert fixed_alarm_text(spec(), baseline, 50) == (
+        "without any drift about 4% of windows of 50 values reach 0.25 against a baseline of 500 "
+        "(independent rows; autocorrelated frames more often)"
+    )
+    rare = fixed_alarm_text(spec(), baseline, 500)
+    assert rare is not None
+    assert "fewer than 1% of windows of 500 values" in rare
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"metric": "missing_rate"}, {"alarm": api.Promise(false_alarm_every_s=86_400)}],
+)
+def test_where_there_is_no_rate_none_is_said(spec: Make, changes: dict[str, Any]):
+    assert fixed_alarm_text(spec(**changes), BaselineData.of_values(range(500)), 50) is None
+    assert fixed_alarm_text(spec(), BaselineData.of_values([1.0] * 10), 50) is None
+    assert fixed_alarm_text(spec(min_count=20), BaselineData.of_values(range(500)), 19) is None
 
 
 def test_a_short_baseline_says_so_instead_of_a_rate(spec: Make, ask: Make, as_rows: Make):

@@ -296,6 +296,34 @@ def test_saving_lets_devices_count_where_every_standing_assay_cuts(shop: Any) ->
     assert grid.cells <= 256
 
 
+def test_saving_a_fixed_alarm_says_how_often_it_is_false(shop: Any) -> None:
+    windows = api.Windows(width_s=60)
+    (note,) = shop.save(windows=windows, alarm=api.Fixed(threshold=0.25)).notes
+    assert "out.sharpness of device camera-1, the most of 2: without any drift about " in note
+    assert "of windows of 40 values reach 0.25 against a baseline of 1200 (independent rows" in note
+    (calm,) = shop.save("calm", windows=windows, alarm=api.Fixed(threshold=2.0)).notes
+    assert "fewer than 1% of windows of 40 values reach 2 " in calm
+    assert shop.save("promised", alarm=api.Promise(false_alarm_every_s=86_400)).notes == []
+
+
+def test_the_device_with_most_false_alarms_stands_for_the_others(shop: Any) -> None:
+    for minute in range(30):
+        shop.counts("camera-2", minute, {"out.sharpness": [], "out.avg_confidence": []})
+    shop.device("camera-3")
+    shop.days(range(10), ("camera-3",))
+    (_, note) = shop.save(windows=api.Windows(width_s=60)).notes
+    assert "of device camera-3, the most of 3: " in note
+    assert "against a baseline of 400" in note
+
+
+def test_the_rate_of_values_is_said_once_windows_show_how_many_they_hold(shop: Any) -> None:
+    given = values(*np.random.default_rng(1).lognormal(6, 0.2, 500).tolist())
+    (note,) = shop.save(baseline=given).notes
+    assert "of windows of 120 values reach 0.25 against a baseline of 500" in note
+    later = api.Windows(width_s=180, start_ns=ns(60))
+    assert shop.save("later", baseline=given, windows=later).notes == []
+
+
 def test_a_name_is_taken_once_in_a_workspace_and_the_second_leaves_nothing_behind(shop: Any) -> None:
     shop.save("focus")
     with pytest.raises(ConflictError, match="give the new one another name"):

@@ -36,6 +36,7 @@ __all__ = [
     "compare",
     "describe",
     "effect",
+    "fixed_alarm_text",
     "grid_for",
 ]
 
@@ -332,19 +333,40 @@ def _notes(spec: api.AssaySpec, baseline: Baseline, window: Window, compared: Co
 
 
 def _false_alarm_note(spec: api.AssaySpec, baseline: Baseline, n: int, compared: Compared) -> list[str]:
-    if spec.summarizer.metric == "missing_rate" or isinstance(spec.alarm, api.Promise):
-        return []
-    if baseline.n < MIN_COUNT:
+    if baseline.n < MIN_COUNT and isinstance(spec.alarm, api.Fixed) and spec.summarizer.metric != "missing_rate":
         return [_short_baseline(baseline)]
-    if n < min_count(spec) or len(compared.layout.labels) < 2:
-        return []
-    weights = compared.layout.weights(spec.summarizer.bin_weights)
-    rate = false_alarm_rate(spec.summarizer, spec.alarm.threshold, baseline, compared.baseline, weights, n)
-    note = (
-        f"without any drift about {rate:.0%} of windows of {n} values reach {spec.alarm.threshold:g} against a "
-        f"baseline of {baseline.n} (independent rows; autocorrelated frames more often)"
+    rate = _rate(spec, baseline, n, compared.layout, compared.baseline)
+    return [] if rate is None or rate < FALSE_ALARM_WORTH_SAYING else [_how_often(spec, rate, n, baseline.n)]
+
+
+def fixed_alarm_text(spec: api.AssaySpec, baseline: Baseline, n: int) -> str | None:
+    """Say how often windows of n values reach an assay's fixed threshold without drift.
+
+    None under a promise, and where the rate is not known: of a missing rate, a baseline in one bin or of next to no
+    values, and windows that are too few to decide anything.
+    """
+    if not baseline.usable:
+        return None
+    rate = _rate(spec, baseline, n, *_usual(spec, baseline))
+    return None if rate is None else _how_often(spec, rate, n, baseline.n)
+
+
+def _rate(spec: api.AssaySpec, baseline: Baseline, n: int, layout: Layout, shares: Floats) -> float | None:
+    if spec.summarizer.metric == "missing_rate" or isinstance(spec.alarm, api.Promise):
+        return None
+    if baseline.n < MIN_COUNT or n < min_count(spec) or len(layout.labels) < 2:
+        return None
+    weights = layout.weights(spec.summarizer.bin_weights)
+    return false_alarm_rate(spec.summarizer, spec.alarm.threshold, baseline, shares, weights, n)
+
+
+def _how_often(spec: api.AssaySpec, rate: float, n: int, baseline: int) -> str:
+    limit = spec.alarm.threshold if isinstance(spec.alarm, api.Fixed) else float("inf")
+    share = f"about {rate:.0%}" if rate >= FALSE_ALARM_WORTH_SAYING else f"fewer than {FALSE_ALARM_WORTH_SAYING:.0%}"
+    return (
+        f"without any drift {share} of windows of {n} values reach {limit:g} against a baseline of {baseline} "
+        "(independent rows; autocorrelated frames more often)"
     )
-    return [note] if rate >= FALSE_ALARM_WORTH_SAYING else []
 
 
 def _short_baseline(baseline: Baseline) -> str:

@@ -21,7 +21,7 @@ from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import Span, Target, baseline_of, parts_of
 from driftline.hub.promises import Footings, hours, level_of, stream_of
-from driftline.hub.question import Calibrated, Question, calibrate, question, start_of, told
+from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question, start_of, told
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
 from driftline.hub.store.baselines import Material
@@ -169,14 +169,15 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
         # Looked up first: a name that is taken must not leave a field or a grid behind.
         store.need_free_name(connection, workspace, spec.name)
     asked = question(hub, workspace, spec)
-    found = calibrate(hub, asked, plan_for(hub, asked.spec), hub.now_ns())
+    plan = plan_for(hub, asked.spec)
+    found = calibrate(hub, asked, plan, hub.now_ns())
     assay = api.Assay(
         id=str(uuid4()),
         workspace=workspace,
         spec=asked.spec,
         active=True,
         created_ns=hub.now_ns(),
-        notes=[*asked.notes, *standing_notes(found)],
+        notes=[*asked.notes, *standing_notes(found), *fixed_notes(hub, asked, plan, hub.now_ns())],
     )
     start_ns = start_of(asked.spec, hub.telemetry.first_inference_ns(asked.pipeline, None))
     types = {field: target.field_type for field, target in asked.targets.items()}

@@ -17,7 +17,7 @@ from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
-from driftline.hub.question import Calibrated, Question, calibrate, question
+from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
 from driftline.hub.store.baselines import EVERY_DEVICE, Place
@@ -83,7 +83,7 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
         from_ns=from_ns,
         created_ns=hub.now_ns(),
         baseline=asked.spec.baseline,
-        notes=[*asked.notes, *notes],
+        notes=[*asked.notes, *notes, *fixed_notes(hub, asked, plan, hub.now_ns())],
     )
     # What the assay asks stays what it was where one of its devices alone is compared with something else.
     after = asked.spec if incident is None else spec
@@ -159,7 +159,7 @@ def _without_refused(asked: Question, found: Calibrated, incident: api.Incident 
 
 def _about_others(notes: Sequence[str], device: str) -> list[str]:
     """Return what was said of an assay and not of this device: that is said anew."""
-    named = (f"device {device} ", f"device {device}:")
+    named = (f"device {device} ", f"device {device}:", f"device {device},")
     return [note for note in notes if not any(one in note for one in named)]
 
 

@@ -68,6 +68,25 @@ def usual(hub: Hub, pipeline: str, device: str, plan: WindowPlan, until_ns: int,
     return Usual(_median(counts.values()), len(counts), min(counts)) if counts else None
 
 
+def usual_of(
+    hub: Hub, spec: api.AssaySpec, devices: Iterable[str], plan: WindowPlan | None, until_ns: int
+) -> dict[str, Usual]:
+    """Return how many inferences the windows of each device usually hold that is known: in its baseline's own time.
+
+    Where the baseline is values, since the plan starts; a plan of None is one that has nothing to start from yet.
+    """
+    span = spec.baseline
+    if span.values is None:
+        width_ns = spec.windows.width_s * NS_PER_S
+        plan, until_ns = WindowPlan(span.start_ns or 0, width_ns, width_ns), span.end_ns or 0
+        devices = [span.device] if span.device else devices
+    if plan is None:
+        return {}
+    is_open = hours(spec.calendar)
+    ways = {device: usual(hub, spec.pipeline, device, plan, until_ns, is_open) for device in devices}
+    return {device: one for device, one in ways.items() if one is not None}
+
+
 def _median(counts: Iterable[int]) -> int:
     return max(1, int(np.median([*counts])))
 

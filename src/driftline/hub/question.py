@@ -8,14 +8,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftline.assay.analysis import Baseline, check, check_field, describe
+from driftline.assay.analysis import Baseline, check, check_field, describe, fixed_alarm_text
 from driftline.assay.window import WindowPlan
 from driftline.clock import iso
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.observations import Target, baseline_of, material_of, seen
-from driftline.hub.promises import Footings, Usual, calibrating, described, hours, level_of, usual
+from driftline.hub.promises import Footings, calibrating, described, hours, level_of, usual_of
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
 from driftline.pipeline.iopath import ResolvedField, resolver
 from driftline.pipeline.projection import Projection
@@ -317,11 +317,8 @@ def calibrate(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: int,
     promise = asked.spec.alarm
     if not isinstance(promise, api.Promise):
         return Calibrated(Footings({version: 0}, places, {}), None, {}, {})
-    known: dict[str, Usual] = {}
-    if asked.spec.baseline.values is not None and plan is not None:
-        is_open = hours(asked.spec.calendar)
-        ways = {one: usual(hub, asked.pipeline, one, plan, until_ns, is_open) for one in asked.devices}
-        known = {device: one for device, one in ways.items() if one is not None}
+    cut_by_n = asked.spec.baseline.values is not None
+    known = usual_of(hub, asked.spec, asked.devices, plan, until_ns) if cut_by_n else {}
     found: dict[Place, Calibrating] = {}
     for place, baseline in asked.baselines.items():
         for device in sorted(known) or [place.device]:
@@ -344,3 +341,34 @@ def told(places: Iterable[Place], found: Mapping[Place, Calibrating], level: flo
         if shown is not None:
             made[place] = shown
     return made
+
+
+def fixed_notes(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: int) -> list[str]:
+    """Say of each field how often a fixed threshold is reached without drift, on the device where that is most often.
+
+    Nothing is said under a promise, and where nobody knows yet how many values a window has.
+    """
+    if isinstance(asked.spec.alarm, api.Promise):
+        return []
+    known = usual_of(hub, asked.spec, asked.devices, plan, until_ns)
+    notes: list[str] = []
+    for field in asked.targets:
+        sizes = [
+            (round(one.n * (1 - baseline.missing_share)), device, baseline)
+            for place, baseline in asked.baselines.items()
+            for device, one in known.items()
+            if place.field == field and place.device in {EVERY_DEVICE, device}
+        ]
+        # By chance shares differ by about one in n of the window and one in n of the baseline: together.
+        n, device, baseline = min(sizes, key=_facts, default=(0, "", None))
+        text = None if baseline is None else fixed_alarm_text(asked.spec, baseline, n)
+        if text is not None:
+            most = f", the most of {len(sizes)}" if len(sizes) > 1 else ""
+            notes.append(f"{field} of device {device}{most}: {text}")
+    return notes
+
+
+def _facts(size: tuple[int, str, Baseline | None]) -> float:
+    """Return how many values a comparison of a window with its baseline is worth."""
+    n, _, baseline = size
+    return 0.0 if baseline is None or not n or not baseline.n else 1 / (1 / n + 1 / baseline.n)
