@@ -92,7 +92,15 @@ def test_an_incident_is_resolved_in_the_page(open_page: Callable[..., Any]) -> N
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(open_page: Callable[..., Any], shop: Any, scheme: str) -> None:
-    for address in ("/", "/devices", "/devices/camera-2", f"/assays/{shop.assay.id}", "/incidents", "/pipelines"):
+    for address in (
+        "/",
+        "/devices",
+        "/devices/camera-2",
+        f"/assays/{shop.assay.id}",
+        f"/assays/{shop.assay.id}/preview",
+        "/incidents",
+        "/pipelines",
+    ):
         page = open_page(address, viewport={"width": 360, "height": 740}, color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") == 360, address
 
@@ -105,6 +113,17 @@ def test_on_a_phone_the_scores_can_be_read_without_scrolling(open_page: Callable
     text = chart.locator("text.dl-soft").first
     assert text.evaluate("one => one.getScreenCTM().a * parseFloat(getComputedStyle(one).fontSize)") > 10.5
     assert "camera-2 over 0.25 since 09:36 UTC" in " ".join(chart.locator(".dl-title").all_text_contents())
+
+
+def test_what_an_assay_would_find_is_a_link_away(open_page: Callable[..., Any], shop: Any) -> None:
+    page = open_page(f"/assays/{shop.assay.id}")
+    page.click("text=what it would find")
+    page.wait_for_url("**/preview")
+    title = page.locator(".dl-title:visible").first
+    assert "Within 20 windows a shift of" in title.text_content()
+    assert page.locator("svg.dl-chart:visible").count() == 1
+    page.click(f"h1 >> text={shop.assay.spec.name}")
+    page.wait_for_url(f"**/assays/{shop.assay.id}")
 
 
 def test_a_new_baseline_is_taken_after_a_page_said_what_it_will_do(open_page: Callable[..., Any], shop: Any) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from driftline.errors import InvalidInputError
 from driftline.hub import assays, preview
+from driftline.hub.baselines import take
+from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.wire import api
 
@@ -136,6 +138,75 @@ def test_so_many_streams_are_shown_and_the_rest_is_said(shop: Any, monkeypatch: 
         ("camera-1", "out.avg_confidence"), ("camera-1", "out.sharpness"), ("camera-2", "out.avg_confidence"),
     ]  # fmt: skip
     assert any("4 streams are 1 more than a preview shows" in note for note in found.notes)
+
+
+# ── of a saved assay ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def saved(shop: Any, assay: api.Assay, **query: str) -> api.Preview:
+    return shop.call(preview.preview_standing, assay=assay.id, query=query)
+
+
+def rounds(shop: Any) -> None:
+    one = Round(shop.hub)
+    while one.run():
+        pass
+
+
+@pytest.mark.parametrize("alarm", [PROMISE, api.Fixed()])
+def test_a_saved_assay_would_find_what_it_would_have_found_before(shop: Any, alarm: api.Fixed | api.Promise) -> None:
+    blurred(shop)
+    before = ask(shop, alarm=alarm)
+    assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=alarm))
+    rounds(shop)
+    found = saved(shop, assay)
+    assert found.streams == before.streams
+    assert saved(shop, assay, within="5").streams[0].detectable != before.streams[0].detectable
+    with pytest.raises(InvalidInputError, match="1 to 1000"):
+        saved(shop, assay, within="0")
+
+
+def test_after_an_incident_became_usual_each_device_is_previewed_against_its_own(shop: Any) -> None:
+    blurred(shop)
+    assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=PROMISE))
+    rounds(shop)
+    with shop.hub.database.reading() as connection:
+        (incident,) = store.incidents(connection)
+    take(shop.hub, assay.id, api.NewBaseline(incident=incident.id))
+    shop.at(99)
+    shop.days(range(90, 99), CAMERAS, blurred="camera-2")
+    rounds(shop)
+    streams = {one.device: one for one in saved(shop, assay).streams}
+    clear, renewed = streams["camera-1"], streams["camera-2"]
+    assert (clear.past_windows, clear.calibrated.windows) == (13, 20)
+    # Its windows before belong to the baseline that it had.
+    assert (renewed.past_windows, renewed.past_alarms) == (3, [])
+    assert renewed.calibrated.windows == (90 * 60 - (incident.opened_ns - ns(0)) // 10**9) // 180
+    assert renewed.detectable[-1].found == 1.0
+
+
+def test_of_a_long_past_the_newest_windows_are_looked_at(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "PAST_MAX", 8)
+    blurred(shop)
+    assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=PROMISE))
+    rounds(shop)
+    found = saved(shop, assay)
+    assert {one.past_windows for one in found.streams} == {4}
+    assert any("the last 4 windows of each stream" in note for note in found.notes)
+
+
+def test_a_saved_assay_of_values_is_previewed_once_windows_show_how_many_they_hold(shop: Any) -> None:
+    values = np.random.default_rng(1).lognormal(np.log(400), 0.18, 3000).tolist()
+    later = api.Windows(width_s=180, start_ns=ns(60))
+    changes: dict[str, Any] = {"baseline": api.Baseline(values={"out.sharpness": values}), "windows": later}
+    assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=PROMISE, devices=["camera-1"], **changes))
+    (waiting,) = saved(shop, assay).streams
+    assert (waiting.calibrated.refused, waiting.detectable) == (assays.NOT_CALIBRATED_YET, [])
+    blurred(shop)
+    rounds(shop)
+    (one,) = saved(shop, assay).streams
+    assert (one.calibrated.n, one.calibrated.windows, one.past_windows) == (120, 25, 10)
+    assert one.detectable[-1].found == 1.0
 
 
 @pytest.mark.parametrize("within", [0, -1, 1001])

@@ -127,7 +127,7 @@ def test_an_incident_without_an_assay_has_no_baseline_to_replace(client: Client,
         Incident(client._connection, facts).take_as_baseline()
 
 
-def test_a_preview_says_what_the_assay_would_do_and_would_find(builder: Any, client: Client):
+def test_a_preview_says_what_the_assay_would_do_and_would_find(builder: Any, client: Client, shop: Any):
     preview = builder.preview(within=20)
     by_stream = {(one.device, one.field): one for one in preview.streams}
     assert set(by_stream) == {(camera, field) for camera in CAMERAS for field in FIELDS}
@@ -138,6 +138,9 @@ def test_a_preview_says_what_the_assay_would_do_and_would_find(builder: Any, cli
     assert frame["found"].between(0, 1).all()
     assert (frame["alarm_at"] == 4 * 30 * 24 * 20).all()
     assert str(preview.chart()).startswith("<svg")
-    assert repr(client.get_assay(builder.upload()).preview()) == repr(preview), "the seed makes a rerun say the same"
+    assay = client.get_assay(builder.upload())
+    Round(shop.hub).run()
+    assert assay.preview(within=20).streams == preview.streams, "the seed makes a rerun say the same"
+    assert assay.preview(within=3).within == 3
     with pytest.raises(InvalidInputError, match="give a number of windows"):
         builder.preview(within=0)

@@ -18,7 +18,7 @@ What a shift is depends on the field, so that no value becomes one that the fiel
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,26 @@ def smallest(found: Sequence[api.Detectable]) -> float | None:
     return least
 
 
-def alarms(analyses: Sequence[api.Analysis]) -> list[int]:
+class Told(Protocol):
+    """What is asked of an answer."""
+
+    @property
+    def start_ns(self) -> int:
+        """When its window begins."""
+        ...
+
+    @property
+    def status(self) -> api.Status:
+        """What it says."""
+        ...
+
+    @property
+    def score(self) -> float | None:
+        """How far its window lies from the baseline; None where it cannot be judged."""
+        ...
+
+
+def alarms(analyses: Sequence[Told]) -> list[int]:
     """Return when an alarm began among one stream's answers in time order; it lasts until a window is Ok again."""
     began: list[int] = []
     alarmed = False

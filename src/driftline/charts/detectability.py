@@ -7,6 +7,7 @@ from statistics import median
 
 from driftline.charts.scale import Linear, tick_texts
 from driftline.charts.svg import SERIES, Head, Markup, chart, el, group, label, line, marker, number, shortened, spread
+from driftline.clock import iso
 from driftline.wire.api import Detectable, Preview, StreamPreview
 
 WIDTH = 900
@@ -241,6 +242,42 @@ def _rows(
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stream_text(stream: StreamPreview, within: int) -> str:
+    """Say of one device and field what it alarmed about, and the least shift that it finds in so many windows."""
+    if stream.calibrated.refused is not None:
+        return f"no promise: {stream.calibrated.refused}"
+    return f"{_past(stream)}; {_future(stream, within)}"
+
+
+def _past(stream: StreamPreview) -> str:
+    count = len(stream.past_alarms)
+    alarms = f"{count} alarm{'' if count == 1 else 's'}"
+    first = "" if not count else f" (the first at {iso(stream.past_alarms[0])})"
+    return f"{alarms} over {stream.past_windows} past windows{first}"
+
+
+def _future(stream: StreamPreview, within: int) -> str:
+    found = next((one for one in stream.detectable if one.shift == stream.smallest_shift), None)
+    if found is not None:
+        return f"finds a shift of {found.shift:g} sd within {within} windows in {_of_ten(found.found)}"
+    if not stream.detectable:
+        return "no shift was simulated"
+    largest = max(stream.detectable, key=lambda one: one.shift)
+    return f"finds even a shift of {largest.shift:g} sd within {within} windows in only {_of_ten(largest.found)}"
+
+
+def _of_ten(share: float) -> str:
+    """Say a share as people count.
+
+    >>> _of_ten(0.91), _of_ten(0.999), _of_ten(0.96)
+    ('9 of 10 runs', 'every run', '19 of 20 runs')
+    """
+    if share >= 0.995:
+        return "every run"
+    of = 10 if share < 0.95 else 20 if share < 0.98 else 100
+    return f"{int(share * of + 1e-9)} of {of} runs"
 
 
 def _subtitle(preview: Preview, judged: Sequence[StreamPreview]) -> str:

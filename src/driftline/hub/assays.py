@@ -292,6 +292,13 @@ def devices_of(hub: Hub, kept: store.Kept) -> list[str]:
     return [device for device in named if device in there]
 
 
+def plan_of_kept(kept: store.Kept) -> WindowPlan | None:
+    """Return the plan of a standing assay; None where its windows have nothing to start from yet."""
+    if kept.start_ns is None:
+        return None
+    return plan_of(msgspec.structs.replace(kept.assay.spec.windows, start_ns=kept.start_ns), None, rows=False)
+
+
 @routes.get("/workspaces/{workspace}/assays")
 def list_assays(call: Call[None]) -> list[api.Assay]:
     """List the standing assays of a workspace, newest first."""

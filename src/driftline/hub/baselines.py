@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import msgspec
 
-from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
+from driftline.assay.window import BASE_WINDOW_NS, WindowPlan
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
-from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of
+from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of, plan_of_kept
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question
@@ -73,7 +73,7 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
         baseline = new.baseline or api.Baseline()
     renewed = msgspec.structs.replace(spec, baseline=baseline, devices=whom)
     asked = question(hub, kept.assay.workspace, renewed, renews=True)
-    plan = _plan(kept)
+    plan = plan_of_kept(kept)
     from_ns = _from_ns(plan, hub.now_ns() if baseline.values is not None else baseline.end_ns or 0)
     version = kept.assay.baseline_version + 1
     found = calibrate(hub, asked, plan, hub.now_ns(), version)
@@ -117,12 +117,6 @@ def _range_of(hub: Hub, spec: api.AssaySpec, incident: api.Incident) -> api.Base
         )
     season = spec.baseline.season
     return api.Baseline(start_ns=start_ns, end_ns=end_ns, season=season)
-
-
-def _plan(kept: store.Kept) -> WindowPlan | None:
-    if kept.start_ns is None:
-        return None
-    return plan_of(msgspec.structs.replace(kept.assay.spec.windows, start_ns=kept.start_ns), None, rows=False)
 
 
 def _from_ns(plan: WindowPlan | None, end_ns: int) -> int:

@@ -289,8 +289,8 @@ class Assay:
         return baseline.of_data(data, {iopath: find(iopath) for iopath in iopaths})
 
     def preview(self, within: int = 20) -> Preview:
-        """Say what the assay would do; see `AssayConfig.preview`."""
-        return preview.ask(self._connection, self._facts.workspace, self.spec, within)
+        """Say what it did since its newest baselines, and what it would find; see `AssayConfig.preview`."""
+        return preview.ask_saved(self._connection, self._facts.id, within)
 
     def set_active(self, *, active: bool) -> Self:
         """Start or stop its scheduled runs; answers stay."""

@@ -85,9 +85,9 @@ class Connection:
             trust_env=not is_loopback(url),
         )
 
-    def get(self, path: str, kind: type[T], **query: object) -> T:
+    def get(self, path: str, kind: type[T], *, timeout_s: float | None = None, **query: object) -> T:
         """Ask for one thing."""
-        return msgspec.json.decode(self.send("GET", path, query=query).content, type=kind)
+        return msgspec.json.decode(self.send("GET", path, query=query, timeout_s=timeout_s).content, type=kind)
 
     def items(self, path: str, kind: type[T], **query: object) -> list[T]:
         """Ask for a list."""

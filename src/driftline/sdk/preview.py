@@ -5,11 +5,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from driftline.charts.detectability import detectability_chart
-from driftline.clock import iso
+from driftline.charts.detectability import detectability_chart, stream_text
 from driftline.errors import InvalidInputError
 from driftline.sdk.chart import Chart
-from driftline.sdk.health import calibrated_sentences, stream_name
+from driftline.sdk.health import stream_name
 from driftline.sdk.html import table
 from driftline.sdk.http import Connection
 from driftline.wire import api
@@ -58,10 +57,10 @@ class Preview:
         return Chart(detectability_chart(self.preview))
 
     def __repr__(self) -> str:
-        return "\n".join([*(f"{_name(one)}: {_told(one, self.within)}" for one in self.streams), *self.notes])
+        return "\n".join([*(f"{_name(one)}: {stream_text(one, self.within)}" for one in self.streams), *self.notes])
 
     def _repr_html_(self) -> str:
-        rows = [(one.device or "all", one.field, _told(one, self.within)) for one in self.streams]
+        rows = [(one.device or "all", one.field, stream_text(one, self.within)) for one in self.streams]
         return table(("Device", "Field", f"Within {self.within} windows"), rows) + table(
             (), ([note] for note in self.notes)
         )
@@ -73,50 +72,25 @@ def ask(connection: Connection, workspace: str, spec: api.AssaySpec, within: int
     Raises:
         InvalidInputError: `within` is no number of windows, or the hub refuses what the assay asks.
     """
-    if isinstance(within, bool) or not isinstance(within, int) or within < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
-        raise InvalidInputError(f"within is {within!r}; give a number of windows, 20 is usual")
     path = f"/workspaces/{quote(workspace)}/assays/preview"
-    request = api.NewPreview(spec=spec, within=within)
+    request = api.NewPreview(spec=spec, within=_windows(within))
     return Preview(connection.post(path, request, api.Preview, timeout_s=_TIMEOUT_S))
+
+
+def ask_saved(connection: Connection, assay: str, within: int) -> Preview:
+    """Ask the hub what a standing assay did, and would find, against its newest baselines; see `ask`."""
+    path = f"/assays/{quote(assay, safe='')}/preview"
+    return Preview(connection.get(path, api.Preview, timeout_s=_TIMEOUT_S, within=_windows(within)))
+
+
+def _windows(within: object) -> int:
+    if isinstance(within, bool) or not isinstance(within, int) or within < 1:
+        raise InvalidInputError(f"within is {within!r}; give a number of windows, 20 is usual")
+    return within
 
 
 def _name(stream: api.StreamPreview) -> str:
     return stream_name(stream.device, stream.field)
-
-
-def _told(stream: api.StreamPreview, within: int) -> str:
-    if stream.calibrated.refused is not None:
-        return calibrated_sentences(stream.calibrated)[0]
-    return f"{_past(stream)}; {_future(stream, within)}"
-
-
-def _past(stream: api.StreamPreview) -> str:
-    count = len(stream.past_alarms)
-    alarms = f"{count} alarm{'' if count == 1 else 's'}"
-    first = "" if not count else f" (the first at {iso(stream.past_alarms[0])})"
-    return f"{alarms} over {stream.past_windows} past windows{first}"
-
-
-def _future(stream: api.StreamPreview, within: int) -> str:
-    found = next((one for one in stream.detectable if one.shift == stream.smallest_shift), None)
-    if found is not None:
-        return f"finds a shift of {found.shift:g} sd within {within} windows in {_of_ten(found.found)}"
-    if not stream.detectable:
-        return "no shift was simulated"
-    largest = max(stream.detectable, key=lambda one: one.shift)
-    return f"finds even a shift of {largest.shift:g} sd within {within} windows in only {_of_ten(largest.found)}"
-
-
-def _of_ten(share: float) -> str:
-    """Say a share as people count.
-
-    >>> _of_ten(0.91), _of_ten(0.999), _of_ten(0.96)
-    ('9 of 10 runs', 'every run', '19 of 20 runs')
-    """
-    if share >= 0.995:
-        return "every run"
-    of = 10 if share < 0.95 else 20 if share < 0.98 else 100
-    return f"{int(share * of + 1e-9)} of {of} runs"
 
 
 def _rows(stream: api.StreamPreview) -> list[dict[str, object]]:

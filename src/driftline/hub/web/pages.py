@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from driftline.assay.metrics import METRICS
 from driftline.charts.bins import bins_chart
+from driftline.charts.detectability import detectability_chart, stream_text
 from driftline.charts.findings import effect_text
 from driftline.charts.histogram import histogram
 from driftline.charts.lines import NOT_COUNTED
@@ -305,8 +306,45 @@ def one_assay(view: views.Assay) -> str:
         el("p", f"{counted(more, 'calmer device')} not drawn", class_="soft") if (more := view.summary.more) else None,
         section("Newest alert", chart(bins_chart(view.alert)), _notes(view.alert.notes)) if view.alert else None,
         section("Newest answers", _answers(newest, spec)) if newest else None,
-        section("Baseline", *_baseline(_drawn_first(view), spec), _notes(assay.notes)),
+        section(
+            "Baseline",
+            *_baseline(_drawn_first(view), spec),
+            _notes(assay.notes),
+            note=el("a", "what it would find", href=path("assays", assay.id, "preview")),
+        ),
         section("Baselines it has had", _versions(view.versions, now_ns)) if len(view.versions) > 1 else None,
+    )
+
+
+def assay_preview(view: views.Preview) -> str:
+    """Render how large a shift an assay would find, as a chart and in a sentence a device and field."""
+    assay, found = view.assay, view.preview
+    within = f"within {counted(found.within, 'window')}"
+    rows = [
+        [
+            el("a", one.device, href=path("devices", one.device)) if one.device else "all devices",
+            one.field,
+            el("span", prose(stream_text(one, found.within)), class_="wrap"),
+        ]
+        for one in found.streams
+    ]
+    return page(
+        view,
+        f"What {assay.spec.name} would find",
+        "/assays",
+        path("assays", assay.id, "preview") + ".json",
+        el("h1", "What ", el("a", assay.spec.name, href=path("assays", assay.id)), " would find"),
+        el(
+            "p",
+            f"Shifts are laid on the baseline's own windows, and the alarm has to find them {within}. Past alarms are "
+            "those since the newest baseline. Reload the page to work it out anew.",
+            class_="lead",
+        ),
+        chart(detectability_chart(found), narrow=detectability_chart(found, width=PHONE)),
+        section("In words", table(("device", "field", within), rows), _notes(found.notes))
+        if rows
+        else empty("There is no baseline, hence nothing to find."),
+        live=False,
     )
 
 
@@ -671,6 +709,7 @@ routes: list[BaseRoute] = [
     *_pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, named="name"),
     *_pair("/assays", "/assays.json", views.all_assays, all_assays),
     *_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
+    *_pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, named="id"),
     *_pair("/incidents", "/incidents.json", views.incidents, all_incidents),
     *_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
     _acts("/incidents/{id}/resolve", _resolve),

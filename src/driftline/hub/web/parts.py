@@ -60,8 +60,11 @@ _SHAPES = {
 }
 
 
-def page(view: View, title: str, here: str, twin: str, *content: Content) -> str:
-    """Return a whole page; `here` is the entry of the navigation it belongs to, `twin` its JSON address."""
+def page(view: View, title: str, here: str, twin: str, *content: Content, live: bool = True) -> str:
+    """Return a whole page; `here` is the entry of the navigation it belongs to, `twin` its JSON address.
+
+    One that takes long to make is not `live`: it is made again when it is asked for, not every few seconds.
+    """
     entries = [el("a", name, href=address, aria_current="page" if address == here else None) for address, name in PAGES]
     document = el(
         "html",
@@ -75,7 +78,7 @@ def page(view: View, title: str, here: str, twin: str, *content: Content) -> str
             el("link", rel="stylesheet", href="/static/charts.css"),
             el("link", rel="stylesheet", href="/static/pages.css"),
             el("link", rel="alternate", type="application/json", href=twin),
-            el("script", type="module", src="/static/refresh.js"),
+            el("script", type="module", src="/static/refresh.js") if live else None,
         ),
         el(
             "body",

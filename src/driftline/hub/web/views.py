@@ -1,6 +1,7 @@
 """What each page shows, read from the store: the page renders it, its `.json` twin sends it as it is.
 
-Pages read stored answers, never what devices counted: a page costs the same however much data there is.
+Pages read stored answers, never what devices counted: a page costs the same however much data there is. One alone works
+something out, what an assay would find: that may take seconds, so it is a page of its own.
 """
 
 from collections import defaultdict
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, select
 from driftline.clock import NS_PER_S
 from driftline.hub import assays, fleet, registry
 from driftline.hub.core import Hub
+from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store.assays import Kept, Mark, Strip
@@ -125,6 +127,13 @@ class Assay(View):
     incidents: list[IncidentLine]
 
 
+class Preview(View):
+    """What one assay did since its newest baselines, and what it would find."""
+
+    assay: api.Assay
+    preview: api.Preview
+
+
 class Incidents(View):
     """All incidents, open ones first."""
 
@@ -206,6 +215,18 @@ def all_assays(hub: Hub) -> Assays:
             banner=hub.clock.banner,
             assays=_assay_lines(connection, store.every(connection), devices_max=DEVICES_IN_CHART_MAX),
         )
+
+
+def preview(hub: Hub, identity: str) -> Preview:
+    """Return what one assay would find.
+
+    Raises:
+        EntityNotFoundError: there is none of this id.
+    """
+    with hub.database.reading() as connection:
+        kept = store.one(connection, identity)
+    found = preview_saved(hub, identity, WITHIN)
+    return Preview(now_ns=hub.now_ns(), banner=hub.clock.banner, assay=kept.assay, preview=found)
 
 
 def assay(hub: Hub, identity: str) -> Assay:
