@@ -213,7 +213,7 @@ def test_a_page_of_its_own_says_what_an_assay_would_find(shop: Any, browser: Tes
     words = Reader(page).words
     assert re.search(r"Within 20 windows a shift of [\d.]+ sd is found", words)
     assert re.search(
-        r"camera-3out.sharpness1 alarm over 6 past windows \(the first at 2026-01-01 09:\d\d UTC\); finds", words
+        r"camera-3, out.sharpness: 1 alarm over 6 past windows \(the first at 2026-01-01 09:\d\d UTC\); finds", words
     )
     twin = browser.get(f"{address}.json").json()["preview"]
     assert {(one["device"], one["field"]) for one in twin["streams"]} == {

@@ -320,12 +320,8 @@ def assay_preview(view: views.Preview) -> str:
     """Render how large a shift an assay would find, as a chart and in a sentence a device and field."""
     assay, found = view.assay, view.preview
     within = f"within {counted(found.within, 'window')}"
-    rows = [
-        [
-            el("a", one.device, href=path("devices", one.device)) if one.device else "all devices",
-            one.field,
-            el("span", prose(stream_text(one, found.within)), class_="wrap"),
-        ]
+    said = [
+        el("li", el("b", f"{one.device or 'all devices'}, {one.field}"), ": ", prose(stream_text(one, found.within)))
         for one in found.streams
     ]
     return page(
@@ -341,8 +337,8 @@ def assay_preview(view: views.Preview) -> str:
             class_="lead",
         ),
         chart(detectability_chart(found), narrow=detectability_chart(found, width=PHONE)),
-        section("In words", table(("device", "field", within), rows), _notes(found.notes))
-        if rows
+        section("In words", el("ul", *said, class_="notes health"), _notes(found.notes))
+        if said
         else empty("There is no baseline, hence nothing to find."),
         live=False,
     )
