@@ -301,6 +301,30 @@ class _Seasonal:
         curve = self.usual.centre[LOCATION]
         return float(np.var(np.array(curve)[self.slots])) if curve else 0.0
 
+    @property
+    def told(self) -> str:
+        """What windows are relative to, in words."""
+        matters = "" if self.usual.any else ", which makes no difference here"
+        return f"relative to what is usual at their {self.usual.season.text}{matters}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Law:
+    """How a baseline's statistics vary without drift; numbers a statistic, as `Calibration` holds them.
+
+    `decay` says how slowly they forget, `persistence` how far their spread lasts.
+    """
+
+    kind: Kind
+    why: str
+    rho: Floats
+    size: Floats
+    mean: Floats
+    squares: Floats
+    freedom: Floats
+    decay: Decay = NO_DECAY
+    persistence: float = 0.0
+
 
 def _calibration(
     yardstick: Yardstick | CategoryYardstick,
@@ -312,79 +336,118 @@ def _calibration(
     seasonal: _Seasonal | None = None,
 ) -> Calibration:
     count = len(values)
-    shuffled = None
-    if rows is not None and isinstance(yardstick, Yardstick):
-        draw = np.random.default_rng(seed)
-        shuffled = (
-            shuffled_windows(yardstick, rows, draw, rows.size // yardstick.n)
-            if seasonal is None
-            else seasonal.shuffled(yardstick, draw)
-        )
     ranks = None if rows is None else centred_ranks(rows)
+    shuffled = _shuffled(yardstick, rows, np.random.default_rng(seed), seasonal)
     doubt = doubt_of(values, ranks, shuffled, ordered=ordered)
     if shuffled is not None and doubt is None:
-        why = "rows in time order show no autocorrelation: independent rows"
-        if not ordered or count < WINDOWS_TO_MEASURE:
-            why = "independence assumed: " + ("rows are not in time order" if not ordered else f"only {count} windows")
-        size, mean, squares = np.full(len(NAMES), float(count)), known_mean(shuffled), _squares(shuffled)
-        # Each shuffle deals out the same rows, and its windows vary about their mean alone.
-        freedom = np.full(len(NAMES), len(shuffled) * (1 - 1 / count))
-        rho, persistence, kind, decay = np.zeros(len(NAMES)), 0.0, "rows", NO_DECAY
+        law = _law_of_rows(shuffled, count, ordered=ordered)
     else:
-        kind, why = "windows", f"{doubt}: windows are compared with windows"
-        decay = decay_of(yardstick, values, ranks, 0.0 if seasonal is None else seasonal.between)
-        rho, persistence = correlations(yardstick, values, decay, () if seasonal is None else seasonal.parts)
-        residuals = values[1:] - rho * values[:-1]
-        alone = rho == 0
-        size = np.where(alone, count, count - 1.0)
-        mean = np.where(alone, known_mean(values), known_mean(residuals))
-        squares = np.where(alone, _squares(values), _squares(residuals))
-        # Estimating what is taken off costs a degree of freedom.
-        freedom = size - 1 - ~alone
-        if seasonal is not None:
-            # A season's curve costs some, too; how far it is off stands in the squares already, and stays there.
-            left = np.maximum(freedom - np.array(seasonal.usual.spent), 1.0)
-            squares, freedom = squares * left / freedom, left
-        else:
-            # The variance of a wandering level is proportional to the decay time, and so uncertain as that. A season's
-            # windows were predicted from other days, so what wanders from day to day stands in their squares.
-            squares[list(WANDERING)] *= decay.doubt
-            size[list(WANDERING)] = np.minimum(size, decay.spans / SPANS_A_WINDOW)[list(WANDERING)]
-    if seasonal is not None:
-        matters = "" if seasonal.usual.any else ", which makes no difference here"
-        why = f"{why}; relative to what is usual at their {seasonal.usual.season.text}{matters}"
-    health = health_of(values, brief_correlations(yardstick, ranks, rho), persistence) if ordered else []
-    if not (decay.enough if seasonal is None else decay.spans >= SPANS_MIN):
-        raise _too_short(decay, count, yardstick.n, health, seasonal=seasonal is not None)
-    cap = FREEDOM_WINDOWS if seasonal is not None else min(FREEDOM_WINDOWS, decay.spans / SPANS_A_FREEDOM)
-    caps = (FREEDOM_ROWS, FREEDOM_ROWS, cap) if kind == "rows" else (cap, cap, cap)
-    few = kind == "windows" and count < WINDOWS_FOR_SHAPE
-    skewed = _skewed(values) if kind == "windows" else (False, False, False)
-    bounded = (
-        skewed[LOCATION],
-        few or skewed[SPREAD] or persistence >= BURSTS_SPREAD,
-        few or skewed[OMNIBUS] or persistence >= BURSTS_OMNIBUS,
-        False,
-        False,
-    )
+        law = _law_of_windows(yardstick, values, ranks, f"{doubt}: windows are compared with windows", seasonal)
+    brief = brief_correlations(yardstick, ranks, law.rho)
+    health = health_of(values, brief, law.persistence) if ordered else []
+    if not (law.decay.enough if seasonal is None else law.decay.spans >= SPANS_MIN):
+        raise _too_short(law.decay, count, yardstick.n, health, seasonal=seasonal is not None)
     return Calibration(
-        kind=kind,
-        why=why,
+        kind=law.kind,
+        why=law.why if seasonal is None else f"{law.why}; {seasonal.told}",
         n=yardstick.n,
         windows=count,
-        effective=round(count * min(1.0, 0.5 / max(decay.time, 1e-9)), 2),
+        effective=round(count * min(1.0, 0.5 / max(law.decay.time, 1e-9)), 2),
         seed=seed,
         scale=yardstick.scale,
-        rho=_tuple(rho),
-        size=_tuple(size),
-        mean=_tuple(mean),
-        squares=_tuple(squares),
-        freedom=_tuple(freedom),
-        freedom_max=(*caps, FREEDOM_WINDOWS, FREEDOM_WINDOWS),
+        rho=_tuple(law.rho),
+        size=_tuple(law.size),
+        mean=_tuple(law.mean),
+        squares=_tuple(law.squares),
+        freedom=_tuple(law.freedom),
+        freedom_max=_freedom_max(law, seasonal),
         floor=_tuple(yardstick.floors),
-        bounded=bounded,
+        bounded=_bounded(law, values),
         health=tuple(health),
         season=None if seasonal is None else seasonal.usual,
+    )
+
+
+def _shuffled(
+    yardstick: Yardstick | CategoryYardstick,
+    rows: Floats | None,
+    draw: np.random.Generator,
+    seasonal: _Seasonal | None,
+) -> Floats | None:
+    """Return the statistics of windows of the same rows in shuffled order; None where rows are not known."""
+    if rows is None or not isinstance(yardstick, Yardstick):
+        return None
+    if seasonal is not None:
+        return seasonal.shuffled(yardstick, draw)
+    return shuffled_windows(yardstick, rows, draw, rows.size // yardstick.n)
+
+
+def _law_of_rows(shuffled: Floats, count: int, *, ordered: bool) -> _Law:
+    """Return how windows of independent rows vary, of which a baseline of `count` windows makes many."""
+    why = "rows in time order show no autocorrelation: independent rows"
+    if not ordered:
+        why = "independence assumed: rows are not in time order"
+    elif count < WINDOWS_TO_MEASURE:
+        why = f"independence assumed: only {count} windows"
+    return _Law(
+        "rows",
+        why,
+        rho=np.zeros(len(NAMES)),
+        size=np.full(len(NAMES), float(count)),
+        mean=known_mean(shuffled),
+        squares=_squares(shuffled),
+        # Each shuffle deals out the same rows, and its windows vary about their mean alone.
+        freedom=np.full(len(NAMES), len(shuffled) * (1 - 1 / count)),
+    )
+
+
+def _law_of_windows(
+    yardstick: Yardstick | CategoryYardstick,
+    values: Floats,
+    ranks: Floats | None,
+    why: str,
+    seasonal: _Seasonal | None,
+) -> _Law:
+    """Return how the windows themselves vary, less what each lets expect of the next."""
+    count = len(values)
+    decay = decay_of(yardstick, values, ranks, 0.0 if seasonal is None else seasonal.between)
+    rho, persistence = correlations(yardstick, values, decay, () if seasonal is None else seasonal.parts)
+    residuals = values[1:] - rho * values[:-1]
+    alone = rho == 0
+    size = np.where(alone, count, count - 1.0)
+    mean = np.where(alone, known_mean(values), known_mean(residuals))
+    squares = np.where(alone, _squares(values), _squares(residuals))
+    # Estimating what is taken off costs a degree of freedom.
+    freedom = size - 1 - ~alone
+    if seasonal is not None:
+        # A season's curve costs some, too; how far it is off stands in the squares already, and stays there.
+        left = np.maximum(freedom - np.array(seasonal.usual.spent), 1.0)
+        squares, freedom = squares * left / freedom, left
+    else:
+        # The variance of a wandering level is proportional to the decay time, and so uncertain as that. A season's
+        # windows were predicted from other days, so what wanders from day to day stands in their squares.
+        squares[list(WANDERING)] *= decay.doubt
+        size[list(WANDERING)] = np.minimum(size, decay.spans / SPANS_A_WINDOW)[list(WANDERING)]
+    return _Law("windows", why, rho, size, mean, squares, freedom, decay, persistence)
+
+
+def _freedom_max(law: _Law, seasonal: _Seasonal | None) -> tuple[float, ...]:
+    """Return how many degrees of freedom are believed at most, of each statistic."""
+    cap = FREEDOM_WINDOWS if seasonal is not None else min(FREEDOM_WINDOWS, law.decay.spans / SPANS_A_FREEDOM)
+    caps = (FREEDOM_ROWS, FREEDOM_ROWS, cap) if law.kind == "rows" else (cap, cap, cap)
+    return (*caps, FREEDOM_WINDOWS, FREEDOM_WINDOWS)
+
+
+def _bounded(law: _Law, values: Floats) -> tuple[bool, ...]:
+    """Say of which statistics the evidence is limited by rank, because windows of them have heavier tails than t."""
+    few = law.kind == "windows" and len(values) < WINDOWS_FOR_SHAPE
+    skewed = _skewed(values) if law.kind == "windows" else (False, False, False)
+    return (
+        skewed[LOCATION],
+        few or skewed[SPREAD] or law.persistence >= BURSTS_SPREAD,
+        few or skewed[OMNIBUS] or law.persistence >= BURSTS_OMNIBUS,
+        False,
+        False,
     )
 
 
