@@ -26,6 +26,12 @@ def test_a_window_is_open_partly_or_closed():
     assert opening.is_open(ns("2026-01-05T05:00"), ns("2026-01-05T05:30")) == "closed"
 
 
+def test_a_weekday_may_be_cut_short_or_written_out():
+    for text in ("Tue-Thu", "tuesday - thursday", "Tues.-Thurs.", "TUE, Wed, Thur"):
+        opening = OpeningHours.parse(f"{text} 07:00-20:00")
+        assert [bool(day) for day in opening.spans] == [False, True, True, True, False, False, False]
+
+
 def test_hours_may_go_past_midnight_and_meet_there():
     opening = OpeningHours.parse("Fri, Sat 20:00-02:00; Sun 02:00 - 04:00; Mon 00:00-24:00; Tue 0:00-1:00")
     assert opening.is_open(ns("2026-06-06T23:00"), ns("2026-06-07T04:00")) == "open"
@@ -52,6 +58,8 @@ def test_an_hour_that_comes_twice_is_open_twice_and_one_that_is_skipped_is_not()
         ("Mon-Sat", "no hours"),
         ("07:00-20:00", "no weekday"),
         ("Mo-Sa 7-20", "no weekday|no hours"),
+        ("Monsoon 07:00-20:00", "'Monsoon' .* is no weekday"),
+        ("Mon-Satyr 07:00-20:00", "'Satyr' .* is no weekday"),
         ("Mon 07:00-25:00", "from 00:00 to 24:00"),
         ("Mon 07:60-08:00", "from 00:00 to 24:00"),
         ("Mon 07:00-07:00", "begins where it ends"),

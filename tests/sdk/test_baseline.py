@@ -137,6 +137,26 @@ def test_what_is_no_array_of_numbers_is_refused(given: object):
         read(given, IOPATH)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["1", "2"],
+        np.array(["1", "2"]),
+        pd.Series(["0.5", "0.6"]),
+        pa.array(["1"]),
+        [["1"], ["2"]],
+        [b"1"],
+        [0.5, "0.6"],
+    ],
+)
+def test_text_in_memory_is_no_number_however_much_it_looks_like_one(given: object, tmp_path: Path):
+    with pytest.raises(InvalidInputError, match=r"holds the text .*, but the field is a number; convert it first"):
+        read(given, IOPATH)
+    parquet.write_table(pa.table({"avg_confidence": ["0.5", "0.6"]}), tmp_path / "b.parquet")
+    with pytest.raises(InvalidInputError, match=r"b\.parquet holds the text '0.5'"):
+        read(tmp_path / "b.parquet", IOPATH)
+
+
 def test_each_of_several_fields_takes_its_own_column(tmp_path: Path):
     frame = pd.DataFrame(BOTH)
     frame.to_csv(tmp_path / "baseline.csv")

@@ -15,7 +15,7 @@ from driftline.errors import InvalidInputError
 
 Openness = Literal["open", "partly", "closed"]
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FORM = "write them as 'Mon-Fri 07:00-12:00,13:00-20:00; Sat 08:00-16:00', or 'daily 08:00-22:00'"
 
 
@@ -111,10 +111,12 @@ def _days(text: str, group: str) -> list[int]:
 
 
 def _day(name: str, group: str) -> int:
-    short = name.strip().lower()[:3]
-    if short not in DAYS:
+    # A name may be cut short, as Tue and Thurs are; Monsoon is none.
+    short = name.strip().lower().removesuffix(".")
+    found = [day for day, whole in enumerate(DAYS) if len(short) >= 3 and whole.startswith(short)]
+    if not found:
         raise InvalidInputError(f"{name!r} in {group!r} is no weekday; {_FORM}")
-    return DAYS.index(short)
+    return found[0]
 
 
 def _span(text: str, group: str) -> tuple[int, int]:

@@ -128,7 +128,10 @@ class AssayConfig:
         return f"<assay {self.spec.name!r} on {_iopaths(self.spec)}, not saved>"
 
     def _repr_html_(self) -> str:
-        return card(_facts(self.spec) | {"Baseline health": self._health_in_words()})
+        return card(
+            _facts(self.spec, _score_in_words(self._connection, self.spec))
+            | {"Baseline health": self._health_in_words()}
+        )
 
     def _health_in_words(self) -> str:
         if isinstance(self.spec.alarm, api.Fixed):
@@ -301,7 +304,9 @@ class Assay:
         return f"<assay {self.name!r} on {_iopaths(self.spec)}, {'active' if self.active else 'off'}>"
 
     def _repr_html_(self) -> str:
-        return card(_facts(self.spec) | {"Id": self.id, "Active": self.active})
+        return card(
+            _facts(self.spec, _score_in_words(self._connection, self.spec)) | {"Id": self.id, "Active": self.active}
+        )
 
 
 def listing(assays: Iterable[Assay]) -> Listing[Assay]:
@@ -362,15 +367,30 @@ def _baseline_in_words(given: api.Baseline) -> str:
 _SEASONS = {"day": "hour of day", "week": "hour of day and weekday"}
 
 
-def _facts(spec: api.AssaySpec) -> dict[str, object]:
-    chosen, width_s = spec.summarizer, spec.windows.width_s
+def _score_in_words(connection: Connection, spec: api.AssaySpec) -> str:
+    """Say what is measured, and over which bins; the bins of text are its categories."""
+    chosen = spec.summarizer
+    try:
+        pipeline = connection.get(f"/pipelines/{quote(spec.pipeline)}", api.Pipeline)
+    except DriftlineError:  # to be shown is not to be asked: without a hub nobody knows which fields are text
+        return chosen.metric
+    find = resolver(pipeline.versions[0].definition, vectors=True)
+    texts = [find(one.iopath).kind == "category" for one in spec.watched]
+    bins = f"{chosen.num_bins} {chosen.bin_mode} bins, {chosen.aggregation}"
+    if not any(texts):
+        return f"{chosen.metric} over {bins}"
+    return f"{chosen.metric} over categories" + ("" if all(texts) else f", of numbers over {bins}")
+
+
+def _facts(spec: api.AssaySpec, score: str) -> dict[str, object]:
+    width_s = spec.windows.width_s
     hours = spec.calendar.opening_hours or "always open"
     return {
         "Assay": spec.name,
         "Fields": ", ".join(one.field for one in spec.watched),
         "Baseline": _baseline_in_words(spec.baseline),
         "Window": f"{width_s / 60:g} min, every {(spec.windows.interval_s or width_s) / 60:g} min",
-        "Score": f"{chosen.metric} over {chosen.num_bins} {chosen.bin_mode} bins, {chosen.aggregation}",
+        "Score": score,
         "Alarm": told(spec.alarm),
         "Calendar": f"{spec.calendar.time_zone}, {hours}",
         "Devices": ", ".join(spec.devices) or "all that run the pipeline",

@@ -30,6 +30,12 @@ _EXAMPLE = "one line of comma-separated numbers, one number a line, or columns w
 _ALONE = ""
 
 
+class _Cell(str):
+    """What stands in a CSV, where a number cannot but be text. Elsewhere text that looks like one is none."""
+
+    __slots__ = ()
+
+
 def read(given: object, iopaths: Mapping[str, Kind]) -> dict[str, Values]:
     """Read a baseline for the fields that iopaths spell, each with what it holds; the values are by iopath.
 
@@ -162,7 +168,7 @@ def _csv(text: str, where: str, iopaths: Mapping[str, Kind]) -> Columns:
     if len(lines) == 1:
         # A list as Python prints it is one line of numbers, too.
         lines = [lines[0].strip().removeprefix("[").removesuffix("]")]
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=_delimiter(lines[0]))]
+    rows = [[_Cell(cell.strip()) for cell in row] for row in csv.reader(lines, delimiter=_delimiter(lines[0]))]
     if len(rows) == 1:
         return {_ALONE: rows[0][:-1] if rows[0][-1] == "" else rows[0]}
     if "category" in iopaths.values() or _is_header(rows[0]):
@@ -313,13 +319,18 @@ def _text(value: object, where: str) -> str | None:
     if not isinstance(value, str):
         raise InvalidInputError(f"{where} holds {value!r:.60}, but the field is text; give its values as text")
     # 'none' and 'NA' are labels that a model may give; only an empty cell is none.
-    return value or None
+    return str(value) or None
 
 
 def _number(value: object, where: str) -> float | None:
     if value is None or value is pd.NaT or value is pd.NA:
         return None
-    if isinstance(value, str):
+    if isinstance(value, str | bytes) and not isinstance(value, _Cell):
+        raise InvalidInputError(
+            f"{where} holds the text {value!r:.60}, but the field is a number; convert it first, such as with "
+            "pandas.to_numeric"
+        )
+    if isinstance(value, _Cell):
         text = value.strip().removeprefix("[").removesuffix("]").strip()
         number = math.nan if text.lower() in _MISSING else _float(text)
     else:
