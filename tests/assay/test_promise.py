@@ -215,7 +215,10 @@ def test_what_a_promise_rests_on_is_told_or_why_it_does_not_stand(stream: Stream
     refused = calibrated(None, str(caught.value), A)
     assert refused.kind is None
     assert refused.refused
-    assert "the baseline has 3 windows" in refused.refused
+    assert "the baseline's 180 values make only 3 windows of 60 inferences" in refused.refused
+    assert "needs 5 windows, 300 values" in refused.refused
+    with pytest.raises(InvalidInputError, match=r"300 values make not one window of 2,400 .* 12,000 values: give more"):
+        calibration_of(PROMISE, BaselineData.of_values(rows(5, 10).ravel()), 2400, None)
 
 
 # ── how large a change must be ───────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftline.charts.detectability import stream_text
 from driftline.errors import InvalidInputError
 from driftline.hub import assays, preview
 from driftline.hub.baselines import take
@@ -98,6 +99,16 @@ def test_a_preview_stores_nothing_and_says_the_same_again(shop: Any) -> None:
     assert ask(shop, alarm=PROMISE) == ask(shop, alarm=PROMISE)
     with shop.hub.database.reading() as connection:
         assert store.every(connection) == []
+
+
+def test_values_that_do_not_fill_a_window_say_so_with_the_way_out(shop: Any) -> None:
+    given = np.random.default_rng(1).lognormal(np.log(400), 0.18, 100).tolist()
+    changes: dict[str, Any] = {"baseline": api.Baseline(values={"out.sharpness": given}), "windows": START}
+    (one,) = ask(shop, alarm=api.Fixed(), devices=["camera-1"], **changes).streams
+    assert (one.calibrated.n, one.calibrated.windows) == (120, 0)
+    assert "does not fill one window of 120 values; give a longer one, or take narrower" in stream_text(one, 20)
+    (one,) = ask(shop, alarm=PROMISE, devices=["camera-1"], **changes).streams
+    assert "100 values make not one window of 120 inferences" in stream_text(one, 20)
 
 
 def test_values_without_times_are_cut_by_what_a_window_holds(shop: Any) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from driftline.assay.bins import Layout, layout_of
-from driftline.assay.observed import Floats, Moments, Observed, Part, Rows, in_bins
+from driftline.assay.observed import Floats, Known, Observed, Part, Rows, in_bins
 from driftline.summary.arrays import as_floats, edges_of
 from driftline.summary.grid import Grid, just_below
 from driftline.wire.api import Summarizer
@@ -44,7 +44,7 @@ class Cut:
     interpolated: float
 
 
-class BaselineData:
+class BaselineData(Known[Observed]):
     """A baseline's values or counts. What is worked out from them is kept; the data never changes.
 
     `raw` is the values in the order they came, NaN where missing, or None where counts are all there is.
@@ -55,7 +55,7 @@ class BaselineData:
     """
 
     def __init__(self, observed: Observed, field_type: str = "float64", raw: Floats | None = None) -> None:
-        self.observed = observed
+        super().__init__(observed)
         self.field_type = field_type
         self.float32 = field_type == "float32"
         self.raw = raw
@@ -78,21 +78,6 @@ class BaselineData:
     def read(self, parts: Sequence[Part]) -> Observed:
         """Read the parts of a window that is to be compared with this baseline."""
         return Observed.of_parts(parts, float32=self.float32)
-
-    @property
-    def n(self) -> int:
-        """How many values there are: all inferences but the missing."""
-        return self.observed.n
-
-    @property
-    def missing_share(self) -> float:
-        """Which share of all inferences had no value."""
-        return self.observed.missing / self.observed.count if self.observed.count else 0.0
-
-    @property
-    def moments(self) -> Moments:
-        """The baseline's own statistics."""
-        return self.observed.moments
 
     @cached_property
     def single_ends(self) -> tuple[bool, bool]:

@@ -221,18 +221,27 @@ def _of_rows(baseline: BaselineData, n: int | None, *, ordered: bool, seed: int)
     if n is None or n < 1:
         raise InvalidInputError(f"windows of {n} inferences were asked for; give how many a window has, 1 or more")
     count = rows.size // n
-    _refuse_below_least(count, n)
+    _refuse_below_least(count, n, rows.size)
     yardstick = yardstick_of(baseline, n)
     values = own_statistics_of_rows(yardstick, rows[: count * n].reshape(count, n))
     return _calibration(yardstick, values, rows, ordered=ordered, seed=seed)
 
 
-def _refuse_below_least(count: int, n: int) -> None:
-    if count < WINDOWS_MIN:
+def _refuse_below_least(count: int, n: int, rows: int | None = None) -> None:
+    """Refuse what is no five windows; of values without windows say how many `rows` there are and would be needed."""
+    if count >= WINDOWS_MIN:
+        return
+    has = "1 window" if count == 1 else f"{count} windows"
+    if rows is None:
         raise InvalidInputError(
-            f"the baseline has {'1 window' if count == 1 else f'{count} windows'} of {n} inferences. A promise needs "
-            f"{WINDOWS_MIN}: take a longer baseline, narrower windows, or a fixed threshold"
+            f"the baseline has {has} of {n} inferences. A promise needs {WINDOWS_MIN}: take a longer baseline, "
+            "narrower windows, or a fixed threshold"
         )
+    makes = f"{'not one window' if count == 0 else f'only {has}'} of {n:,} inferences, as many as one usually has"
+    raise InvalidInputError(
+        f"the baseline's {rows:,} values make {makes}. A promise needs {WINDOWS_MIN} windows, {WINDOWS_MIN * n:,} "
+        "values: give more, take a baseline in time or narrower windows, or a fixed threshold"
+    )
 
 
 def _too_short(decay: Decay, count: int, n: int, health: Sequence[str], *, seasonal: bool) -> InvalidInputError:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from driftline.assay.bins import Layout
-from driftline.assay.observed import Floats, Moments, Part
+from driftline.assay.observed import Floats, Known, Moments, Part
 from driftline.errors import InvalidInputError
 from driftline.summary.summary import CategorySummary, place_of
 
@@ -47,7 +47,7 @@ class Categories:
             merged = merged.merge(part.categories)
         return cls(merged)
 
-    @property
+    @cached_property
     def moments(self) -> Moments:
         """Counts alone: text has no mean."""
         return Moments(self.count, self.missing)
@@ -71,7 +71,7 @@ class CategoryCut:
     hidden: int
 
 
-class CategoryBaseline:
+class CategoryBaseline(Known[Categories]):
     """A baseline's counts by category; the data never changes.
 
     >>> baseline = CategoryBaseline(Categories(CategorySummary.of(["cat", "cat", "dog"])))
@@ -84,9 +84,6 @@ class CategoryBaseline:
     field_type = "string"
     # Counts by category are all that is kept of text.
     raw = None
-
-    def __init__(self, observed: Categories) -> None:
-        self.observed = observed
 
     @classmethod
     def of_values(cls, values: Sequence[str | None]) -> "CategoryBaseline":
@@ -101,21 +98,6 @@ class CategoryBaseline:
     def read(self, parts: Sequence[Part]) -> Categories:
         """Read the parts of a window that is to be compared with this baseline."""
         return Categories.of_parts(parts)
-
-    @property
-    def n(self) -> int:
-        """How many values there are: all inferences but the missing."""
-        return self.observed.n
-
-    @property
-    def missing_share(self) -> float:
-        """Which share of all inferences had no value."""
-        return self.observed.missing / self.observed.count if self.observed.count else 0.0
-
-    @property
-    def moments(self) -> Moments:
-        """Counts alone: text has no mean."""
-        return self.observed.moments
 
     @property
     def usable(self) -> bool:

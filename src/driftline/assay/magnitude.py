@@ -117,7 +117,8 @@ def weigh(
     grown = replace(grown, reached=reached and answer.status == "Alert")
     status: Status = "Warning" if answer.status == "Alert" and not reached else answer.status
     found = float(size[told]), float(low[told]), float(high[told])
-    return grown, Weighed(status, NAMES[told], *found, _text(told, *found, None if reached else min_effect))
+    text = _text(told, *found[1:], round(grown.windows[told]), None if reached else min_effect)
+    return grown, Weighed(status, NAMES[told], *found, text)
 
 
 def _grown(
@@ -185,13 +186,21 @@ def _in_sd(shift: Floats, calibration: Calibration) -> Floats:
     return np.array([shift[LOCATION] / row, MOVED * shift[SPREAD], shape, 2 * shift[MISSING], 2 * shift[OUTSIDE]])
 
 
-def _text(statistic: int, size: float, low: float, high: float, min_effect: float | None) -> str:
-    what = WORDS[statistic]
+def _text(statistic: int, low: float, high: float, windows: int, min_effect: float | None) -> str:
+    """Say between which sizes a change surely is, and of how many windows that speaks.
+
+    One size would stand beside the window's own effect and differ from it: that is of one window, measured from the
+    whole baseline, this of all since the evidence grows, from what is usual.
+    """
+    what, over = WORDS[statistic], "" if windows == 1 else f" over the last {windows} windows together"
     if min_effect is None:
-        return f"{what} changed by {size:.2g} sd, surely by {low:.2g} and at most {high:.2g}"
+        return f"{what} changed by {low:.2g} to {high:.2g} sd{over}, with 95 % confidence"
     if high < min_effect:
-        return f"evidence is there, the change of {what} is at most {high:.2g} sd, below min_effect {min_effect:g} sd"
+        return (
+            f"evidence is there, the change of {what}{over} is at most {high:.2g} sd, "
+            f"below min_effect {min_effect:g} sd"
+        )
     return (
-        f"evidence is there, the change of {what} is {low:.2g} to {high:.2g} sd, "
+        f"evidence is there, the change of {what}{over} is {low:.2g} to {high:.2g} sd, "
         f"not surely min_effect {min_effect:g} sd yet"
     )

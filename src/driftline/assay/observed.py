@@ -8,6 +8,7 @@ values that may misplace.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,44 @@ class Moments:
     mean: float | None = None
     median: float | None = None
     std: float | None = None
+
+
+class Seen(Protocol):
+    """What was seen of a field, whatever it holds: how many inferences, those without a value, and all others."""
+
+    count: int
+    missing: int
+    n: int
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Its basic statistics."""
+        ...
+
+
+S = TypeVar("S", bound=Seen)
+
+
+class Known(Generic[S]):
+    """What windows are compared with: `observed` was seen of it, and never changes."""
+
+    def __init__(self, observed: S) -> None:
+        self.observed = observed
+
+    @property
+    def n(self) -> int:
+        """How many values there are: all inferences but the missing."""
+        return self.observed.n
+
+    @property
+    def missing_share(self) -> float:
+        """Which share of all inferences had no value."""
+        return self.observed.missing / self.observed.count if self.observed.count else 0.0
+
+    @property
+    def moments(self) -> Moments:
+        """Its own statistics; of text, counts alone."""
+        return self.observed.moments
 
 
 class Rows:

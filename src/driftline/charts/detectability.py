@@ -61,7 +61,7 @@ def detectability_chart(preview: Preview, *, title: str | None = None, width: in
     """
     judged = _judged(preview)
     if not judged:
-        reasons = [one.calibrated.refused for one in preview.streams if one.calibrated.refused]
+        reasons = [one.calibrated.refused or _future(one, preview.within) for one in preview.streams]
         head = Head(
             title or "Nothing could be simulated", reasons[0] if reasons else "There is no baseline yet.", width
         )
@@ -258,12 +258,22 @@ def _past(stream: StreamPreview) -> str:
     return f"{alarms} over {stream.past_windows} past windows{first}"
 
 
+def _why_not(stream: StreamPreview) -> str:
+    """Say what a simulation lacks, and the way out; '' where all shifts it knows are below min_effect."""
+    n = stream.calibrated.n
+    if stream.calibrated.windows:
+        return ""
+    if not n:
+        return ": no window has shown yet how many values one has; look again after the first"
+    return f": the baseline does not fill one window of {n:,} values; give a longer one, or take narrower windows"
+
+
 def _future(stream: StreamPreview, within: int) -> str:
     found = next((one for one in stream.detectable if one.shift == stream.smallest_shift), None)
     if found is not None:
         return f"finds a shift of {found.shift:g} sd within {within} windows in {_of_ten(found.found)}"
     if not stream.detectable:
-        return "no shift was simulated"
+        return f"no shift was simulated{_why_not(stream)}"
     largest = max(stream.detectable, key=lambda one: one.shift)
     return f"finds even a shift of {largest.shift:g} sd within {within} windows in only {_of_ten(largest.found)}"
 

@@ -49,22 +49,32 @@ def run(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.AssayRun:
     Raises:
         InvalidInputError, EntityNotFoundError: see `question`; also when the run would be unreasonably long.
     """
-    return answers(hub, question(hub, workspace, spec))
+    asked = question(hub, workspace, spec)
+    return answers(hub, asked, calibrated(hub, asked))
 
 
-def answers(hub: Hub, asked: Question) -> api.AssayRun:
+def calibrated(hub: Hub, asked: Question) -> Calibrated:
+    """Calibrate the baselines of a question that is answered up to `run_until_ns`."""
+    # Whole minutes, as a standing assay's: how many values a window has is counted in base windows.
+    return calibrate(hub, asked, plan_for(hub, asked.spec), _until_ns(hub, asked.spec))
+
+
+def _until_ns(hub: Hub, spec: api.AssaySpec) -> int:
+    now_ns = hub.now_ns()
+    return now_ns if spec.run_until_ns is None else min(spec.run_until_ns, now_ns)
+
+
+def answers(hub: Hub, asked: Question, found: Calibrated) -> api.AssayRun:
     """Answer a question for every device and every complete window up to `run_until_ns`, and store nothing.
 
     Raises:
         InvalidInputError: the run would be unreasonably long.
     """
     spec, notes = asked.spec, [*asked.notes]
-    now_ns = hub.now_ns()
-    until_ns = now_ns if spec.run_until_ns is None else min(spec.run_until_ns, now_ns)
+    until_ns = _until_ns(hub, spec)
     start_ns = start_of(spec, hub.telemetry.first_inference_ns(asked.pipeline, None))
     if start_ns is None:
         notes.append(f"pipeline {_name(asked)} has seen no inference yet")
-        found = calibrate(hub, asked, None, until_ns)
         return api.AssayRun(analyses=[], baselines=asked.stats(found.told), notes=notes)
     floored_ns = start_ns - start_ns % BASE_WINDOW_NS
     windows = msgspec.structs.replace(spec.windows, start_ns=start_ns)
@@ -78,8 +88,6 @@ def answers(hub: Hub, asked: Question) -> api.AssayRun:
     }
     rows = all(span.holds_every_row for by_field in spans.values() for span in by_field.values())
     plan = plan_of(windows, None, rows=rows)
-    # Whole minutes, as a standing assay's: how many values a window has is counted in base windows.
-    found = calibrate(hub, asked, plan_of(windows, None, rows=False), until_ns)
     course = Course(spec, plan, asked.targets, hours(spec.calendar))
     answered = [one for device in asked.devices for one in _walked(asked, course, found, spans[device], until_ns)]
     analyses = sorted((one.analysis for one in answered), key=lambda one: (one.start_ns, one.device, one.field))

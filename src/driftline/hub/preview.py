@@ -23,7 +23,7 @@ from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import baseline_of
 from driftline.hub.promises import Footings, described, level_of, own_windows, stream_of, usual_of
-from driftline.hub.question import Question, calibrate, fixed_notes, question
+from driftline.hub.question import Calibrated, Question, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
@@ -72,12 +72,12 @@ def preview(hub: Hub, workspace: str, asked: api.NewPreview) -> api.Preview:
     """
     _check_within(asked.within)
     made = question(hub, workspace, asked.spec)
-    run, notes = _past(hub, made)
+    found = assays.calibrated(hub, made)
+    run, notes = _past(hub, made, found)
     past: defaultdict[tuple[str, str], list[api.Analysis]] = defaultdict(list)
     for one in run.analyses:
         past[one.device, one.field].append(one)
     plan = assays.plan_for(hub, made.spec)
-    found = calibrate(hub, made, plan, hub.now_ns())
 
     def case(device: str, place: Place) -> _Case:
         known = found.footings.calibrating(1, device, place.field)
@@ -91,15 +91,15 @@ def preview(hub: Hub, workspace: str, asked: api.NewPreview) -> api.Preview:
     return _previewed(hub, cases, plan, found.level or 0.0, asked.within, notes)
 
 
-def _past(hub: Hub, asked: Question) -> tuple[api.AssayRun, list[str]]:
+def _past(hub: Hub, asked: Question, found: Calibrated) -> tuple[api.AssayRun, list[str]]:
     """Answer the windows since the baseline; where none holds any data, the baseline's own."""
-    run = assays.answers(hub, asked)
+    run = assays.answers(hub, asked, found)
     span = asked.spec.baseline
     if any(one.count for one in run.analyses) or span.start_ns is None or span.end_ns is None:
         return run, []
     windows = msgspec.structs.replace(asked.spec.windows, start_ns=span.start_ns)
     spec = msgspec.structs.replace(asked.spec, windows=windows, run_until_ns=span.end_ns)
-    own = assays.answers(hub, replace(asked, spec=spec))
+    own = assays.answers(hub, replace(asked, spec=spec), found)
     return own, ["there is no window since the baseline yet; its own are shown as the past"]
 
 
