@@ -115,6 +115,26 @@ def test_on_a_phone_the_scores_can_be_read_without_scrolling(open_page: Callable
     assert "camera-2 over 0.25 since 09:36 UTC" in " ".join(chart.locator(".dl-title").all_text_contents())
 
 
+def test_on_a_phone_no_chart_scrolls_or_is_cut(open_page: Callable[..., Any], shop: Any) -> None:
+    for address in (f"/assays/{shop.assay.id}", f"/assays/{shop.assay.id}/preview"):
+        page = open_page(address, viewport={"width": 390, "height": 740})
+        assert page.locator("svg.dl-chart:visible").count() == (3 if address.endswith(shop.assay.id) else 1)
+        # What is wider than its box, and what is written beyond a chart's right edge.
+        assert (
+            page.evaluate("""() => [...document.querySelectorAll('.chart')].filter(
+            (box) => box.scrollWidth > box.clientWidth).length""")
+            == 0
+        )
+        assert (
+            page.evaluate("""() => [...document.querySelectorAll('.for-phone svg.dl-chart')].flatMap(
+            (svg) => [...svg.querySelectorAll('text')].filter(
+                (text) => text.getBBox().x < 2
+                    || text.getBBox().x + text.getBBox().width > svg.viewBox.baseVal.width - 2
+            ).map((text) => text.textContent))""")
+            == []
+        )
+
+
 def test_what_an_assay_would_find_is_a_link_away(open_page: Callable[..., Any], shop: Any) -> None:
     page = open_page(f"/assays/{shop.assay.id}")
     page.click("text=what it would find")

@@ -134,3 +134,22 @@ def test_of_very_many_bins_those_that_give_most_are_drawn(analysis: Make):
     assert "c59" in said
     assert "c00" not in said
     assert "36 more bins, which give less, are not drawn" in said
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_on_a_phone_everything_said_fits_its_width(analysis: Make, bins: Bins, names: bool):
+    one = analysis(score=0.6, bins=bins, evidence=38_000.0, effect=Effect(mean_shift=-3.14, outside=0.84))
+    if names:
+        bins.edges = []
+        bins.labels = [f"a category name of some length {i}" for i in range(len(bins.labels))]
+        one.min = one.max = one.mean = one.median = one.std = None
+    root = drawn(bins_chart(one, width=390))
+    assert root.get("width") == "390"
+    ends = [float(one.get("x")) + float(one.get("width", 0)) for one in root.iter() if one.get("x") is not None]
+    assert max(ends) <= 390
+    said = " ".join(texts(root))
+    for words in ("in alarm, score 0.6", "What changed: ", "evidence 38,000, where 9,600", "gives to the score"):
+        assert words in said
+    wide = drawn(bins_chart(one))
+    figures = {text for text in texts(wide) if text.removesuffix("%").replace(".", "").isdigit()}
+    assert figures <= set(texts(root)), "a phone is told the same"

@@ -111,3 +111,21 @@ def test_a_category_has_a_bar_a_name():
     root = drawn(histogram(stats(**nothing, **shares, missing=20)))
     assert root.find(f"{SVG}title").text == "out.sharpness on camera-1: 75% are person"
     assert {"person", "car", "75.0%", "80 values, 20 missing; share of each of 2 categories"} <= set(texts(root))
+
+
+def test_on_a_phone_numbers_and_categories_fit_its_width():
+    values = np.random.default_rng(0).lognormal(6, 0.2, 500)
+    named = stats(
+        min=None, max=None, mean=None, median=None, std=None, labels=["a long name " * 3, "b"], shares=[0.9, 0.1]
+    )
+    for given in (
+        values,
+        stats(edges=[-1e-9, 1.0, 2.0, 4.0], labels=list("abcde"), shares=[0, 0.5, 0.25, 0.25, 0]),
+        named,
+    ):
+        root = drawn(histogram(given, width=390))
+        assert root.get("width") == "390"
+        ends = [float(one.get("x")) + float(one.get("width", 0)) for one in root.iter() if one.get("x") is not None]
+        assert max(ends) <= 390
+        assert boxes(root)
+        assert len(boxes(root)) == len(boxes(drawn(histogram(given)))), "a phone is shown the same"

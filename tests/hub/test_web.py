@@ -7,10 +7,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+import numpy as np
 import pytest
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from driftline.hub.baselines import take
 from driftline.hub.scorer import Round
 from driftline.hub.server import application
 from driftline.hub.store import assays as store
@@ -201,6 +203,30 @@ def test_what_an_assay_of_text_compares_are_categories(tmp_path: Path) -> None:
     assay = made.save("labels", "out.label")
     page = TestClient(application(made.hub), base_url="http://127.0.0.1:8710").get(f"/assays/{assay.id}").text
     assert "PSI over categories; alerts from 0.25 on" in Reader(page).words
+    made.hub.database.close()
+
+
+def test_a_baseline_that_serves_all_but_a_renewed_device_says_so(tmp_path: Path) -> None:
+    made = Shop.open(tmp_path)
+    for number in (1, 2):
+        made.device(f"camera-{number}")
+    made.at(30)
+    made.days(range(30), ("camera-1", "camera-2"))
+    usual = np.random.default_rng(5).lognormal(np.log(400), 0.18, 3000).tolist()
+    assay = made.save(baseline=api.Baseline(values={"out.sharpness": usual}))
+    made.at(48)
+    made.days(range(30, 48), ("camera-1", "camera-2"), blurred="camera-2")
+    Round(made.hub).run()
+    browser = TestClient(application(made.hub), base_url="http://127.0.0.1:8710")
+
+    def words() -> str:
+        return Reader(browser.get(f"/assays/{assay.id}").text).words
+
+    assert "all devices" in words()
+    with made.hub.database.reading() as connection:
+        (incident,) = (one for one in store.incidents(connection) if one.kind == "drift")
+    take(made.hub, assay.id, api.NewBaseline(incident=incident.id))
+    assert "all other devices" in words()
     made.hub.database.close()
 
 

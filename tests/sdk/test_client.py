@@ -316,6 +316,27 @@ def test_a_baseline_of_a_promise_says_what_it_carries(client: Client, summing: S
     assert "look again after the first" in builder.build()._repr_html_()
 
 
+def test_a_card_says_over_which_bins_and_those_of_text_are_its_categories(client: Client, summing: Summing):
+    code = (
+        "class Model:\n    def load(self, folder): pass\n    def predict(self, inputs): return {'y': 1.0, 'kind': 'a'}"
+    )
+    schema = pa.schema([("y", pa.float64()), ("kind", pa.string())])
+    model = summing(client, "kinds", code=code, output_schema=schema)
+    pipeline = client.build_pipeline("kinds").add_model_step(model)
+
+    def card(*fields: str) -> str:
+        data = {"y": [1.0, 2.0], "kind": ["a", "b"]}
+        config = client.build_assay("-".join(fields), pipeline, iopath=[f"output {one}" for one in fields],
+                                    baseline_data={one: data[one] for one in fields}).build()  # fmt: skip
+        shown = config._repr_html_()
+        assert client.get_assay(config.upload())._repr_html_().count("psi over") == 1
+        return shown
+
+    assert "psi over categories<" in card("kind")
+    assert "psi over 5 quantile bins, density<" in card("y")
+    assert "psi over categories, of numbers over 5 quantile bins, density<" in card("y", "kind")
+
+
 @pytest.mark.parametrize("min_count", ["many", 0, 2.5, True])
 def test_a_least_count_that_is_none_is_refused(client: Client, summing: Summing, min_count: Any):
     pipeline = client.build_pipeline("sums").add_model_step(summing(client))

@@ -41,6 +41,15 @@ def test_where_nothing_is_known_yet_or_nothing_is_promised_that_is_said():
     assert (fixed.stands, "promises nothing" in str(fixed)) == (None, True)
 
 
+def test_a_baseline_that_serves_all_but_a_renewed_device_says_so():
+    one = listing([health_of(stats(STANDS, device=None), PROMISE)])._repr_html_()
+    assert "<td>all</td>" in one
+    two = [health_of(stats(STANDS, device=None), PROMISE), health_of(stats(STANDS, device="camera-2"), PROMISE)]
+    other = health_of(stats(STANDS, device=None, field="out.y"), PROMISE)
+    shown = listing([*two, other])._repr_html_()
+    assert (shown.count("<td>all others</td>"), shown.count("<td>all</td>")) == (1, 1)
+
+
 def test_a_notebook_shows_a_row_a_baseline():
     shown = listing([health_of(stats(REFUSED, device="<b>"), PROMISE), health_of(stats(STANDS), PROMISE)])
     html = shown._repr_html_()

@@ -9,18 +9,20 @@ from numpy.typing import ArrayLike
 
 from driftline.assay.observed import Floats
 from driftline.charts.scale import Linear, even_ticks, figure, nice_above, tick_texts
-from driftline.charts.svg import Markup, chart, el, group, label, line, shortened, spread
+from driftline.charts.svg import Head, Markup, chart, el, group, label, line, shortened, spread
 from driftline.summary.arrays import as_floats
 from driftline.summary.summary import FINITE_MAX
 from driftline.wire.api import BaselineStats
 
 WIDTH = 900
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 870, 92, 300
+# Room at the left for shares, at the right, between head and bars for the marks, and how high the bars may be.
+_LEFT, _RIGHT, _ABOVE, _HEIGHT = 62, 30, 22, 208
+_LEFT_NARROW, _RIGHT_NARROW = 46, 20
 # More bars than this show noise and not shape, for the few hundred to few thousand values of a usual baseline.
 _BARS_MAX = 50
 # Categories beyond these are counted; they are rare ones where the baseline's bins are sorted by share.
 _CATEGORIES_MAX = 20
-_CATEGORIES_TOP, _ROW, _NAMES = 68, 22, 250
+_ROW, _NAMES, _NAMES_NARROW = 22, 250, 150
 # Differences below this are denormal numbers, which have no digits left to divide.
 _NARROWEST = 1e-300
 
@@ -39,33 +41,37 @@ class _Bars:
     whole: bool = False
 
 
-def histogram(values: BaselineStats | ArrayLike, *, title: str | None = None, field: str | None = None) -> str:
+def histogram(
+    values: BaselineStats | ArrayLike, *, title: str | None = None, field: str | None = None, width: int = WIDTH
+) -> str:
     """Draw how values are spread, as a complete SVG document, with their mean and median marked.
 
     Takes values of any shape, or a baseline's statistics: its raw values where it has them, else its bins, whose area
-    then is their share; a category's shares are bars side by side. NaN and None are missing. `field` names them.
+    then is their share; a category's shares are bars side by side. NaN and None are missing. `field` names them. One
+    narrower than 600 px is for a phone.
     """
     stats = values if isinstance(values, BaselineStats) else _stats(values)
     title = title or _title(stats, field or stats.field)
     if _is_category(stats):
-        return _categories(stats, title)
+        return _categories(stats, title, width)
     bars = _bars(stats)
     if bars is None or stats.min is None or stats.max is None:
-        text = label("There is no finite value to draw.", 20, 62, "dl-soft")
-        return chart(WIDTH, 90, title, "A histogram without values.", text)
+        head = Head(title, "There is no finite value to draw.", width)
+        return chart(width, head.bottom + 20, head, "A histogram without values.")
+    head = Head(title, _subtitle(stats, even=bars.even), width)
+    left, right = (_LEFT_NARROW, _RIGHT_NARROW) if head.narrow else (_LEFT, _RIGHT)
     top = nice_above(float(bars.heights.max()) * 1.02)
-    x = Linear(float(bars.edges[0]), float(bars.edges[-1]), _LEFT, _RIGHT)
-    y = Linear(0.0, top, _BOTTOM, _TOP)
+    x = Linear(float(bars.edges[0]), float(bars.edges[-1]), left, width - right)
+    y = Linear(0.0, top, head.bottom + _ABOVE + _HEIGHT, head.bottom + _ABOVE)
     return chart(
-        WIDTH,
-        _BOTTOM + 38,
-        title,
+        width,
+        y.start + 38,
+        head,
         f"{stats.count} values from {figure(stats.min)} to {figure(stats.max)} in {bars.shares.size} bars.",
-        label(_subtitle(stats, even=bars.even), 20, 50, "dl-soft"),
         _axes(bars, x, y),
         *(_bar(bars, i, x, y) for i in range(bars.shares.size)),
-        line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "dl-axis"),
-        _marks(stats, x),
+        line(x.start, y.start, x.end, y.start, "dl-axis"),
+        _marks(stats, x, y),
     )
 
 
@@ -74,32 +80,34 @@ def _is_category(stats: BaselineStats) -> bool:
     return stats.min is None and bool(stats.shares) and not stats.edges
 
 
-def _categories(stats: BaselineStats, title: str) -> str:
+def _categories(stats: BaselineStats, title: str, width: int) -> str:
     """Draw a bar a category, in the order of the baseline's bins; those beyond the first few are counted."""
     named = list(zip(stats.labels, stats.shares, strict=True))
     shown, rest = named[:_CATEGORIES_MAX], named[_CATEGORIES_MAX:]
-    largest = max([*stats.shares, 1e-9])
-    bottom = _CATEGORIES_TOP + _ROW * len(shown)
+    head = Head(title, f"{_counted_text(stats)}; share of each of {len(named)} categories", width)
+    names, top = (_NAMES_NARROW, head.bottom + 6) if head.narrow else (_NAMES, head.bottom - 2)
+    scale = (width - _RIGHT - 60 - names) / max([*stats.shares, 1e-9])
+    bottom = top + _ROW * len(shown)
     more = f"{len(rest)} more, together {sum(share for _, share in rest):.1%}" if rest else ""
     return chart(
-        WIDTH,
+        width,
         bottom + (26 if rest else 8),
-        title,
+        head,
         " ".join(f"{name}: {share:.1%}." for name, share in named),
-        label(f"{_counted_text(stats)}; share of each of {len(named)} categories", 20, 50, "dl-soft"),
-        *(_category(name, share, largest, _CATEGORIES_TOP + i * _ROW) for i, (name, share) in enumerate(shown)),
-        line(_NAMES, _CATEGORIES_TOP, _NAMES, bottom - 6, "dl-axis"),
+        *(_category(name, share, scale, names, top + i * _ROW) for i, (name, share) in enumerate(shown)),
+        line(names, top, names, bottom - 6, "dl-axis"),
         label(more, 20, bottom + 10, "dl-soft") if rest else "",
     )
 
 
-def _category(name: str, share: float, largest: float, y: float) -> Markup:
-    width = (_RIGHT - 60 - _NAMES) * share / largest
+def _category(name: str, share: float, scale: float, at: float, y: float) -> Markup:
+    """Draw one bar from `at` on; the name has the room before it, in bold letters of up to 7.6 px."""
+    width = scale * share
     return group(
         el("title", f"{name}: {share:.1%}"),
-        label(shortened(name, 30), 20, y + 13, "dl-bold"),
-        el("rect", x=_NAMES, y=y + 2, width=width, height=14, class_="dl-now"),
-        label(f"{share:.1%}", _NAMES + width + 6, y + 13, "dl-soft"),
+        label(shortened(name, (at - 22) / 7.6), 20, y + 13, "dl-bold"),
+        el("rect", x=at, y=y + 2, width=width, height=14, class_="dl-now"),
+        label(f"{share:.1%}", at + width + 6, y + 13, "dl-soft"),
         class_="dl-s0",
     )
 
@@ -172,17 +180,21 @@ def _axes(bars: _Bars, x: Linear, y: Linear) -> Markup:
     parts: list[Markup] = []
     for tick in even_ticks(0.0, y.high, 4) if bars.even else []:
         parts += [
-            line(_LEFT, y(tick), _RIGHT, y(tick), "dl-grid"),
-            label(f"{tick * 100:g}%", _LEFT - 8, y(tick) + 4, "dl-soft", "end"),
+            line(x.start, y(tick), x.end, y(tick), "dl-grid"),
+            label(f"{tick * 100:g}%", x.start - 8, y(tick) + 4, "dl-soft", "end"),
         ]
-    ticks = [tick for tick in even_ticks(x.low, x.high, 8) if not bars.whole or tick == math.trunc(tick)]
+    ticks = [
+        tick
+        for tick in even_ticks(x.low, x.high, round((x.end - x.start) / 100))
+        if not bars.whole or tick == math.trunc(tick)
+    ]
     texts = tick_texts(ticks)
     # Long figures get the room of several.
     every = 1 + max(map(len, texts)) // 14
     for tick, text in list(zip(ticks, texts, strict=True))[::every]:
         parts += [
-            line(x(tick), _BOTTOM, x(tick), _BOTTOM + 5, "dl-axis"),
-            label(text, x(tick), _BOTTOM + 20, "dl-soft", "middle"),
+            line(x(tick), y.start, x(tick), y.start + 5, "dl-axis"),
+            label(text, x(tick), y.start + 20, "dl-soft", "middle"),
         ]
     return group(*parts)
 
@@ -190,19 +202,19 @@ def _axes(bars: _Bars, x: Linear, y: Linear) -> Markup:
 def _bar(bars: _Bars, i: int, x: Linear, y: Linear) -> Markup:
     left, right, top = x(float(bars.edges[i])), x(float(bars.edges[i + 1])), y(float(bars.heights[i]))
     text = f"{figure(float(bars.edges[i]))} to {figure(float(bars.edges[i + 1]))}: {bars.shares[i]:.1%}"
-    box = el("rect", x=left + 0.5, y=top, width=max(0.5, right - left - 1), height=_BOTTOM - top, class_="dl-now")
+    box = el("rect", x=left + 0.5, y=top, width=max(0.5, right - left - 1), height=y.start - top, class_="dl-now")
     return group(el("title", text), box, class_="dl-s0")
 
 
-def _marks(stats: BaselineStats, x: Linear) -> Markup:
+def _marks(stats: BaselineStats, x: Linear, y: Linear) -> Markup:
     """Mark mean and median above the bars; their texts are moved apart where they are near."""
     marks = [(name, value) for name, value in (("mean", stats.mean), ("median", stats.median)) if value is not None]
-    places = spread([x(value) for _, value in marks], 110.0, _LEFT + 50.0, _RIGHT - 50.0)
+    places = spread([x(value) for _, value in marks], 110.0, x.start + 50.0, x.end - 50.0)
     parts: list[Markup] = []
     for (name, value), place, class_ in zip(marks, places, ("dl-mark-mean", "dl-mark"), strict=False):
         parts += [
-            line(x(value), _TOP - 8, x(value), _BOTTOM, class_),
-            label(f"{name} {figure(value)}", place, _TOP - 14, "dl-bold", "middle", halo=True),
+            line(x(value), y.end - 8, x(value), y.start, class_),
+            label(f"{name} {figure(value)}", place, y.end - 14, "dl-bold", "middle", halo=True),
         ]
     return group(*parts)
 

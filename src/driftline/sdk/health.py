@@ -57,11 +57,18 @@ def calibrated_sentences(calibrated: api.Calibrated) -> tuple[str, ...]:
 
 
 def listing(found: Iterable[Health]) -> Listing[Health]:
-    """Return them as a list that a notebook shows as a table."""
+    """Return them as a list that a notebook shows as a table, a row a baseline and whom it serves."""
+    every = list(found)
+    renewed = {one.field for one in every if one.device is not None}
     return Listing(
-        found,
+        every,
         ("Device", "Field", "Promise", "Baseline"),
-        lambda one: (one.device or "all", one.field, _WORDS[one.stands], "; ".join(one.sentences)),
+        lambda one: (
+            one.device or ("all others" if one.field in renewed else "all"),
+            one.field,
+            _WORDS[one.stands],
+            "; ".join(one.sentences),
+        ),
     )
 
 

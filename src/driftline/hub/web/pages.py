@@ -304,7 +304,7 @@ def one_assay(view: views.Assay) -> str:
         incident_list(is_open, now_ns) if is_open else None,
         chart(score_chart(view.analyses), narrow=score_chart(view.analyses, width=PHONE)),
         el("p", f"{counted(more, 'calmer device')} not drawn", class_="soft") if (more := view.summary.more) else None,
-        section("Newest alert", chart(bins_chart(view.alert)), _notes(view.alert.notes)) if view.alert else None,
+        section("Newest alert", _bins(view.alert), _notes(view.alert.notes)) if view.alert else None,
         section("Newest answers", _answers(newest, spec)) if newest else None,
         section(
             "Baseline",
@@ -314,6 +314,10 @@ def one_assay(view: views.Assay) -> str:
         ),
         section("Baselines it has had", _versions(view.versions, now_ns)) if len(view.versions) > 1 else None,
     )
+
+
+def _bins(alert: api.Analysis) -> Html:
+    return chart(bins_chart(alert), narrow=bins_chart(alert, width=PHONE))
 
 
 def assay_preview(view: views.Preview) -> str:
@@ -454,7 +458,7 @@ def _baseline(baselines: Sequence[api.BaselineStats], spec: api.AssaySpec) -> li
     several, promised = len(spec.watched) > 1, isinstance(spec.alarm, api.Promise)
     rows = [
         [
-            el("a", one.device, href=path("devices", one.device)) if one.device else "all devices",
+            el("a", one.device, href=path("devices", one.device)) if one.device else serves(one, baselines),
             *([one.field] if several else []),
             str(one.version),
             str(one.count),
@@ -470,10 +474,16 @@ def _baseline(baselines: Sequence[api.BaselineStats], spec: api.AssaySpec) -> li
         "min", "median", "mean", "max", "std", "from", "to",
     ]  # fmt: skip
     right = {"version", "count", "windows", "min", "median", "mean", "max", "std"}
-    drawn = [chart(histogram(one)) for one in baselines[:1] if one.shares]
+    drawn = [chart(histogram(one), narrow=histogram(one, width=PHONE)) for one in baselines[:1] if one.shares]
     said = sorted({note for one in baselines for note in one.notes})
     shown = table(heads, rows, numbers=[i for i, head in enumerate(heads) if head in right])
     return [shown, _health(baselines), *drawn, _notes(said)]
+
+
+def serves(one: api.BaselineStats, baselines: Sequence[api.BaselineStats]) -> str:
+    """Say which device a baseline is of; one of none serves all that have no newer one of their own."""
+    renewed = any(other.device and other.field == one.field for other in baselines)
+    return one.device or ("all other devices" if renewed else "all devices")
 
 
 def _windows(one: api.Calibrated | None) -> Content:
@@ -491,7 +501,7 @@ def _health(baselines: Sequence[api.BaselineStats]) -> Content:
     for one in baselines:
         found = one.calibrated
         for sentence in ([found.refused] if found.refused else found.health) if found else ():
-            whom.setdefault(sentence, []).append(f"{one.device or 'all devices'}, {one.field}")
+            whom.setdefault(sentence, []).append(f"{serves(one, baselines)}, {one.field}")
     if not whom:
         return None
     said = [el("li", el("b", _whose(names)), ": ", prose(sentence)) for sentence, names in whom.items()]
