@@ -1,16 +1,17 @@
-"""What assays cost: `python -m bench.assay_speed`.
+"""What assays cost: `python -m bench.assay_speed [--quick]`.
 
 Scoring, recording, bytes on the wire, a fleet's evidence, and whether cost grows with windows and memory does not.
 CPU seconds, the best of several rounds, because other programs share the machine; wall seconds and ratios beside them.
 Ends with 1 and the name of each figure that misses its target.
 """
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,7 +37,6 @@ from driftline.wire.device import BatchHead, Desired, DesiredPipeline, Record, R
 
 Floats = NDArray[np.float64]
 
-ROUNDS = 7
 RATIO_MAX = 1.5
 RESULTS = Path(__file__).parent / "results" / "assay_speed.json"
 # One PSI of 1,000 × 1,000 rows, in seconds, and how many times plain numpy that was on the same machine. Measured for
@@ -45,6 +45,36 @@ PEERS = {
     "numpy": (0.054, 1), "NannyML, JS": (0.85, 16), "frouros, PSI": (2.4, 44), "whylogs": (5.6, 104),
     "alibi-detect, KS": (13, 241), "Evidently": (89, 1648), "deepchecks": (293, 5426),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: windows of `rows` against a baseline, single values and an array, and kinds of field.
+
+    `rounds` are taken of each, `fleet_rounds` of the fleet; `alone` windows are measured one by one, and the runs are
+    of `lengths` windows.
+    """
+
+    rounds: int = 7
+    windows: int = 1000
+    rows: int = 1000
+    baseline: int = 100_000
+    single: int = 20_000
+    array: int = 1_000_000
+    kinds: int = 100
+    devices: int = 1000
+    fleet_rounds: int = 5
+    alone: int = 500
+    lengths: tuple[int, ...] = (1_000, 10_000, 100_000)
+
+    @property
+    def streams(self) -> int:
+        """How many streams the fleet has."""
+        return self.kinds * self.devices
+
+
+# Enough to see that everything runs; figures of it say nothing.
+QUICK = Size(1, 20, 100, 2000, 1000, 20_000, 2, 20, 1, 10, (500, 1000))
 
 
 @dataclass(frozen=True)
@@ -75,19 +105,20 @@ class Timed:
         return Row(what, self.cpu_s * 1e3, "ms", target, met, self.cpu_s, self.wall_s, ratio)
 
 
-def main() -> int:
+def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, write; return 1 where a target is missed."""
-    if sys.argv[1:2] == ["--stream"]:
-        print(json.dumps(_stream(int(sys.argv[2]))))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="seconds, and figures that say nothing; writes nothing")
+    parser.add_argument("--stream", type=int, metavar="WINDOWS", help="one long run alone, as the last part starts it")
+    arguments = parser.parse_args(given)
+    if arguments.stream:
+        print(json.dumps(_stream(arguments.stream)))
         return 0
-    rows: list[Row] = []
-    for title, part in PARTS.items():
-        print(f"\n{title}\n{'':<76} {'figure':>9} {'unit':<5} {'wall ms':>8} {'ratio':>6}  target")
-        for row in part():
-            rows.append(row)
-            _print(row)
+    rows = measured(QUICK if arguments.quick else Size())
     print("\nPSI, or what comes nearest, of 1,000 × 1,000 rows elsewhere; measured for this project in 2026, not here:")
     print(" · ".join(f"{name} {cpu_s:g} s ({times} ×)" for name, (cpu_s, times) in PEERS.items()))
+    if arguments.quick:
+        return 0
     RESULTS.parent.mkdir(exist_ok=True)
     document = {"machine": machine(), "rows": [asdict(row) for row in rows], "peers": PEERS}
     RESULTS.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -97,14 +128,23 @@ def main() -> int:
     return 1 if missed else 0
 
 
+def measured(size: Size) -> list[Row]:
+    """Measure and print every part."""
+    rows: list[Row] = []
+    for title, part in _parts(size).items():
+        print(f"\n{title}\n{'':<76} {'figure':>9} {'unit':<5} {'wall ms':>8} {'ratio':>6}  target")
+        for row in part(size):
+            rows.append(row)
+            _print(row)
+    return rows
+
+
 # ── 1,000 windows against one baseline ───────────────────────────────────────────────────────────────────────────
 
-WINDOWS, ROWS, BASELINE = 1000, 1000, 100_000
 
-
-def _windows() -> tuple[Floats, Floats]:
+def _windows(size: Size) -> tuple[Floats, Floats]:
     draw = np.random.default_rng(1)
-    return draw.normal(size=BASELINE), draw.normal(0.1, 1.0, (WINDOWS, ROWS))
+    return draw.normal(size=size.baseline), draw.normal(0.1, 1.0, (size.windows, size.rows))
 
 
 def plain(baseline: Floats, windows: Floats, edges: Floats) -> list[float]:
@@ -120,10 +160,10 @@ def plain(baseline: Floats, windows: Floats, edges: Floats) -> list[float]:
     return scores
 
 
-def rows_scored() -> Iterator[Row]:
+def rows_scored(size: Size) -> Iterator[Row]:
     """Rows; both sides bin the baseline, too."""
-    baseline, windows = _windows()
-    flat, sizes = windows.ravel(), np.full(WINDOWS, ROWS)
+    baseline, windows = _windows(size)
+    flat, sizes = windows.ravel(), np.full(size.windows, size.rows)
     for bins in (5, 60):
         asked = api.Summarizer(num_bins=bins, compat=None)
         edges = BaselineData.of_values(baseline).layout(asked).edges
@@ -139,7 +179,9 @@ def rows_scored() -> Iterator[Row]:
         expected = plain(baseline, windows, edges)
         np.testing.assert_allclose(batch(), expected, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(np.array(one_by_one(), dtype=float), expected, rtol=1e-9, atol=1e-12)
-        least, made, single = _timed([lambda edges=edges: plain(baseline, windows, edges), batch, one_by_one])
+        least, made, single = _timed(
+            size.rounds, [lambda edges=edges: plain(baseline, windows, edges), batch, one_by_one]
+        )
         yield least.row(f"PSI, {bins} bins: plain numpy", ratio=1.0)
         ratio = made.cpu_s / least.cpu_s
         yield made.row(f"PSI, {bins} bins: driftline, all windows at once", ratio=ratio)
@@ -147,16 +189,18 @@ def rows_scored() -> Iterator[Row]:
         yield single.row(f"PSI, {bins} bins: driftline, full analyses one by one", ratio=single.cpu_s / least.cpu_s)
 
 
-def summaries_scored() -> Iterator[Row]:
+def summaries_scored(size: Size) -> Iterator[Row]:
     """Stored summaries, decoded; a standing assay's baseline is cut already."""
-    baseline, windows = _windows()
+    baseline, windows = _windows(size)
     data = BaselineData.of_values(baseline)
     for metric in ("psi", "ks", "js", "chi2", "wasserstein"):
         asked = api.Summarizer(metric=metric, num_bins=METRICS[metric].bins, compat=None)
         grid = grid_for(_spec(asked), data, "float64")
         given = [of_values(window, grid) for window in windows]
         score_summaries(asked, data, given[:1], grid)
-        (made,) = _timed([lambda asked=asked, grid=grid, given=given: score_summaries(asked, data, given, grid)])
+        (made,) = _timed(
+            size.rounds, [lambda asked=asked, grid=grid, given=given: score_summaries(asked, data, given, grid)]
+        )
         yield made.row(f"{metric}, {asked.num_bins} bins", below_s=0.005 if metric == "psi" else None)
 
 
@@ -177,44 +221,43 @@ def _analysis(asked: api.Summarizer, baseline: BaselineData, part: Part) -> api.
 
 SINGLE_NS_MAX = 1000
 ARRAY_MIN = 40e6
-SINGLE, ARRAY = 20_000, 1_000_000
 FIELDS = 5
 
 
-def recorded() -> Iterator[Row]:
+def recorded(size: Size) -> Iterator[Row]:
     """Counts and moments of single values, and of an array."""
     draw = np.random.default_rng(2)
-    values = draw.normal(size=SINGLE).tolist()
+    values = draw.normal(size=size.single).tolist()
     grid = quantile_grid(values[:1000])
     for what, on, float32 in (("learned grid", grid, False), ("learned grid, float32", grid, True),
                               ("universal grid", UNIVERSAL, False)):  # fmt: skip
-        (made,) = _timed([lambda on=on, float32=float32: _tally(values, on, float32=float32)])
-        yield _per_value(f"one value, {what}", made, promised=True)
-    (made,) = _timed([lambda: _record(values, grid)])
-    yield _per_value("one value of five fields, from an inference to its place in a window", made, promised=False)
+        (made,) = _timed(size.rounds, [lambda on=on, float32=float32: _tally(values, on, float32=float32)])
+        yield _per_value(f"one value, {what}", made, size, promised=True)
+    (made,) = _timed(size.rounds, [lambda: _record(values, grid)])
+    yield _per_value("one value of five fields, from an inference to its place in a window", made, size, promised=False)
     for what, array, float32 in (
-        ("normal", draw.normal(size=ARRAY), False),
-        ("normal, float32", draw.normal(size=ARRAY).astype(np.float32), True),
-        ("lognormal", np.exp(2 * draw.normal(size=ARRAY)), False),
-        ("counts", draw.poisson(4, ARRAY).astype(np.float64), False),
+        ("normal", draw.normal(size=size.array), False),
+        ("normal, float32", draw.normal(size=size.array).astype(np.float32), True),
+        ("lognormal", np.exp(2 * draw.normal(size=size.array)), False),
+        ("counts", draw.poisson(4, size.array).astype(np.float64), False),
     ):
         on = quantile_grid(array[:1000].tolist(), float32=float32)
-        at_once, sort, counted = _timed([
+        at_once, sort, counted = _timed(size.rounds, [
             lambda array=array, on=on, float32=float32: of_values(array, on, float32=float32),
             lambda array=array, on=on: np.searchsorted(np.sort(array), edges_of(on)),
             lambda array=array, on=on: cell_counts(as_floats(array), on),
         ])  # fmt: skip
         ratio = at_once.cpu_s / sort.cpu_s
-        rate = ARRAY / at_once.cpu_s
+        rate = size.array / at_once.cpu_s
         target = f"> {ARRAY_MIN / 1e6:g}"
-        yield Row(f"array of {ARRAY}, {what}, learned grid", rate / 1e6, "M/s", target, rate > ARRAY_MIN,
+        yield Row(f"array of {size.array}, {what}, learned grid", rate / 1e6, "M/s", target, rate > ARRAY_MIN,
                   at_once.cpu_s, at_once.wall_s, ratio)  # fmt: skip
-        yield counted.row(f"array of {ARRAY}, {what}: of this, counting")
-        yield sort.row(f"array of {ARRAY}, {what}: numpy sorts and searches the edges", ratio=1.0)
+        yield counted.row(f"array of {size.array}, {what}: of this, counting")
+        yield sort.row(f"array of {size.array}, {what}: numpy sorts and searches the edges", ratio=1.0)
 
 
-def _per_value(what: str, made: Timed, *, promised: bool) -> Row:
-    ns = made.cpu_s / SINGLE * 1e9
+def _per_value(what: str, made: Timed, size: Size, *, promised: bool) -> Row:
+    ns = made.cpu_s / size.single * 1e9
     target = f"< {SINGLE_NS_MAX}" if promised else None
     return Row(what, ns, "ns", target, not promised or ns < SINGLE_NS_MAX, made.cpu_s, made.wall_s)
 
@@ -256,7 +299,7 @@ def _recorder(grid: Grid, deliver: Callable[[RecordKind, bytes], None], pipeline
     return recorder
 
 
-def bytes_sent() -> Iterator[Row]:
+def bytes_sent(_size: Size) -> Iterator[Row]:
     """A device's whole request body: five float32 fields, ten minutes, as the recorder makes and the agent sends it."""
     for n, target in ((60, 60), (1800, 80)):
         yield _bytes(n, "learned grid", target)
@@ -285,26 +328,23 @@ def _bytes(n: int, what: str, target: int | None) -> Row:
 
 # ── a fleet's new window ─────────────────────────────────────────────────────────────────────────────────────────
 
-KINDS, DEVICES, WINDOW = 100, 1000, 60
-STREAMS = KINDS * DEVICES
+WINDOW = 60
 FLEET_S_MAX = 5.0
-FLEET_ROUNDS = 5
 ALARM_AT = 1e6
-ALONE = 500
 
 
 class Kind:
     """One field that all devices have: its baseline, their states, and a new window of each as the hub keeps it."""
 
-    def __init__(self, draw: np.random.Generator) -> None:
+    def __init__(self, draw: np.random.Generator, devices: int) -> None:
         self.asked = api.Summarizer(compat=None)
         self.baseline = BaselineData.of_values(draw.normal(size=100 * WINDOW))
         self.grid = grid_for(_spec(self.asked), self.baseline, "float64")
-        self.stored = [encode(of_values(draw.normal(size=WINDOW), self.grid)) for _ in range(DEVICES)]
-        self.yardsticks = [yardstick_of(self.baseline, WINDOW)] * DEVICES
-        self.calibrations = [calibrate(self.baseline, n=WINDOW)] * DEVICES
+        self.stored = [encode(of_values(draw.normal(size=WINDOW), self.grid)) for _ in range(devices)]
+        self.yardsticks = [yardstick_of(self.baseline, WINDOW)] * devices
+        self.calibrations = [calibrate(self.baseline, n=WINDOW)] * devices
         self.tracks = Tracks(self.calibrations)
-        self.alarm_at = np.full(DEVICES, ALARM_AT)
+        self.alarm_at = np.full(devices, ALARM_AT)
         self.summaries: list[Summary] = []
         self.windows: list[WindowStatistics] = []
 
@@ -340,18 +380,18 @@ STEPS = {
 }
 
 
-def fleet_scored() -> Iterator[Row]:
+def fleet_scored(size: Size) -> Iterator[Row]:
     """Streams of 100 fields on 1,000 devices, field by field; states are kept in arrays (`Tracks`)."""
     draw = np.random.default_rng(4)
-    kinds = [Kind(draw) for _ in range(KINDS)]
-    rounds = [_round(kinds) for _ in range(FLEET_ROUNDS)]
+    kinds = [Kind(draw, size.devices) for _ in range(size.kinds)]
+    rounds = [_round(kinds) for _ in range(size.fleet_rounds)]
     # One whole round, not the best of each step.
     best = min(rounds, key=lambda one: sum(timed.cpu_s for timed in one.values()))
     for name, timed in best.items():
-        yield timed.row(f"{STREAMS} streams: {name}")
+        yield timed.row(f"{size.streams} streams: {name}")
     whole = Timed(sum(t.cpu_s for t in best.values()), sum(t.wall_s for t in best.values()))
-    yield whole.row(f"{STREAMS} streams: one new window of each, all of it", below_s=FLEET_S_MAX)
-    yield from _fleet_otherwise(kinds)
+    yield whole.row(f"{size.streams} streams: one new window of each, all of it", below_s=FLEET_S_MAX)
+    yield from _fleet_otherwise(size, kinds)
 
 
 def _round(kinds: list[Kind]) -> dict[str, Timed]:
@@ -365,7 +405,7 @@ def _round(kinds: list[Kind]) -> dict[str, Timed]:
     return taken
 
 
-def _fleet_otherwise(kinds: list[Kind]) -> Iterator[Row]:
+def _fleet_otherwise(size: Size, kinds: list[Kind]) -> Iterator[Row]:
     """What it costs where states are objects or documents, or windows are measured one by one."""
     states = [[State.start(calibration) for calibration in kind.calibrations] for kind in kinds]
     for kind in kinds:
@@ -377,23 +417,23 @@ def _fleet_otherwise(kinds: list[Kind]) -> Iterator[Row]:
             answered = steps(kind.calibrations, states[i], kind.windows, kind.alarm_at.tolist())
             states[i] = [state for state, _ in answered]
 
-    yield _once(go).row(f"{STREAMS} streams: evidence, where states are objects, in and out (`steps`)")
+    yield _once(go).row(f"{size.streams} streams: evidence, where states are objects, in and out (`steps`)")
     documents = [json.dumps(state.document()) for state in states[0]]
-    (read,) = _timed([lambda: [json.dumps(State.of(json.loads(one)).document()) for one in documents]])
-    yield _each("a stream's state: read from and written to JSON", read, DEVICES)
-    grid, some, yardsticks = kinds[0].grid, kinds[0].summaries[:ALONE], kinds[0].yardsticks[:ALONE]
+    (read,) = _timed(size.rounds, [lambda: [json.dumps(State.of(json.loads(one)).document()) for one in documents]])
+    yield _each("a stream's state: read from and written to JSON", read, size.devices)
+    grid, some, yardsticks = kinds[0].grid, kinds[0].summaries[: size.alone], kinds[0].yardsticks[: size.alone]
     draw = np.random.default_rng(5)
     own = [yardstick_of(BaselineData.of_values(draw.normal(size=600)), WINDOW) for _ in some]
     measure_summaries(own, some, grid)  # a baseline is frozen: it has been cut already
     parts = [[Part(summary=one, grid=grid)] for one in some]
-    alone, together, apart = _timed([
+    alone, together, apart = _timed(size.rounds, [
         lambda: [yardsticks[0].measure(one) for one in parts],
         lambda: measure_summaries(yardsticks, some, grid),
         lambda: measure_summaries(own, some, grid),
     ])  # fmt: skip
-    yield _each("a window's statistics, measured alone", alone, ALONE)
-    yield _each(f"a window's statistics, measured with {ALONE} others", together, ALONE)
-    yield _each("the same, where each stream has a baseline of its own", apart, ALONE)
+    yield _each("a window's statistics, measured alone", alone, size.alone)
+    yield _each(f"a window's statistics, measured with {size.alone} others", together, size.alone)
+    yield _each("the same, where each stream has a baseline of its own", apart, size.alone)
 
 
 def _each(what: str, timed: Timed, of: int) -> Row:
@@ -402,29 +442,28 @@ def _each(what: str, timed: Timed, of: int) -> Row:
 
 # ── cost and memory over many windows ────────────────────────────────────────────────────────────────────────────
 
-LENGTHS = (1_000, 10_000, 100_000)
 AT_ONCE = 500
 # Noise of one run each on a shared machine; a cost that grew with the square would be a hundred times as much.
 COST_GROWTH_MAX = 1.5
 MEMORY_GROWTH_MAX = 1.05
 
 
-def long_runs() -> Iterator[Row]:
+def long_runs(size: Size) -> Iterator[Row]:
     """One assay on one stream, window after window, each length in a process of its own."""
     found: dict[int, dict[str, float]] = {}
-    for windows in LENGTHS:
+    for windows in size.lengths:
         command = [sys.executable, "-m", "bench.assay_speed", "--stream", str(windows)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         one = found[windows] = json.loads(done.stdout)
         name = f"{windows} windows of {WINDOW} values: scored, measured, evidence"
         yield Row(name, one["cpu_s"] * 1e3, "ms", cpu_s=one["cpu_s"], wall_s=one["wall_s"])
         yield Row(f"{windows} windows: most memory of the process", one["peak_mib"], "MiB")
-    first, last = found[LENGTHS[0]], found[LENGTHS[-1]]
-    cost = last["cpu_s"] / LENGTHS[-1] / (first["cpu_s"] / LENGTHS[0])
-    yield Row(f"cost of a window: the last {LENGTHS[-1]} to the first {LENGTHS[0]}", cost, "×",
+    first, last = found[size.lengths[0]], found[size.lengths[-1]]
+    cost = last["cpu_s"] / size.lengths[-1] / (first["cpu_s"] / size.lengths[0])
+    yield Row(f"cost of a window: the last {size.lengths[-1]} to the first {size.lengths[0]}", cost, "×",
               f"<= {COST_GROWTH_MAX}", cost <= COST_GROWTH_MAX)  # fmt: skip
     memory = last["peak_mib"] / first["peak_mib"]
-    yield Row(f"memory: {LENGTHS[-1]} windows to {LENGTHS[0]}", memory, "×",
+    yield Row(f"memory: {size.lengths[-1]} windows to {size.lengths[0]}", memory, "×",
               f"<= {MEMORY_GROWTH_MAX}", memory <= MEMORY_GROWTH_MAX)  # fmt: skip
 
 
@@ -458,19 +497,23 @@ def _peak_mib() -> float:
 
 # ── measuring and telling ────────────────────────────────────────────────────────────────────────────────────────
 
-PARTS = {
-    f"{WINDOWS} windows × {ROWS} rows against a baseline of {BASELINE}, best of {ROUNDS} rounds": rows_scored,
-    f"{WINDOWS} stored summaries against the same baseline": summaries_scored,
-    "Recording: counts and moments": recorded,
-    f"Bytes of a gzipped batch of {BATCH_MINUTES} minutes and {FIELDS} fields": bytes_sent,
-    f"One new window of {WINDOW} values for each of {STREAMS} streams, best of {FLEET_ROUNDS} rounds": fleet_scored,
-    "Cost and memory of a long run": long_runs,
-}
+
+def _parts(size: Size) -> dict[str, Callable[[Size], Iterator[Row]]]:
+    fleet = f"One new window of {WINDOW} values for each of {size.streams} streams, best of {size.fleet_rounds} rounds"
+    against = f"{size.windows} windows × {size.rows} rows against a baseline of {size.baseline}"
+    return {
+        f"{against}, best of {size.rounds} rounds": rows_scored,
+        f"{size.windows} stored summaries against the same baseline": summaries_scored,
+        "Recording: counts and moments": recorded,
+        f"Bytes of a gzipped batch of {BATCH_MINUTES} minutes and {FIELDS} fields": bytes_sent,
+        fleet: fleet_scored,
+        "Cost and memory of a long run": long_runs,
+    }
 
 
-def _timed(calls: list[Callable[[], object]]) -> list[Timed]:
+def _timed(rounds: int, calls: list[Callable[[], object]]) -> list[Timed]:
     """Return the best CPU and wall seconds of each call, in turns, so that all meet the same neighbours."""
-    taken = [[_once(call) for call in calls] for _ in range(ROUNDS)]
+    taken = [[_once(call) for call in calls] for _ in range(rounds)]
     return [Timed(min(t.cpu_s for t in column), min(t.wall_s for t in column)) for column in zip(*taken, strict=True)]
 
 

@@ -279,7 +279,7 @@ def people(data: Path) -> tuple[dict[str, Any], list[str]]:
         every = watch(stream, windows)
         if large.alert is not None:
             missed.append(f"{name} of the employment data alarms in spite of min_effect: {large.text}")
-        if every.alert is not None and " sd, surely by " not in every.text:
+        if every.alert is not None and " with 95 % confidence" not in every.text:
             missed.append(f"{name} of the employment data alarms without saying how small it is: {every.text}")
         print(f"{name:24}{stream.calibration.kind:>9} {large.found:>7} {every.found:>5}  {every.text}")
         told[name] = {
