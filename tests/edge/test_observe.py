@@ -19,6 +19,7 @@ from driftline.edge.home import Home
 from driftline.edge.observe import Observer
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.pipeline.definition import make_definition
+from driftline.pipeline.projection import Projection
 from driftline.summary.codec import decode
 from driftline.wire.device import Desired, DesiredPipeline, WindowRecord, decode_rows, decode_window
 
@@ -111,6 +112,64 @@ def test_the_observers_fields_are_counted_for_a_model_that_runs_elsewhere(
     assert found["out.avg_px_intensity"] == 1.0
     assert (found["out.detections"], found["out.avg_confidence"], found["out.empty"]) == (2.0, 0.625, 0.0)
     assert found["out.logit.0"] == 2.0
+
+
+USUAL = np.random.default_rng(1).normal(size=(200, 8))
+PROJECTION = Projection.of_vectors(USUAL)
+PARTS = [f"out.embedding.{part}" for part in PROJECTION.parts]
+EMBEDDED = make_definition(
+    "faces",
+    [
+        {
+            "model": "m", "name": "embedder", "framework": "onnx", "digest": "ab" * 32, "detector": None,
+            "input_schema": [{"name": "image", "type": "uint8", "shape": [None, None, 3]}],
+            "output_schema": [{"name": "embedding", "type": "float32", "shape": [8]}],
+        }
+    ],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("definition", [OPEN, EMBEDDED], ids=["nothing is declared", "a model with a schema"])
+@pytest.mark.parametrize("kind", [np.array, list, tuple])
+def test_a_vector_that_is_watched_whole_becomes_what_the_projection_makes_of_it(
+    agent: Agent, observer: tuple[Observer, ManualClock], standin_hub: Any, definition: Any, kind: Any
+):
+    told = {"out.embedding": PROJECTION.told}
+    wanted = DesiredPipeline("pv-e", "faces", definition, extra_fields=PARTS, projections=told)
+    standin_hub.desired = Desired((wanted,))
+    one, clock = observer
+    vector = USUAL[7].astype(np.float32)
+    one.observe("faces", {}, {"embedding": kind(vector)}, None, T0)
+    clock.set(T0 + MINUTE_NS)
+    (window,) = wait_for(lambda: windows(standin_hub))
+    made = {key: value for key, value in values(window).items() if key in PARTS}
+    expected = PROJECTION.of_many(vector.astype(np.float64)).tolist()
+    assert made == pytest.approx(dict(zip(PARTS, expected, strict=True)))
+
+
+def test_what_is_no_whole_vector_is_missing_and_never_a_number(
+    agent: Agent, observer: tuple[Observer, ManualClock], standin_hub: Any
+):
+    told = {"out.embedding": PROJECTION.told}
+    standin_hub.desired = Desired((DesiredPipeline("pv-e", "faces", OPEN, projections=told),))
+    one, clock = observer
+    broken = [USUAL[0][:7], None, "text", 3.0, [float("nan")] * 8]
+    for at, vector in enumerate(broken):
+        one.observe("faces", {}, {"embedding": vector} if vector is not None else {}, None, T0 + at)
+    clock.set(T0 + MINUTE_NS)
+    (window,) = wait_for(lambda: windows(standin_hub))
+    found = {field.key: decode(field.summary, field.grid_id) for field in window.fields}
+    assert {(found[key].count, found[key].missing) for key in PARTS} == {(len(broken), len(broken))}
+
+
+def test_without_numpy_vectors_are_missing_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.delitem(sys.modules, "driftline.pipeline.projection")
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    wanted = DesiredPipeline("pv-e", "faces", OPEN, projections={"out.embedding": PROJECTION.told})
+    assert observe_module._projections(wanted) == {}
+    assert "out.embedding cannot be watched as a whole, because this program has no numpy" in caplog.text
 
 
 def test_without_an_agent_it_counts_on_and_delivers_when_one_is_there(

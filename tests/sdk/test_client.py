@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -19,6 +20,7 @@ from driftline.errors import (
     PermanentError,
     UnreachableError,
 )
+from driftline.pipeline.iopath import projected_parts
 from driftline.sdk.login import Address, login_file, write
 from driftline.wire import api
 
@@ -335,6 +337,29 @@ def test_a_card_says_over_which_bins_and_those_of_text_are_its_categories(client
     assert "psi over categories<" in card("kind")
     assert "psi over 5 quantile bins, density<" in card("y")
     assert "psi over categories, of numbers over 5 quantile bins, density<" in card("y", "kind")
+
+
+def test_a_vector_of_a_pipeline_without_steps_takes_another_baseline(client: Client):
+    pipeline = client.build_pipeline("faces")
+    pipeline.publish()
+    draw = np.random.default_rng(1)
+    data = {"embedding": list(draw.normal(size=(50, 3))), "score": draw.random(50)}
+    assay = client.get_assay(
+        client.build_assay("faces", pipeline, iopath=["output embedding", "output score"], baseline_data=data).upload()
+    )
+    assert assay.fields == [*(f"out.embedding.{one}" for one in projected_parts(3)), "out.score"]
+    other = {"embedding": list(2 * draw.normal(size=(40, 3))), "score": draw.random(40)}
+    assay.set_baseline(data=other)
+    assert assay.baseline_version == 2
+    by_field = {one.field: one for one in assay.baselines}
+    assert by_field.keys() == set(assay.fields)
+    assert {one.count for one in by_field.values()} == {40}
+    # Made as before, standardised by the first vectors: these are twice as large.
+    assert by_field["out.embedding.norm"].mean == pytest.approx(2.0, abs=0.4)
+    with pytest.raises(InvalidInputError, match=r"none is 'out\.embedding'; name it 'embedding'"):
+        assay.set_baseline(data={"score": [0.5]})
+    with pytest.raises(InvalidInputError, match=r"vectors of out\.embedding have 4 numbers each; out\.embedding has 3"):
+        assay.set_baseline(data={"embedding": list(draw.normal(size=(9, 4))), "score": draw.random(9)})
 
 
 @pytest.mark.parametrize("min_count", ["many", 0, 2.5, True])

@@ -8,7 +8,7 @@ An assay may also watch a list of fixed length as a whole, `output embedding`: w
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -140,6 +140,22 @@ def projected_parts(size: int) -> tuple[str, ...]:
     ('projection.0', 'projection.1', 'norm')
     """
     return (*(f"projection.{at}" for at in range(min(PROJECTIONS_MAX, 2 ** min(size - 1, 10)))), "norm")
+
+
+def whole_of(key: str, watched: Collection[str]) -> str | None:
+    """Return the vector that a key is made of, by its name, where all that is made of it is watched; else None.
+
+    A pipeline without steps declares no vector; what is made of one tells.
+
+    >>> whole_of("out.y.projection.1", ["out.y.projection.0", "out.y.projection.1", "out.y.norm"])
+    'out.y'
+    >>> whole_of("out.y.norm", ["out.y.norm"]) is None
+    True
+    """
+    side, _, rest = key.partition(".")
+    found = _PART.match(rest)
+    whole = None if found is None else f"{side}.{found[1]}"
+    return whole if {f"{whole}.projection.0", f"{whole}.norm"} <= {*watched} else None
 
 
 def _part(side: Side, rest: str, fields: Sequence[Field]) -> ResolvedField | None:

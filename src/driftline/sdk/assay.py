@@ -11,7 +11,7 @@ import pandas as pd
 from driftline.charts.histogram import histogram
 from driftline.clock import iso
 from driftline.errors import DriftlineError, InvalidInputError
-from driftline.pipeline.iopath import resolver, spelled
+from driftline.pipeline.iopath import resolver, spelled, whole_of
 from driftline.sdk import baseline, health, preview
 from driftline.sdk.alarm import told
 from driftline.sdk.analysis import AssayAnalysis, AssayAnalysisList
@@ -288,7 +288,8 @@ class Assay:
         find = resolver(pipeline.versions[0].definition, vectors=True)
         found = [(one.iopath, find(one.iopath)) for one in self.spec.watched]
         # What is made of a vector is asked for as the vector.
-        iopaths = [spelled(field) if field.part else iopath for iopath, field in found]
+        keys = [field.key for _, field in found]
+        iopaths = [spelled(field) if field.part else whole_of(field.key, keys) or iopath for iopath, field in found]
         return baseline.of_data(data, {iopath: find(iopath) for iopath in iopaths})
 
     def preview(self, within: int = 20) -> Preview:
