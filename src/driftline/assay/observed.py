@@ -235,7 +235,10 @@ class Observed:
             InvalidInputError: one of them is text.
         """
         if any(part.categories is not None for part in parts):
-            raise InvalidInputError("categories were handed to an assay on numbers; give values, or counts on a grid")
+            raise InvalidInputError(
+                "the field holds text, and the assay compares numbers: nothing declares that it is text; add a model "
+                "step whose output schema does (pyarrow.string()), then its categories are compared"
+            )
         values = [part.values for part in parts if part.values is not None]
         # Values of several parts are one piece: they all answer exactly.
         rows = [Rows(values[0] if len(values) == 1 else np.concatenate(values), float32=float32)] if values else []
