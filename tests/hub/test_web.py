@@ -168,8 +168,8 @@ def test_the_first_page_says_what_is_wrong_in_a_sentence(browser: TestClient) ->
 
 def test_the_assay_page_shows_scores_the_newest_alert_and_the_baseline(shop: Any, browser: TestClient) -> None:
     page = browser.get(f"/assays/{shop.assay.id}").text
-    # Scores over time, once for a phone; the newest alert; the baseline.
-    assert page.count('class="dl-chart"') == 4
+    # Scores over time, the newest alert and the baseline, each once more for a phone.
+    assert page.count('class="dl-chart"') == 6
     assert "camera-3 over 0.25 since 09:36" in page
     twin = browser.get(f"/assays/{shop.assay.id}.json").json()
     assert len(twin["analyses"]) == 3 * 6
