@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from driftline.errors import NotAllowedError, TemporaryError
+from driftline.spool import opening
+from driftline.spool.room import is_full
 from driftline.spool.spool import Spool
 from driftline.spool.tables import migrate_1
 from driftline.wire.device import decode_event, decode_window
@@ -65,6 +67,45 @@ def test_damage_found_while_working_does_not_stop_the_work(tmp_path: Path):
     assert spool.append("window", b"z") > 0
     assert spool.batch(1 << 20).records[-1].data == b"z"
     spool.close()
+
+
+def test_where_no_new_file_can_be_made_for_a_damaged_one_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spool = opened(tmp_path / "spool.db")
+    spool.append("window", b"x")
+    real = opening.connected
+
+    def damaged() -> None:
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(spool._keeper, "report", damaged)
+    monkeypatch.setattr("driftline.spool.spool.connected", fails)
+    with pytest.raises(TemporaryError):
+        spool.batch(10)
+    with pytest.raises(TemporaryError):
+        spool.append("window", b"y")
+    monkeypatch.setattr("driftline.spool.spool.connected", real)
+    assert spool.append("window", b"z") == 2
+    assert decode_event(spool.batch(10).records[0].data) == {
+        "type": "spool_lost",
+        "at_ns": NOW_NS,
+        "reason": "malformed",
+    }
+    spool.close()
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_full_one(tmp_path: Path):
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    assert not is_full(error, tmp_path / "spool.db")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    assert is_full(error, tmp_path / "spool.db")
 
 
 def test_a_spool_of_a_newer_schema_is_kept_aside(tmp_path: Path):

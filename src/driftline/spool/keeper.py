@@ -278,8 +278,11 @@ class Keeper:
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _waits(self, sequence: int) -> bool:
-        kinds = [kind for kind in KINDS if self._store.above(kind, sequence - 1) == sequence]
-        return any(not covers(self.ledger.kept_as_history(kind), sequence) for kind in kinds)
+        return any(
+            self._store.above(kind, sequence - 1) == sequence
+            and not covers(self.ledger.kept_as_history(kind), sequence)
+            for kind in KINDS
+        )
 
     def _waiting(self, kinds: Iterable[RecordKind], *, newest_first: bool) -> Iterator[Record]:
         streams = [
