@@ -384,8 +384,8 @@ class Agent:
     def _exchange(self) -> None:
         with self._guard:
             complete_ns, last = dict(self._complete_ns), self._spool.last_sequence
-        records = self._spool.batch(BATCH_BYTES)
-        epoch = self._spool.epoch
+        batch = self._spool.batch(BATCH_BYTES)
+        epoch, records = batch.epoch, batch.records
         if records and records[-1].sequence < last:
             complete_ns = self._complete_with(records, complete_ns)
         head = self._head(epoch, complete_ns, max(0, self._spool.backlog - len(records)))
@@ -413,9 +413,9 @@ class Agent:
         return {pv: min(until_ns, complete_ns.get(pv, until_ns)) for pv, until_ns in told_ns.items()}
 
     def _acknowledge(self, epoch: str, records: Sequence[Record], reply: Reply) -> None:
-        if records and reply.epoch == epoch == self._spool.epoch:
+        if reply.epoch == epoch:
             # Never more than was sent, whatever the hub says.
-            self._spool.acknowledge(min(reply.acknowledged, records[-1].sequence))
+            self._spool.acknowledge(epoch, [one.sequence for one in records if one.sequence <= reply.acknowledged])
         for sequence, reason in reply.refused.items():
             log.warning("the hub refused record %s: %s", sequence, reason)
         self._refused += len(reply.refused)

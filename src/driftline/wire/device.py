@@ -288,12 +288,29 @@ def decode_event(data: bytes) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """By which clock a record was made: the boot it was made in, and the wall clock's lead over that boot's steady clock.
+
+    `offset_ns` is wall time minus steady time when the record's window was opened.
+    """
+
+    boot: str
+    offset_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One record with its place in the device's spool; sequences start at 1 and only grow within an epoch."""
+    """One record with its place in the device's spool; sequences start at 1 and only grow within an epoch.
+
+    `stamp` is what the spool knows of its clock. On the wire stands what follows from that: `moved_s`, the whole base
+    windows, in seconds, by which the hub moves the record in time; None where nobody knows its time.
+    """
 
     sequence: int
     kind: RecordKind
     data: bytes
+    stamp: Stamp | None = None
+    moved_s: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
