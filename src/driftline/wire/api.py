@@ -33,11 +33,12 @@ class Struct(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_unknown_f
     """A message; unknown fields of a newer peer are passed over."""
 
 
-class Failure(Struct):
-    """Why a request was refused."""
+class Failure(Struct, omit_defaults=True):
+    """Why a request was refused; `last_request` stands with `stale_request`: a device goes above it."""
 
     code: str
     message: str
+    last_request: int | None = None
 
 
 class ErrorReply(Struct):
