@@ -7,7 +7,7 @@ the head then says from where on the device has told everything, so that nobody 
 The answer may say more than "committed":
 
 - `conflicts`: the hub holds other records under these numbers, because another machine uses this device's identity, or
-  because this disk was restored from a copy. From the first of them on records get a new epoch, and are sent again.
+  because this disk was restored from a copy. These records get a new epoch, as all to come, and are sent again.
 - `held`: the hub was restored from an older backup. What it lacks, and this device still has, waits again.
 """
 
@@ -149,7 +149,7 @@ class Exchange:
         # Never more than was sent, whatever the hub says.
         taken = [one for one in numbers if one <= reply.acknowledged and one not in conflicts]
         self._acknowledge(sent, taken, reply)
-        branched = self._outbox.branch(conflicts[0]) if conflicts else None
+        branched = self._outbox.branch(sent.head.epoch, conflicts) if conflicts else None
         asked_again = None if reply.held is None else self._rewind(sent.head.epoch, reply.held, reply.synced)
         if len(taken) == len(numbers) and reply.held is None:
             self._tell(sent.head)
@@ -174,7 +174,7 @@ class Exchange:
         if first.records and more.epoch != first.epoch:
             return first, self._budget.is_spent
         rows = self._budget.affordable(more.records[::-1] if wishes.newest_first else more.records)
-        records = sorted([*first.records, *rows], key=lambda one: one.sequence)
+        records = tuple(sorted([*first.records, *rows], key=lambda one: one.sequence))
         return replace(more if more.records else first, records=records), len(rows) < len(more.records)
 
     def _moved(self, record: Record) -> Record:
