@@ -147,11 +147,12 @@ class Exchange:
         numbers = [one.sequence for one in sent.records]
         conflicts = sorted(set(reply.conflicts).intersection(numbers))
         # Never more than was sent, whatever the hub says.
-        taken = [one for one in numbers if one <= reply.acknowledged and one not in conflicts]
-        self._acknowledge(sent, taken, reply)
+        upto = reply.acknowledged if reply.held is None else 0
+        taken = [one for one in numbers if one <= upto and one not in conflicts]
+        self._acknowledge(sent, taken, reply.synced)
         branched = self._outbox.branch(sent.head.epoch, conflicts) if conflicts else None
         asked_again = None if reply.held is None else self._rewind(sent.head.epoch, reply.held, reply.synced)
-        if len(taken) == len(numbers) and reply.held is None:
+        if reply.held is None and len(taken) == len(numbers):
             self._tell(sent.head)
         return Outcome(self._goes_on(sent, taken, reply), reply.refused, branched, asked_again)
 
@@ -206,16 +207,13 @@ class Exchange:
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _acknowledge(self, sent: Sent, taken: Sequence[int], reply: Reply) -> None:
+    def _acknowledge(self, sent: Sent, taken: Sequence[int], synced: int) -> None:
         if not taken:
             # Nothing was lost if this answer is forgotten, so it is not worth a commit.
             return
-        remember = {BUDGET_KEY: self._budget.text} if any(one.kind in BULK for one in sent.records) else {}
-        if reply.held is None:
-            # A hub that asks again says another number: that is remembered with the rewind, or never.
-            remember[self._synced_key] = str(reply.synced)
-            self._previous = reply.synced
-        self._outbox.acknowledge(sent.head.epoch, taken, remember)
+        spent = {BUDGET_KEY: self._budget.text} if any(one.kind in BULK for one in sent.records) else {}
+        self._outbox.acknowledge(sent.head.epoch, taken, {self._synced_key: str(synced)} | spent)
+        self._previous = synced
 
     def _rewind(self, epoch: str, held: Sequence[tuple[int, int]], synced: int) -> int:
         count = self._outbox.rewind(epoch, held, {self._synced_key: str(synced)})
@@ -236,8 +234,7 @@ class Exchange:
     def _goes_on(self, sent: Sent, taken: Sequence[int], reply: Reply) -> bool:
         """Say whether the next request follows at once: where something was achieved, or once, to try another way."""
         is_detour = sent.is_probe or bool(reply.conflicts) or reply.held is not None
-        # What a hub asks for again is no progress, though it takes what comes with the question.
-        self._detours = self._detours + 1 if is_detour and (not taken or reply.held is not None) else 0
+        self._detours = self._detours + 1 if is_detour and not taken else 0
         if is_detour:
             return self._detours < 2
         return sent.more and bool(taken)

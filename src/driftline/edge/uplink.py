@@ -244,7 +244,8 @@ class Uplink:
             )
         if outcome.asked_again is not None:
             log.warning(
-                "the hub was restored from an older backup; %d records that it lacks are sent again", outcome.asked_again
+                "the hub was restored from an older backup; %d records that it lacks are sent again",
+                outcome.asked_again,
             )
 
     def _say_refused(self, refused: Mapping[str, str]) -> None:

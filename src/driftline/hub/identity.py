@@ -86,7 +86,8 @@ def give_key(connection: Connection, device_id: str, now_ns: int, software: str 
     """Give a device a new key and return it; whatever it signed before is history."""
     key = secrets.token_bytes(KEY_BYTES)
     # Of two machines with one identity at most one has the new key.
-    facts = {"key": key, "joined_ns": now_ns, "last_request": 0, "conflict_ns": None, "software": software[:200]}
+    facts = {"key": key, "joined_ns": now_ns, "last_request": 0, "software": software[:200]}
+    facts |= {"conflict_ns": None, "epochs": []}
     connection.execute(update(devices).where(devices.c.id == device_id).values(facts))
     return key
 

@@ -80,7 +80,7 @@ def take(
         hub.telemetry.write(connection, row.name, head.epoch, decision.new, now_ns)
         if decision.is_believed:
             hub.telemetry.write_complete(connection, row.name, complete)
-        facts = _told(head, now_ns) if decision.is_believed else {}
+        facts = _told(row, head, now_ns) if decision.is_believed else {}
         facts |= _counted(row, decision) | _epochs(row, head, decision, now_ns) | {"synced_request": decision.synced}
         said = {"heard_ns": now_ns, "interval_s": interval_s} | _said(head) | facts
         connection.execute(update(devices).where(devices.c.id == row.id).values(said))
@@ -174,12 +174,14 @@ def _said(head: device.BatchHead) -> dict[str, Any]:
     }
 
 
-def _told(head: device.BatchHead, now_ns: int) -> dict[str, Any]:
-    """Return up to where the device says that it is complete, by pipeline version."""
+def _told(row: Row[Any], head: device.BatchHead, now_ns: int) -> dict[str, Any]:
+    """Return up to where the device is complete by its own account, by pipeline version."""
     latest_ns = now_ns + AHEAD_MAX_S * NS_PER_S
+    # What it is complete in from some time on only, it is complete in up to where it was before.
+    said = {**head.complete_until_ns, **{one: row.complete_until_ns.get(one) for one in head.complete_from_ns}}
     until_ns = {
         version: until
-        for version, until in list(head.complete_until_ns.items())[:TOLD_MAX]
+        for version, until in list(said.items())[:TOLD_MAX]
         if _is_whole(until) and 0 <= until <= latest_ns
     }
     return {"complete_until_ns": until_ns}

@@ -8,8 +8,9 @@ A record is known by its place, (device, spool epoch, sequence), and by its cont
 - Other content at a known place is a *conflict*: two machines use one identity, or one went back to an older copy of
   its disk. It is neither taken nor acknowledged; the device sends it again under a new epoch.
 - Where the device was told of a request (`previous`) that is later than the last this hub knows to have committed
-  (`synced`), this hub was restored from an older backup. It takes the batch, says which records of the epoch it has
-  (*held*), and keeps its `synced` until the device has heard that: a lost reply repeats it.
+  (`synced`), this hub was restored from an older backup. It takes nothing, and says which records of the epoch it has
+  (*held*) and its `synced`, until the device has heard that: a lost reply repeats it. (Were the batch taken, `synced`
+  would have to stay below what was acknowledged, and a second restoration would not be seen.)
 """
 
 import hashlib
@@ -84,17 +85,18 @@ def decide(
     the content hashes of those places that are known, `synced` what is stored. `ranges` are the epoch's known records,
     asked for only where this hub `is_older`.
     """
+    if is_older(head, synced):
+        return Decision((), frozenset(), {}, (), held=joined(ranges), synced=synced, acknowledged=0)
     new = [one for one, _ in checked if one.sequence not in known]
     again = {one.sequence for one, _ in checked if known.get(one.sequence) == content_hash(one.data)}
     conflicts = [one.sequence for one, _ in checked if one.sequence in known and one.sequence not in again]
-    older = is_older(head, synced)
     return Decision(
         new=new,
         again=frozenset(again),
         refused={one.sequence: reason for one, reason in checked if reason and one.sequence not in known},
         conflicts=conflicts,
-        held=joined([*ranges, *((one.sequence, one.sequence) for one in new)]) if older else None,
-        synced=synced if older else number,
+        held=None,
+        synced=number,
         acknowledged=max((one.sequence for one, _ in checked), default=0),
     )
 
