@@ -81,6 +81,9 @@ def _edge(command: argparse.ArgumentParser) -> None:
     join = actions.add_parser("join", parents=[home], help="make this machine a device of a hub")
     join.set_defaults(runs=("driftline.edge.join", ""))
     join.add_argument("token", help="the join token, as pipeline.publish().add_edge(…).token gives it")
+    join.add_argument(
+        "--anew", action="store_true", help="replace the device that lives in this folder; what waits here is kept"
+    )
 
     run = actions.add_parser("run", parents=[home], help="run the pipelines the hub wants, until stopped")
     run.set_defaults(runs=("driftline.edge.agent", ""))

@@ -1,17 +1,17 @@
-"""What one sync carries, and what follows from its answer: over an outbox in memory, against the hub's own decisions."""
+"""What one sync carries, and what follows from its answer: an outbox in memory against the hub's own decisions."""
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
+from driftline.spool.memory import MemoryOutbox
 from hypothesis import given
 from hypothesis.strategies import integers
 
 from driftline.clock import NS_PER_S
 from driftline.edge.exchange import DAY_NS, Exchange, Outcome, Sent, Wishes
 from driftline.hub import intake
-from driftline.spool.memory import MemoryOutbox
 from driftline.wire.device import (
     BatchHead,
     Record,
@@ -41,7 +41,7 @@ SIZE = len(window(0))
 
 def rows(size: int = 1000, seed: int = 0) -> bytes:
     """Return rows that no compression makes smaller."""
-    return random.Random(seed).randbytes(size)
+    return random.Random(seed).randbytes(size)  # noqa: S311  the same bytes in every run
 
 
 class Device:
@@ -559,7 +559,7 @@ def test_a_probe_that_gets_no_answer_is_made_again():
 @given(seed=integers(0, 2**32))
 def test_whatever_happens_every_window_arrives_once(seed: int):
     """Lost requests and replies, restarts, clones and a hub that goes back to its backup, in any order."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  a seed replays the run
     hub, backup, number = PlayedHub(), PlayedHub(), 0
     devices = [Device(bytes_max=3 * SIZE)]
     made: list[bytes] = []

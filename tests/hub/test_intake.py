@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -113,7 +114,7 @@ def test_joined_ranges_hold_the_same_numbers_and_do_not_touch(pairs: list[tuple[
     made = joined(ranges)
     numbers = {one for first, last in ranges for one in range(first, last + 1)}
     assert {one for first, last in made for one in range(first, last + 1)} == numbers
-    assert all(one[1] + 1 < other[0] for one, other in zip(made, made[1:], strict=False))
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(made))
 
 
 # ── epochs ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -30,17 +30,12 @@ from driftline.errors import DriftlineError, InvalidInputError, MissingExtraErro
 from driftline.spool.spool import Spool
 from driftline.wire.device import (
     BatchHead,
-    BundleFile,
-    Desired,
     DesiredPipeline,
     Reader,
-    Record,
     RecordKind,
-    Reply,
     WireError,
     decode_event,
     decode_window,
-    encode_batch,
     encode_event,
 )
 

@@ -62,8 +62,8 @@ class Shipper:
     def acknowledged(self, now_s: float, interval_s: float, *, more: bool = False, idle: bool = False) -> None:
         """Plan the next sync after one that succeeded.
 
-        `interval_s` is what the hub wishes; `more` says that the next one should follow at once (records still wait that
-        did not fit into the batch, or the hub asked for something), `idle` that the device has nothing to run yet.
+        `interval_s` is what the hub wishes; `more` says that the next one should follow at once (records still wait
+        that did not fit into the batch, or the hub asked for something), `idle` that the device has nothing to run yet.
         """
         self._failures = 0
         self._interval_s = max(INTERVAL_MIN_S, interval_s)

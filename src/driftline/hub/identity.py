@@ -118,8 +118,8 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
         if row.key is not None and hmac.compare_digest(expected.encode(), given.encode()):
             return row, int(number)
     raise NotAllowedError(
-        f"the signature of device {name!r} does not fit; it was removed, or joined anew elsewhere: join again with a "
-        "new token"
+        f"the signature of device {name!r} does not fit; it was removed, or joined anew elsewhere. What waits on it is "
+        "kept: make a new token with publish.add_edge(name), then run there: driftline edge join TOKEN --anew"
     )
 
 

@@ -226,15 +226,7 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
     if "silent" in device.states:
         yield "silent", "", f"device {device.name}: silent since {since}; see whether it has power and a link"
     if "identity conflict" in device.states:
-        yield (
-            "identity conflict",
-            "",
-            (
-                f"device {device.name}: two machines use its identity, or its disk was restored from a copy; nothing is lost. "
-                f"If they are two, remove the device here, and let each join anew under a name of its own: "
-                f"driftline edge join TOKEN --anew"
-            ),
-        )
+        yield "identity conflict", "", f"device {device.name}: {_CONFLICT_WORDS}"
     for source, state in device.sources.items():
         if state.startswith("error"):
             # It cannot be opened at all: the reason is the device's own.
@@ -258,6 +250,10 @@ def _trouble(device: api.Device, kind: Kind, text: str, now_ns: int) -> api.Inci
     )
 
 
+_CONFLICT_WORDS = (
+    "two machines use its identity, or its disk was restored from a copy; nothing is lost. If they are two, remove the "
+    "device here, and let each join anew under a name of its own: driftline edge join TOKEN --anew"
+)
 _CAMERA_WORDS: dict[CameraState, str] = {
     "camera lost": "no picture from its camera",
     "feed frozen": "its camera shows the same picture all the time",

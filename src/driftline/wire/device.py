@@ -297,7 +297,7 @@ def decode_event(data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """By which clock a record was made: the boot it was made in, and the wall clock's lead over that boot's steady clock.
+    """By which clock a record was made: the boot it was made in, and the wall clock's lead over its steady clock.
 
     `offset_ns` is wall time minus steady time when the record's window was opened.
     """
@@ -436,8 +436,8 @@ class Reply:
     numbers under which it holds other records: these are kept, and sent again under another epoch. `synced` is the
     number of the last request it knows to have committed; a device says it as `previous` with the next. `held` is None
     but where `previous` names a request the hub no longer knows, because it was restored from an older backup: then
-    nothing was taken, and it is the ranges (first, last) of the epoch's records that it has. `desired` is None where the device already has
-    `revision`.
+    nothing was taken, and it is the ranges (first, last) of the epoch's records that it has. `desired` is None where the
+    device already has `revision`.
     """
 
     epoch: str

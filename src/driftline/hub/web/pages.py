@@ -254,7 +254,7 @@ def _waiting(device: api.Device) -> str:
     """Say what waits there, and how much of it the budget holds back."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(device.waiting.items()))
     held_back = sum(device.waiting.values()) - device.backlog
-    text = counted(device.backlog, "record") if not kinds else kinds
+    text = kinds or counted(device.backlog, "record")
     budget = device.link.rows_kb_a_day
     return text if held_back <= 0 or budget is None else f"{text} (rows go by a budget of {budget} kB a day)"
 
