@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
-from driftline.spool.memory import MemoryOutbox
 from hypothesis import given
 from hypothesis.strategies import integers
 
 from driftline.clock import NS_PER_S
 from driftline.edge.exchange import DAY_NS, Exchange, Outcome, Sent, Wishes
 from driftline.hub import intake
+from driftline.spool.memory import MemoryOutbox
 from driftline.wire.device import (
     BatchHead,
     Record,

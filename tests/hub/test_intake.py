@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis.strategies import integers, lists, tuples
 
 from driftline.hub.intake import (
     EPOCHS_MAX,
@@ -16,7 +13,6 @@ from driftline.hub.intake import (
     decide,
     epochs_after,
     is_older,
-    joined,
 )
 from driftline.wire.device import BatchHead, Record
 
@@ -89,7 +85,7 @@ def test_a_hub_older_than_what_it_acknowledged_takes_nothing_and_says_what_it_ha
     decision = decided(
         [record(12), record(13)], [record(12)], previous=90, synced=40, ranges=[(1, 5), (7, 8), (12, 12)]
     )
-    assert decision.held == [(1, 5), (7, 8), (12, 12)]
+    assert decision.held == ((1, 5), (7, 8), (12, 12))
     assert (decision.new, decision.acknowledged) == ((), 0)
     assert not decision.is_believed
 
@@ -98,7 +94,7 @@ def test_it_says_so_until_the_device_has_heard_it():
     first = decided([record(1)], previous=90, synced=40)
     assert first.synced == 40
     again = decided([record(1)], previous=90, synced=first.synced)
-    assert (again.held, again.synced) == ([], 40)
+    assert (again.held, again.synced) == ((), 40)
     heard = decided([record(2)], previous=again.synced, synced=again.synced)
     assert (heard.held, heard.synced) == (None, 100)
 
@@ -106,15 +102,6 @@ def test_it_says_so_until_the_device_has_heard_it():
 def test_a_device_that_says_less_than_the_hub_knows_lost_a_reply_and_nothing_else():
     assert not is_older(replace(HEAD, previous=30), 40)
     assert is_older(replace(HEAD, previous=41), 40)
-
-
-@given(lists(tuples(integers(1, 40), integers(0, 5))))
-def test_joined_ranges_hold_the_same_numbers_and_do_not_touch(pairs: list[tuple[int, int]]):
-    ranges = [(first, first + more) for first, more in pairs]
-    made = joined(ranges)
-    numbers = {one for first, last in ranges for one in range(first, last + 1)}
-    assert {one for first, last in made for one in range(first, last + 1)} == numbers
-    assert all(one[1] + 1 < other[0] for one, other in pairwise(made))
 
 
 # ── epochs ───────────────────────────────────────────────────────────────────────────────────────────────────────

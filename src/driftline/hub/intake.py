@@ -18,12 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from driftline.spool.ranges import Range, joined
 from driftline.wire.device import BatchHead
 
 # How many former epochs of a device are remembered, to see one come back.
 EPOCHS_MAX = 16
-
-Range = tuple[int, int]
 
 
 class Placed(Protocol):
@@ -99,21 +98,6 @@ def decide(
         synced=number,
         acknowledged=max((one.sequence for one, _ in checked), default=0),
     )
-
-
-def joined(ranges: Iterable[Range]) -> list[Range]:
-    """Join ranges (first, last) that touch or overlap.
-
-    >>> joined([(7, 9), (1, 3), (4, 4), (8, 12)])
-    [(1, 4), (7, 12)]
-    """
-    found: list[Range] = []
-    for first, last in sorted(ranges):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
-        else:
-            found.append((first, last))
-    return found
 
 
 def epochs_after(before: Sequence[str], epoch: str) -> tuple[list[str], bool]:

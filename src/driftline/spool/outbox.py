@@ -1,6 +1,6 @@
 """What an outbox promises: a record that was taken waits until the hub has it, or is counted as dropped.
 
-`Spool` keeps it in a file, `MemoryOutbox` in memory for tests and simulation; both pass one suite (tests/spool/test_outbox.py).
+`Spool` keeps it in a file, `MemoryOutbox` in memory for tests and simulation; both pass tests/spool/test_outbox.py.
 
 Invariants:
 - What `append` returned a sequence for **waits**, was **acknowledged**, or is counted as **dropped**.
@@ -11,6 +11,7 @@ Invariants:
   History goes first when room is needed, then what waits: rows, windows, events; of each kind the oldest first.
 """
 
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +30,11 @@ class Batch:
     epoch: str
     records: tuple[Record, ...]
     first_kept: int
+
+
+def random_epoch() -> str:
+    """Return a name that no other epoch has."""
+    return secrets.token_hex(8)
 
 
 class Outbox(Protocol):
@@ -86,7 +92,7 @@ class Outbox(Protocol):
         ...
 
     def acknowledge(self, epoch: str, sequences: Sequence[int], remember: Mapping[str, str] | None = None) -> None:
-        """Note that the hub has committed exactly these; what is not of this epoch, or waits no more, is passed over."""
+        """Note that the hub has committed exactly these; others than waiting ones of this epoch are passed over."""
         ...
 
     def rewind(self, epoch: str, held: Sequence[tuple[int, int]], remember: Mapping[str, str] | None = None) -> int:

@@ -436,8 +436,8 @@ class Reply:
     numbers under which it holds other records: these are kept, and sent again under another epoch. `synced` is the
     number of the last request it knows to have committed; a device says it as `previous` with the next. `held` is None
     but where `previous` names a request the hub no longer knows, because it was restored from an older backup: then
-    nothing was taken, and it is the ranges (first, last) of the epoch's records that it has. `desired` is None where the
-    device already has `revision`.
+    nothing was taken, and it is the ranges (first, last) of the epoch's records that it has. `desired` is None where
+    the device already has `revision`.
     """
 
     epoch: str
