@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,11 +48,11 @@ def rows(size: int = 1000, seed: int = 0) -> bytes:
 class Device:
     """A device with an outbox in memory: `closed` is up to where it has closed windows."""
 
-    def __init__(self, outbox: MemoryOutbox | None = None, **options: object) -> None:
+    def __init__(self, outbox: MemoryOutbox | None = None, **options: Any) -> None:
         self.outbox = outbox or MemoryOutbox(now_ns=lambda: at(0))
         self.closed: dict[str, int] = {}
         self.wishes = Wishes()
-        self.exchange = Exchange(self.outbox, "camera-1", **options)  # pyright: ignore[reportArgumentType]
+        self.exchange = Exchange(self.outbox, "camera-1", **options)
 
     def counts(self, *minutes: int, pipeline: str = "pv") -> None:
         for minute in minutes:
@@ -119,10 +120,10 @@ def hub() -> PlayedHub:
     return PlayedHub()
 
 
-def accept(sent: Sent, **facts: object) -> Reply:
+def accept(sent: Sent, **facts: Any) -> Reply:
     """Answer that everything is committed."""
     upto = max((one.sequence for one in sent.records), default=0)
-    return replace(Reply(sent.head.epoch, upto, 0, 60.0, "", synced=7), **facts)  # pyright: ignore[reportArgumentType]
+    return replace(Reply(sent.head.epoch, upto, 0, 60.0, "", synced=7), **facts)
 
 
 def minutes(sent: Sent) -> list[int]:
@@ -306,7 +307,7 @@ def test_the_hub_and_the_device_agree_on_what_still_waits(hub: PlayedHub):
 # ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def with_rows(kb_a_day: int | None, count: int = 4, **options: object) -> Device:
+def with_rows(kb_a_day: int | None, count: int = 4, **options: Any) -> Device:
     device = Device(**options)
     device.wishes = Wishes(rows_kb_a_day=kb_a_day)
     for number in range(count):

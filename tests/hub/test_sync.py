@@ -294,8 +294,8 @@ def test_what_waits_on_a_device_that_was_removed_stays_and_goes_when_it_joins_ag
     agent = Agent(machine.home, machine.identity, SystemClock(), None)
     thread = threading.Thread(target=agent.serve)
     thread.start()
-    machine_spool = agent._spool
-    machine_spool.append("window", encode_window(WindowRecord(machine.pv, START_S + 60, 60, 1, ())))
+    window = encode_window(WindowRecord(machine.pv, START_S + 60, 60, 1, ()))
+    agent.answer(1, {"type": "record", "kind": "window"}, window)
     error = wait_for(lambda: agent.status()["sync_error"])
     assert "What waits on it is kept" in error
     assert "driftline edge join TOKEN --anew" in error

@@ -242,7 +242,7 @@ class Exchange:
 
 def _less(waiting: Mapping[RecordKind, int], records: Sequence[Record]) -> dict[str, int]:
     """Return what waits besides some records, by kind."""
-    left: dict[str, int] = dict(waiting)
+    left: dict[str, int] = {**waiting}
     for one in records:
         left[one.kind] = left.get(one.kind, 0) - 1
     return {kind: count for kind, count in left.items() if count > 0}

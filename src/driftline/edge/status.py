@@ -11,6 +11,12 @@ from driftline.edge.link import Link
 from driftline.errors import TemporaryError
 
 
+CONFLICT = (
+    "another machine syncs as this device, or this disk was restored from a copy; nothing is lost. If they are two, "
+    "remove the device on the hub, and on each of them: driftline edge join TOKEN --anew"
+)
+
+
 def run(options: Namespace) -> int:
     """Print how the device in `options.home` is; return 0 where its agent runs, 1 where not.
 
@@ -53,6 +59,10 @@ def lines(state: Mapping[str, Any], *, running: bool, home: Path | None = None) 
         yield f"clock     {state['clock']}"
     yield f"hub       {_hub(state)}"
     yield f"waiting   {state.get('backlog', 0)} records, {state.get('backlog_bytes', 0)} bytes"
+    if state.get("rows_kb_a_day") is not None:
+        yield f"link      rows take at most {state['rows_kb_a_day']} kB a day of it; what is beyond waits"
+    if state.get("conflict_ns") is not None:
+        yield f"identity  {CONFLICT}"
     if state.get("refused"):
         yield f"refused   {state['refused']} records by the hub; the agent's log says why"
     names: Mapping[str, str] = state.get("names") or {}
