@@ -10,7 +10,6 @@ from driftline.edge.home import Home
 from driftline.edge.link import Link
 from driftline.errors import TemporaryError
 
-
 CONFLICT = (
     "another machine syncs as this device, or this disk was restored from a copy; nothing is lost. If they are two, "
     "remove the device on the hub, and on each of them: driftline edge join TOKEN --anew"
