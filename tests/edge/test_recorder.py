@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from driftline.clock import NS_PER_S
+from driftline.clock import NS_PER_S, ManualClock
 from driftline.edge.recorder import Recorder
 from driftline.errors import InvalidInputError
 from driftline.summary.codec import decode
@@ -14,6 +14,7 @@ from driftline.wire.device import (
     Desired,
     DesiredPipeline,
     RowsRecord,
+    Stamp,
     WindowRecord,
     decode_event,
     decode_rows,
@@ -43,7 +44,7 @@ OPEN = definition(steps=False)
 class Records(list[tuple[str, Any]]):
     """What a recorder delivered, decoded."""
 
-    def take(self, kind: str, data: bytes) -> None:
+    def take(self, kind: str, data: bytes, stamp: Stamp | None) -> None:
         decoders = {"window": decode_window, "rows": decode_rows, "event": decode_event}
         self.append((kind, decoders[kind](data)))
 
@@ -65,7 +66,7 @@ def made(
     document: dict[str, Any] = DECLARED, *, rows_max: int | None = 0, rows_sent: int = 0, **facts: Any
 ) -> tuple[Recorder, Records]:
     records = Records()
-    recorder = Recorder(records.take)
+    recorder = Recorder(records.take, ManualClock(T0))
     pipeline = DesiredPipeline("pv", "doors", document, rows_max=rows_max, **facts)
     recorder.configure(Desired((pipeline,)), {"pv": rows_sent}, T0)
     return recorder, records
@@ -151,7 +152,7 @@ def test_a_new_grid_is_taken_at_the_next_base_window_and_the_open_one_keeps_its_
 
 def test_a_grid_that_is_not_what_its_name_says_is_not_used():
     records = Records()
-    recorder = Recorder(records.take)
+    recorder = Recorder(records.take, ManualClock(T0))
     pipeline = DesiredPipeline("pv", "doors", DECLARED, grids={"out.score": "ab" * 8})
     recorder.configure(Desired((pipeline,), {"ab" * 8: (0.0, 1.0)}), {}, T0)
     recorder.record("pv", T0, {"out.score": 1.0})
@@ -280,7 +281,7 @@ def test_handing_over_delivers_open_windows_and_does_not_call_them_complete():
 
 def test_pipelines_close_on_their_own_where_one_is_named():
     records = Records()
-    recorder = Recorder(records.take)
+    recorder = Recorder(records.take, ManualClock(T0))
     both = tuple(DesiredPipeline(pv, pv, DECLARED) for pv in ("a", "b"))
     recorder.configure(Desired(both), {}, T0)
     recorder.begin("a", T0)
