@@ -190,7 +190,7 @@ class Timekeeper:
         return self._held_s
 
     def head_clock(self) -> Mapping[str, int]:
-        """Return by how much the true time is ahead of the wall clock, and how wrong that may be; {} before it is known.
+        """Return by how much the true time is ahead of the wall clock and how wrong that may be; {} before it is known.
 
         Keys `offset_ns`, `error_ns`.
         """
