@@ -335,8 +335,11 @@ def test_a_clock_set_back_a_day_hands_over_what_is_open_and_begins_anew():
     device = Device()
     device.look(90)
     device.clock.set(T0 + 90 * NS_PER_S - 86_400 * NS_PER_S)
-    device.look(90)
-    assert [(minute, one.inferences) for minute, one in zip(minutes(device.records), device.records.windows, strict=False)] == [
+    device.look(1)
+    assert minutes(device.records) == [0, 1]
+    device.look(89)
+    inferences = [one.inferences for one in device.records.windows]
+    assert list(zip(minutes(device.records), inferences, strict=True)) == [
         (0, 60),
         (1, 30),  # as far as it went
         (1 - 1440, 30),
@@ -387,9 +390,10 @@ def test_a_version_that_was_retired_makes_no_windows_after_the_clock_is_set():
     device.look(10)
     device.recorder.configure(Desired(), {}, device.clock.now_ns())
     device.clock.set(T0 - 86_400 * NS_PER_S)
+    device.look(1)  # one that was under way
     device.clock.advance(3600)
     device.recorder.close(device.clock.now_ns())
-    assert [one.inferences for one in device.records.windows] == [10]
+    assert [one.inferences for one in device.records.windows] == [10, 1]
 
 
 @given(
@@ -416,6 +420,6 @@ def test_however_a_clock_is_set_each_inference_is_counted_once_and_no_window_wai
     assert len(device.records.windows) <= lived_s // 60 + 2 * len(steps) + 2 + sum(
         max(0, step) // 60 + 1 for _, step in steps if abs(step) <= 90
     )
-    for one, offset_ns in zip(device.records.windows, device.records.offsets_ns, strict=False):
+    for one, offset_ns in zip(device.records.windows, device.records.offsets_ns, strict=True):
         # By its stamp each lies in the life of this device, but for the part of a window that was before it.
         assert -151 <= one.start_s - offset_ns / NS_PER_S <= lived_s + 90
