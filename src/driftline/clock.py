@@ -24,6 +24,7 @@ from typing import Protocol
 from driftline.errors import InvalidInputError
 
 NS_PER_S = 1_000_000_000
+_YEAR_S = 365.25 * 86_400
 VARIABLE = "DRIFTLINE_CLOCK"
 _FORM = re.compile(r"^(?P<start>\S+)\s+x(?P<factor>\d+(?:\.\d+)?)(?:\s+@(?P<anchor>\d+(?:\.\d+)?))?$")
 
@@ -202,6 +203,24 @@ def iso(time_ns: int) -> str:
     """
     whole_s, rest_ns = divmod(time_ns, NS_PER_S)
     return datetime.fromtimestamp(whole_s, UTC).replace(microsecond=rest_ns // 1000).isoformat()
+
+
+def seconds_text(seconds: float) -> str:
+    """Say a time span in its two largest units.
+
+    >>> seconds_text(75), seconds_text(11_520), seconds_text(56 * 365.25 * 86_400), seconds_text(0.25)
+    ('1 min 15 s', '3 h 12 min', '56 years', '0.2 s')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds >= 2 * _YEAR_S:
+        return f"{seconds / _YEAR_S:.0f} years"
+    left, words = round(seconds), list[str]()
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            words.append(f"{count} {'day' if unit == 'days' and count == 1 else unit}")
+    return " ".join(words[:2])
 
 
 def parse_iso(text: str) -> int:
