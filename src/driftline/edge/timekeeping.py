@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from driftline.clock import NS_PER_S, Clock
+from driftline.spool.outbox import Outbox
 from driftline.wire.device import BASE_WINDOW_S, Reader, Record, Stamp, WireError, decode_event
 
 log = logging.getLogger("driftline.edge")
@@ -44,7 +45,40 @@ HELD_MAX_NS = 40 * NS_PER_S
 TRUE_TIME_MIN_NS = 1_577_836_800 * NS_PER_S  # 2020-01-01
 # More than a year of a device that is switched on each morning.
 BOOTS_MAX = 400
+# Under which an outbox remembers the document.
+CLOCK_KEY = "clock"
 READINGS_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Up to where windows are complete, by the clock of a stamp.
+
+    >>> Reach.of(Reach(5, Stamp("b", 3)).text)
+    Reach(until_ns=5, stamp=Stamp(boot='b', offset_ns=3))
+    """
+
+    until_ns: int
+    stamp: Stamp | None = None
+
+    @property
+    def text(self) -> str:
+        """What an outbox remembers of it."""
+        return f"{self.until_ns}" if self.stamp is None else f"{self.until_ns} {self.stamp.offset_ns} {self.stamp.boot}"
+
+    @classmethod
+    def of(cls, text: str) -> "Reach":
+        """Read what `text` was."""
+        until_ns, *stamp = text.split(" ", 2)
+        return cls(int(until_ns), Stamp(stamp[1], int(stamp[0])) if stamp else None)
+
+    def is_beyond(self, other: "Reach", boot: str) -> bool:
+        """Say whether this is later, whatever clocks showed: of two boots the present one, `boot`."""
+        if self.stamp is None or other.stamp is None:
+            return self.until_ns > other.until_ns
+        if self.stamp.boot != other.stamp.boot:
+            return other.stamp.boot != boot
+        return self.until_ns - self.stamp.offset_ns > other.until_ns - other.stamp.offset_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +162,15 @@ class Timekeeper:
         """What makes this object again after a restart."""
         boots = [[boot, [[s.steady_ns, s.lead_ns, s.error_ns] for s in kept]] for boot, kept in self._boots.items()]
         return json.dumps({"boots": boots, "held_s": self._held_s}, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, clock: Clock, outbox: Outbox) -> "Timekeeper":
+        """Return what the outbox remembers, with the present boot, of which it is told before any record of it."""
+        before = outbox.recall(CLOCK_KEY)
+        keeper = cls(clock, before)
+        if clock.boot and keeper.document != before:
+            outbox.remember(CLOCK_KEY, keeper.document)
+        return keeper
 
     # ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────
 
