@@ -137,7 +137,7 @@ class ManualClock:
 
     banner: str | None = None
 
-    def __init__(self, now_ns: int = 0, *, boot: str = "manual") -> None:
+    def __init__(self, now_ns: int = 0, *, boot: str = "") -> None:
         self.boot = boot
         self._now_ns = now_ns
         self._steady_ns = 0

@@ -74,7 +74,7 @@ def made(
     document: dict[str, Any] = DECLARED, *, rows_max: int | None = 0, rows_sent: int = 0, **facts: Any
 ) -> tuple[Recorder, Records]:
     records = Records()
-    recorder = Recorder(records.take, ManualClock(T0))
+    recorder = Recorder(records.take, ManualClock(T0, boot="b"))
     pipeline = DesiredPipeline("pv", "doors", document, rows_max=rows_max, **facts)
     recorder.configure(Desired((pipeline,)), {"pv": rows_sent}, T0)
     return recorder, records
@@ -160,7 +160,7 @@ def test_a_new_grid_is_taken_at_the_next_base_window_and_the_open_one_keeps_its_
 
 def test_a_grid_that_is_not_what_its_name_says_is_not_used():
     records = Records()
-    recorder = Recorder(records.take, ManualClock(T0))
+    recorder = Recorder(records.take, ManualClock(T0, boot="b"))
     pipeline = DesiredPipeline("pv", "doors", DECLARED, grids={"out.score": "ab" * 8})
     recorder.configure(Desired((pipeline,), {"ab" * 8: (0.0, 1.0)}), {}, T0)
     recorder.record("pv", T0, {"out.score": 1.0})
@@ -289,7 +289,7 @@ def test_handing_over_delivers_open_windows_and_does_not_call_them_complete():
 
 def test_pipelines_close_on_their_own_where_one_is_named():
     records = Records()
-    recorder = Recorder(records.take, ManualClock(T0))
+    recorder = Recorder(records.take, ManualClock(T0, boot="b"))
     both = tuple(DesiredPipeline(pv, pv, DECLARED) for pv in ("a", "b"))
     recorder.configure(Desired(both), {}, T0)
     recorder.begin("a", T0)
@@ -312,7 +312,7 @@ class Device:
     """A recorder whose owner lives by a clock: it looks each second, and closes what has ended."""
 
     def __init__(self, now_ns: int = T0) -> None:
-        self.clock = ManualClock(now_ns)
+        self.clock = ManualClock(now_ns, boot="b")
         self.records = Records()
         self.recorder = Recorder(self.records.take, self.clock)
         self.recorder.configure(Desired((DesiredPipeline("pv", "doors", DECLARED, rows_max=None),)), {}, now_ns)

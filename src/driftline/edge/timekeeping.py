@@ -135,7 +135,7 @@ class Timekeeper:
     `document` is what an earlier `Timekeeper` of this device was.
 
     >>> from driftline.clock import ManualClock
-    >>> keeper = Timekeeper(ManualClock(now_ns=1_767_258_000 * NS_PER_S))
+    >>> keeper = Timekeeper(ManualClock(1_767_258_000 * NS_PER_S, boot="a"))
     >>> keeper.learn(Sample(steady_ns=0, lead_ns=1_767_261_600 * NS_PER_S, error_ns=0))
     True
     >>> keeper.shift_s(stamp_now(keeper.clock), 1_767_258_060)
