@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from driftline import __version__
-from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso
+from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso, seconds_text
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
 from driftline.edge.link import Server, left_messages, stamp_from
 from driftline.edge.supervisor import Supervisor, dismiss
@@ -220,7 +220,10 @@ class Agent:
         before_ns, now_ns = self._offset_ns, offset_ns(self._clock)
         if abs(now_ns - before_ns) >= STEP_NS:
             self._offset_ns = now_ns
-            self._note("clock_set", by_s=round((now_ns - before_ns) / NS_PER_S))
+            by_s = (now_ns - before_ns) / NS_PER_S
+            self._note(
+                "clock_set", text=f"the clock was set {seconds_text(abs(by_s))} {'ahead' if by_s > 0 else 'back'}"
+            )
             self._uplink.hurry()
 
     # ── the worker, and programs that observe ────────────────────────────────────────────────────────────────────
