@@ -1,5 +1,6 @@
 """What the hub takes from a device, what it refuses, and that nothing is lost or counted twice."""
 
+import gzip
 import json
 import math
 import time
@@ -197,8 +198,6 @@ def test_rows_outside_their_window_are_refused(camera: Any, pv: str):
 def test_a_head_with_a_number_beyond_all_bounds_is_refused_and_not_a_crash(camera: Any):
     head = json.dumps({"device": camera.id, "epoch": "e", "protocol": 1, "records": [[1e400, "event", 2]]}).encode()
     body = wire.BATCH_MAGIC + wire.varint(len(head)) + head + b"{}"
-    import gzip
-
     reply = camera.post(gzip.compress(body))
     assert reply.status_code == 400, reply.text
 
@@ -213,8 +212,6 @@ def test_a_torn_batch_is_refused_whole(hub: Any, till: Any, camera: Any, pv: str
 
 
 def test_a_batch_that_inflates_beyond_bounds_is_refused(camera: Any):
-    import gzip
-
     reply = camera.post(gzip.compress(bytes(wire.BATCH_BYTES_MAX + 1), 9))
     assert reply.status_code == 400
     assert "inflates" in reply.json()["error"]["message"]
@@ -231,6 +228,55 @@ def test_the_hub_knows_up_to_where_a_device_has_told_everything(hub: Any, ask: A
     camera.send(camera.counted(pv, START_S, {FIELD: []}), complete_until_ns={pv: until_ns, "foreign": until_ns})
     assert hub.telemetry.complete_until_ns(till["id"], "camera-1") == until_ns
     assert ask.get("/devices/camera-1")["complete_until_ns"] == until_ns
+
+
+def minutes_ns(minutes: int) -> int:
+    return (START_S + 60 * minutes) * NS_PER_S
+
+
+def test_what_still_waits_while_the_newest_comes_first_is_not_taken_for_told(
+    hub: Any, ask: Any, till: Any, camera: Any, pv: str
+):
+    camera.send(camera.counted(pv, START_S, {FIELD: []}), complete_until_ns={pv: minutes_ns(1)})
+    newest = camera.counted(pv, START_S + 540, {FIELD: []})
+    camera.send(newest, complete_until_ns={pv: minutes_ns(10)}, complete_from_ns={pv: minutes_ns(9)})
+    heard = hub.telemetry.heard(till["id"], "camera-1")
+    assert [heard.has(minutes_ns(at), minutes_ns(at + 1)) for at in (0, 1, 8, 9, 10)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert ask.get("/devices/camera-1")["complete_until_ns"] == minutes_ns(1)
+    camera.send(complete_until_ns={pv: minutes_ns(10)})
+    assert hub.telemetry.complete_until_ns(till["id"], "camera-1") == minutes_ns(10)
+
+
+def test_what_still_waits_of_an_older_version_is_not_told_because_the_newer_one_is(
+    hub: Any, ask: Any, till: Any, camera: Any, pv: str
+):
+    camera.send(complete_until_ns={pv: minutes_ns(1)})
+    ask.post(f"/workspaces/{till['workspace']}/pipelines", {"name": till["name"], "steps": []})
+    publish = ask.post(f"/pipelines/{till['id']}/publish")
+    ask.post(f"/publishes/{publish['id']}/edges", {"name": "camera-1"})
+    newer = publish["version"]
+    until_ns = {pv: minutes_ns(5), newer: minutes_ns(10)}
+    camera.send(complete_until_ns=until_ns, complete_from_ns={pv: minutes_ns(5), newer: minutes_ns(7)})
+    heard = hub.telemetry.heard(till["id"], "camera-1")
+    assert (heard.until_ns, heard.since_ns, heard.ahead_ns) == (minutes_ns(1), minutes_ns(7), minutes_ns(10))
+    camera.send(complete_until_ns=until_ns, complete_from_ns={pv: minutes_ns(4), newer: minutes_ns(5)})
+    assert hub.telemetry.heard(till["id"], "camera-1").since_ns == minutes_ns(5)
+
+
+@pytest.mark.parametrize(
+    "head", [{"previous": -1}, {"previous": "x"}, {"newest_epoch": "\n"}, {"complete_from_ns": []}]
+)
+def test_a_head_that_cannot_be_is_refused_whole(camera: Any, head: dict[str, Any]):
+    document = {"device": camera.id, "epoch": "e", "protocol": 1, "records": []} | head
+    encoded = json.dumps(document).encode()
+    reply = camera.post(gzip.compress(wire.BATCH_MAGIC + wire.varint(len(encoded)) + encoded))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid")
 
 
 def test_a_device_from_the_future_is_not_believed_to_have_told_everything(hub: Any, till: Any, camera: Any, pv: str):

@@ -15,6 +15,8 @@ Layout, version 1. A varint is unsigned LEB128; a string is a varint length and 
 A reader refuses what it cannot read whole (`WireError`): a torn tail is never taken for a short batch, because
 gzip ends with a checksum and the head names every length.
 
+docs/sync-protocol.md says when these are sent, and what follows from them.
+
 A request is signed: `Driftline-Device` names the device, `Driftline-Request` is a number that only grows, and
 `Driftline-Signature` is HMAC-SHA256 with the device's key over method, path, request number and the body's SHA-256.
 """
