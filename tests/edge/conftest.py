@@ -93,8 +93,11 @@ class StandInHub:
             send(request, self.status, json.dumps(refused).encode())
         elif request.path == JOIN_PATH:
             self._join(request, json.loads(body))
-        elif not self._believed(request, body):
+        elif not self._signed(request, body):
             send(request, 403, b'{"error": {"code": "not_allowed", "message": "the signature does not fit"}}')
+        elif not self._claimed(request):
+            last = {"code": "stale_request", "message": "came before", "last_request": max(self.numbers)}
+            send(request, 403, json.dumps({"error": last}).encode())
         elif request.path == SYNC_PATH:
             self._sync(request, body)
         else:
@@ -108,13 +111,16 @@ class StandInHub:
             return
         send(request, 200, json.dumps({"device": "id-1", "name": name, "key": KEY.hex()}).encode())
 
-    def _believed(self, request: BaseHTTPRequestHandler, body: bytes) -> bool:
+    def _signed(self, request: BaseHTTPRequestHandler, body: bytes) -> bool:
         number = request.headers["Driftline-Request"]
-        right = signature(KEY, request.command, request.path, number, body) == request.headers["Driftline-Signature"]
-        newer = not self.numbers or int(number) > self.numbers[-1]
-        if right and newer:
-            self.numbers.append(int(number))
-        return right and newer
+        return signature(KEY, request.command, request.path, number, body) == request.headers["Driftline-Signature"]
+
+    def _claimed(self, request: BaseHTTPRequestHandler) -> bool:
+        number = int(request.headers["Driftline-Request"])
+        newer = not self.numbers or number > self.numbers[-1]
+        if newer:
+            self.numbers.append(number)
+        return newer
 
     def _sync(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         head, records = decode_batch(body)

@@ -10,6 +10,7 @@ import pytest
 from driftline.edge.home import Home
 from driftline.edge.join import join
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, UnreachableError
+from driftline.spool.spool import Spool
 from driftline.wire.device import JoinToken, WireError
 
 
@@ -39,6 +40,18 @@ def test_a_home_that_joined_is_left_alone_and_the_token_unused(
         join(joined_home, str(standin_token))
     assert (joined_home.path / "device.json").read_bytes() == before
     assert standin_hub.secrets
+
+
+def test_a_home_that_joins_anew_keeps_what_waits(joined_home: Home, standin_token: JoinToken, standin_hub: Any):
+    spool = Spool(joined_home.spool, now_ns=lambda: 0)
+    spool.append("event", b"{}")
+    spool.close()
+    standin_hub.secrets = {"secret": "camera-2"}
+    assert join(joined_home, str(standin_token), anew=True).name == "camera-2"
+    assert joined_home.identity().name == "camera-2"
+    spool = Spool(joined_home.spool, now_ns=lambda: 0)
+    assert spool.backlog == 1
+    spool.close()
 
 
 def test_half_a_token_touches_nothing(standin_token: JoinToken, tmp_path: Path):

@@ -38,6 +38,16 @@ def test_a_new_device_asks_every_second_for_its_first_minutes_only():
     assert seconds(shipper, 301) == 600
 
 
+def test_a_hub_that_refuses_the_device_is_asked_ever_more_seldom_whatever_the_interval():
+    shipper = Shipper(0, uniform=lambda low, high: high)
+    shipper.acknowledged(0, 2)
+    pauses: list[float] = []
+    for _ in range(10):
+        shipper.refused(0, for_good=True)
+        pauses.append(seconds(shipper, 0))
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
+
+
 def test_failures_back_off_to_the_interval_and_one_success_forgets_them():
     shipper = Shipper(0, uniform=lambda low, high: high)
     shipper.acknowledged(0, 60)

@@ -14,7 +14,7 @@ from driftline.errors import EntityNotFoundError
 
 
 def test_a_running_agent_is_asked_and_a_stopped_one_remembered(joined_home: Home, capsys: pytest.CaptureFixture[str]):
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None)
     lock = joined_home.lock()
     thread = threading.Thread(target=agent.serve)
     thread.start()
@@ -37,6 +37,7 @@ def test_every_fact_has_its_line():
     state = {"started_ns": 0, "clock": "fast time", "sync_error": "no link", "backlog": 3, "backlog_bytes": 99}
     state |= {"refused": 1, "names": {"pv": "doors"}, "pipelines": {"pv": "running"}, "limits": {"pv": "cgroup v2"}}
     state |= {"sources": {"0": "camera lost"}, "serving": "http://127.0.0.1:8080"}
+    state |= {"rows_kb_a_day": 200, "conflict_ns": 5}
     text = "\n".join(status.lines(state, running=True))
     for words in (
         *(
@@ -46,6 +47,7 @@ def test_every_fact_has_its_line():
             "3 records, 99 bytes",
             "1 records by the hub",
         ),
+        *("at most 200 kB a day", "another machine syncs as this device"),
         *("doors: running (cgroup v2)", "0: camera lost", "http://127.0.0.1:8080"),
     ):
         assert words in text

@@ -18,6 +18,7 @@ from driftline.errors import (
     InvalidInputError,
     NotAllowedError,
     PermanentError,
+    StaleRequestError,
     TemporaryError,
     UnreachableError,
 )
@@ -31,6 +32,16 @@ class Counting:
     def next(self) -> int:
         self.number += 1
         return self.number
+
+    def above(self, last: int) -> None:
+        self.number = max(self.number, last)
+
+
+class Stuck(Counting):
+    """Numbers that go nowhere."""
+
+    def above(self, last: int) -> None:
+        self.number = 0
 
 
 @pytest.fixture
@@ -46,6 +57,18 @@ def test_a_batch_is_acknowledged(transport: Transport, standin_hub: Any):
     assert transport.sync(body(1, 2)).acknowledged == 2
     assert transport.sync(body(3)).acknowledged == 3
     assert standin_hub.numbers == [1, 2]
+
+
+def test_a_number_that_is_too_low_is_raised_and_tried_again_once(
+    joined_home: Home, transport: Transport, standin_hub: Any
+):
+    standin_hub.numbers.append(1000)
+    assert transport.sync(body(1)).acknowledged == 1
+    assert standin_hub.numbers == [1000, 1001]
+    before = len(standin_hub.paths)
+    with pytest.raises(StaleRequestError, match="came before"):
+        Transport(joined_home.identity(), Stuck()).sync(body(2))
+    assert len(standin_hub.paths) == before + 2
 
 
 def test_a_kept_connection_that_ended_is_replaced_without_a_word(transport: Transport, standin_hub: Any):

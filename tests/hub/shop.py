@@ -133,7 +133,13 @@ class Shop:
         """Let a device have told everything up to so many minutes after opening."""
         self._write(device, [], minutes)
 
-    def _write(self, device: str, records: Sequence[Incoming], heard: float | None) -> None:
+    def newest(self, device: str, minutes: Sequence[int], *, since: float, until: float, blurred: bool = False) -> None:
+        """Write minutes that a device sent before older ones: it has told everything from `since` to `until`."""
+        camera = int(device.rpartition("-")[2])
+        records = [one for at in minutes for one in self._records(at, scene(camera, at, blurred=blurred))]
+        self._write(device, records, until, since)
+
+    def _write(self, device: str, records: Sequence[Incoming], heard: float | None, since: float | None = None) -> None:
         """Write as ingest does: everything that came at once in one transaction."""
         version, pipeline, telemetry = self.pipeline.versions[0].id, self.pipeline.id, self.hub.telemetry
         names = {device, "epoch", pipeline, version}
@@ -143,7 +149,8 @@ class Shop:
         with self.hub.database.writing() as connection:
             telemetry.write(connection, device, "epoch", records, self.clock.now_ns())
             if heard is not None:
-                telemetry.write_complete(connection, device, {(pipeline, version): ns(heard)})
+                since_ns = None if since is None else ns(since)
+                telemetry.write_complete(connection, device, {(pipeline, version): (ns(heard), since_ns)})
                 told = {"heard_ns": self.clock.now_ns(), "complete_until_ns": {version: ns(heard)}}
                 connection.execute(update(devices).where(devices.c.name == device).values(**told))
 

@@ -93,7 +93,9 @@ def test_a_recorded_request_cannot_be_sent_again(ask: Any, till: Any):
     for number in (5, 4):
         again = camera.post(body, request=number)
         assert again.status_code == 403
-        assert "the last was 5" in again.json()["error"]["message"]
+        error = again.json()["error"]
+        assert (error["code"], error["last_request"]) == ("stale_request", 5)
+        assert "the last was 5" in error["message"]
     assert camera.post(body, request=6).status_code == 200
 
 

@@ -1,7 +1,10 @@
 """What the hub takes from a device, what it refuses, and that nothing is lost or counted twice."""
 
+import gzip
 import json
 import math
+import time
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +12,7 @@ import httpx2
 import pytest
 from sqlalchemy import event
 
-from driftline.clock import NS_PER_S
+from driftline.clock import NS_PER_S, FastClock, ManualClock
 from driftline.summary.codec import decode, encode
 from driftline.summary.grid import UNIVERSAL, Grid
 from driftline.summary.summary import Tally
@@ -73,11 +76,17 @@ def test_late_values_of_a_window_are_one_more_record_of_it(hub: Any, till: Any, 
     assert [decode(one.summary, one.grid_id).max for one in stored(hub, till)] == [1.0, 2.0]
 
 
-def test_another_record_under_a_number_that_was_used_is_named(camera: Any, pv: str):
+def test_another_record_under_a_number_that_was_used_is_a_conflict_and_the_rest_is_taken(
+    hub: Any, till: Any, camera: Any, pv: str
+):
     first = camera.counted(pv, START_S, {FIELD: [1.0]})
     camera.send(first)
     other = replace(camera.counted(pv, START_S, {FIELD: [2.0]}), sequence=first.sequence)
-    assert "restored from a copy" in camera.send(other).refused["1"]
+    reply = camera.send(other, camera.counted(pv, START_S + 60, {FIELD: [3.0]}))
+    assert (reply.conflicts, reply.refused, reply.acknowledged) == ((1,), {}, 3)
+    assert [decode(one.summary, one.grid_id).max for one in stored(hub, till)] == [1.0, 3.0]
+    (event,) = hub.telemetry.events("camera-1", "identity_conflict")
+    assert (event["first"], event["count"]) == (1, 1)
 
 
 def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, pv: str):
@@ -91,11 +100,8 @@ def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, p
     ("spoil", "reason"),
     [
         (lambda window: replace(window, pipeline="another"), "was never given to this device"),
-        (lambda window: replace(window, start_s=60), "before there were such devices"),
         (lambda window: replace(window, start_s=START_S + 7), "aligned to the epoch"),
         (lambda window: replace(window, width_s=30), "windows are 60 s"),
-        (lambda window: replace(window, start_s=60 * 10**9), "more than a day ahead"),
-        (lambda window: replace(window, start_s=60 * 10**16), "more than a day ahead"),
         (lambda window: replace(window, inferences=0), "1 values of 0 inferences"),
         (lambda window: replace(window, fields=window.fields * 2), "twice"),
         (lambda window: replace(window, fields=(replace(window.fields[0], key="brightness"),)), "begin with"),
@@ -192,8 +198,6 @@ def test_rows_outside_their_window_are_refused(camera: Any, pv: str):
 def test_a_head_with_a_number_beyond_all_bounds_is_refused_and_not_a_crash(camera: Any):
     head = json.dumps({"device": camera.id, "epoch": "e", "protocol": 1, "records": [[1e400, "event", 2]]}).encode()
     body = wire.BATCH_MAGIC + wire.varint(len(head)) + head + b"{}"
-    import gzip
-
     reply = camera.post(gzip.compress(body))
     assert reply.status_code == 400, reply.text
 
@@ -208,8 +212,6 @@ def test_a_torn_batch_is_refused_whole(hub: Any, till: Any, camera: Any, pv: str
 
 
 def test_a_batch_that_inflates_beyond_bounds_is_refused(camera: Any):
-    import gzip
-
     reply = camera.post(gzip.compress(bytes(wire.BATCH_BYTES_MAX + 1), 9))
     assert reply.status_code == 400
     assert "inflates" in reply.json()["error"]["message"]
@@ -226,6 +228,55 @@ def test_the_hub_knows_up_to_where_a_device_has_told_everything(hub: Any, ask: A
     camera.send(camera.counted(pv, START_S, {FIELD: []}), complete_until_ns={pv: until_ns, "foreign": until_ns})
     assert hub.telemetry.complete_until_ns(till["id"], "camera-1") == until_ns
     assert ask.get("/devices/camera-1")["complete_until_ns"] == until_ns
+
+
+def minutes_ns(minutes: int) -> int:
+    return (START_S + 60 * minutes) * NS_PER_S
+
+
+def test_what_still_waits_while_the_newest_comes_first_is_not_taken_for_told(
+    hub: Any, ask: Any, till: Any, camera: Any, pv: str
+):
+    camera.send(camera.counted(pv, START_S, {FIELD: []}), complete_until_ns={pv: minutes_ns(1)})
+    newest = camera.counted(pv, START_S + 540, {FIELD: []})
+    camera.send(newest, complete_until_ns={pv: minutes_ns(10)}, complete_from_ns={pv: minutes_ns(9)})
+    heard = hub.telemetry.heard(till["id"], "camera-1")
+    assert [heard.has(minutes_ns(at), minutes_ns(at + 1)) for at in (0, 1, 8, 9, 10)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert ask.get("/devices/camera-1")["complete_until_ns"] == minutes_ns(1)
+    camera.send(complete_until_ns={pv: minutes_ns(10)})
+    assert hub.telemetry.complete_until_ns(till["id"], "camera-1") == minutes_ns(10)
+
+
+def test_what_still_waits_of_an_older_version_is_not_told_because_the_newer_one_is(
+    hub: Any, ask: Any, till: Any, camera: Any, pv: str
+):
+    camera.send(complete_until_ns={pv: minutes_ns(1)})
+    ask.post(f"/workspaces/{till['workspace']}/pipelines", {"name": till["name"], "steps": []})
+    publish = ask.post(f"/pipelines/{till['id']}/publish")
+    ask.post(f"/publishes/{publish['id']}/edges", {"name": "camera-1"})
+    newer = publish["version"]
+    until_ns = {pv: minutes_ns(5), newer: minutes_ns(10)}
+    camera.send(complete_until_ns=until_ns, complete_from_ns={pv: minutes_ns(5), newer: minutes_ns(7)})
+    heard = hub.telemetry.heard(till["id"], "camera-1")
+    assert (heard.until_ns, heard.since_ns, heard.ahead_ns) == (minutes_ns(1), minutes_ns(7), minutes_ns(10))
+    camera.send(complete_until_ns=until_ns, complete_from_ns={pv: minutes_ns(4), newer: minutes_ns(5)})
+    assert hub.telemetry.heard(till["id"], "camera-1").since_ns == minutes_ns(5)
+
+
+@pytest.mark.parametrize(
+    "head", [{"previous": -1}, {"previous": "x"}, {"newest_epoch": "\n"}, {"complete_from_ns": []}]
+)
+def test_a_head_that_cannot_be_is_refused_whole(camera: Any, head: dict[str, Any]):
+    document = {"device": camera.id, "epoch": "e", "protocol": 1, "records": []} | head
+    encoded = json.dumps(document).encode()
+    reply = camera.post(gzip.compress(wire.BATCH_MAGIC + wire.varint(len(encoded)) + encoded))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid")
 
 
 def test_a_device_from_the_future_is_not_believed_to_have_told_everything(hub: Any, till: Any, camera: Any, pv: str):
@@ -289,3 +340,116 @@ def test_on_a_full_disk_a_batch_is_refused_whole_for_now_and_taken_when_there_is
     room()
     assert camera.post(body).status_code == 200
     assert hub.telemetry.inferences(till["id"], "camera-1", START_S, START_S + 60 * 400) == 1200
+
+
+# ── records of clocks that were wrong ────────────────────────────────────────────────────────────────────────────
+
+DAY_S = 86_400
+
+
+def test_windows_and_rows_are_put_where_they_belong_in_time(hub: Any, till: Any, camera: Any, pv: str):
+    made_s = START_S - DAY_S  # by a clock a day behind
+    window, rows = camera.counted(pv, made_s, {FIELD: [1.0]}), camera.rows(pv, made_s, {FIELD: [1.0, None]})
+    event = camera.record("event", wire.encode_event("camera_lost", made_s * NS_PER_S))
+    reply = camera.send(*(replace(one, moved_s=DAY_S) for one in (window, rows, event)))
+    assert (reply.acknowledged, reply.refused) == (3, {})
+    assert [one.start_s for one in stored(hub, till)] == [START_S]
+    told = hub.telemetry.rows(till["id"], "camera-1", FIELD, START_S * NS_PER_S, (START_S + 60) * NS_PER_S)
+    assert [one // NS_PER_S for one in told.times_ns] == [START_S + 20, START_S + 40]
+    assert told.values[0] == 1.0
+    assert math.isnan(told.values[1])
+    assert hub.telemetry.events("camera-1")[0]["at_ns"] == START_S * NS_PER_S
+
+
+def test_a_record_that_comes_again_with_another_estimate_of_its_time_is_the_same(
+    hub: Any, till: Any, camera: Any, pv: str
+):
+    window = camera.counted(pv, START_S, {FIELD: [1.0]})
+    camera.send(replace(window, moved_s=60))
+    reply = camera.send(replace(window, moved_s=120))
+    assert (reply.acknowledged, reply.refused, list(reply.conflicts)) == (1, {}, [])
+    assert [one.start_s for one in stored(hub, till)] == [START_S + 60]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "moved_s", "why"),
+    [
+        (START_S, None, "nothing vouches for its clock"),
+        (60, None, "nothing vouches for its clock"),
+        (60, 0, "before 2020"),
+        (START_S, -DAY_S * 366 * 10, "before 2020"),
+        (60 * 10**9, 0, "more than a day ahead"),
+        (60 * 10**16, 0, "more than a day ahead"),
+    ],
+)
+def test_what_nobody_knows_the_time_of_is_kept_marked_and_never_scored(
+    hub: Any, ask: Any, till: Any, camera: Any, pv: str, start_s: int, moved_s: int | None, why: str
+):
+    good, *made = (camera.counted(pv, one_s, {FIELD: [1.0]}) for one_s in (START_S, start_s, start_s + 60))
+    records = [replace(one, moved_s=moved_s) for one in made]
+    reply = camera.send(good, *records)
+    assert (reply.acknowledged, reply.refused) == (3, {})
+    assert [one.inferences for one in stored(hub, till)] == [1]
+    ((reason, count),) = ask.get("/devices/camera-1")["undated"].items()
+    assert (why in reason, count) == (True, 2)
+    assert [one["records"] for one in hub.telemetry.events("camera-1", "undated")] == [2]
+    assert why in httpx2.get(hub.url + "/devices/camera-1", trust_env=False).text
+    camera.send(*records)  # the reply was lost
+    assert ask.get("/devices/camera-1")["undated"] == {reason: 2}
+    with hub.database.reading() as connection:
+        kept = connection.exec_driver_sql("SELECT kind, payload FROM undated ORDER BY id").all()
+    assert [(kind, zlib.decompress(data)) for kind, data in kept] == [("window", one.data) for one in made]
+
+
+def test_rows_of_unknown_time_are_kept_beside_their_windows(ask: Any, hub: Any, till: Any, camera: Any, pv: str):
+    camera.send(replace(camera.rows(pv, 60, {FIELD: [1.0]}), moved_s=None))
+    assert list(ask.get("/devices/camera-1")["undated"].values()) == [1]
+    assert hub.telemetry.rows_count(till["id"]) == 0
+
+
+def test_an_event_of_unknown_time_is_told_when_it_was_heard_of(hub: Any, camera: Any):
+    event = camera.record("event", wire.encode_event("camera_lost", 5))
+    camera.send(replace(event, moved_s=None))
+    (told,) = hub.telemetry.events("camera-1")
+    assert (abs(told["at_ns"] - hub.now_ns()) < 60 * NS_PER_S, told["by_its_clock_ns"]) == (True, 5)
+
+
+def test_a_window_is_moved_by_whole_windows_or_not_at_all(camera: Any, pv: str):
+    moved = replace(camera.counted(pv, START_S, {FIELD: [1.0]}), moved_s=7)
+    assert "moved by 7 s" in camera.send(moved).refused["1"]
+
+
+def test_a_hub_whose_own_clock_was_never_set_takes_nothing_and_loses_nothing(serve_hub: Any, ask_at: Any):
+    clock = ManualClock(START_S * NS_PER_S)
+    ask = ask_at(serve_hub(clock))
+    till = ask.observed_pipeline()
+    camera = ask.joined("camera-1", till)
+    clock.set(5 * NS_PER_S)
+    body = camera.batch([camera.counted(till["versions"][0]["id"], START_S, {FIELD: [1.0]})])
+    answer = camera.post(body)
+    assert (answer.status_code, "clock shows 1970" in answer.text) == (503, True)
+    clock.set((START_S + 60) * NS_PER_S)
+    assert camera.post(body).status_code == 200
+
+
+def test_in_fast_time_nothing_is_moved(serve_hub: Any, ask_at: Any):
+    hub = serve_hub(FastClock(START_S * NS_PER_S, 110, time.time_ns()))
+    ask = ask_at(hub)
+    till = ask.observed_pipeline()
+    camera = ask.joined("camera-1", till)
+    version = till["versions"][0]["id"]
+    camera.send(
+        replace(camera.counted(version, START_S, {FIELD: [1.0]}), moved_s=600),
+        clock={"offset_ns": 10**18, "error_ns": 0},
+    )
+    assert [one.start_s for one in stored(hub, till)] == [START_S]
+    assert ask.get("/devices/camera-1")["clock_ahead_s"] is None
+
+
+def test_what_a_device_knows_of_its_clock_stays_until_it_knows_more(ask: Any, camera: Any):
+    camera.send(clock={"offset_ns": 90 * NS_PER_S, "error_ns": NS_PER_S})
+    camera.send()  # it was restarted, and has not timed an answer yet
+    told = ask.get("/devices/camera-1")
+    assert (told["clock_ahead_s"], told["clock_error_s"]) == (-90.0, 1.0)
+    camera.send(clock={"offset_ns": 1e400, "error_ns": "x"})
+    assert ask.get("/devices/camera-1")["clock_ahead_s"] == -90.0

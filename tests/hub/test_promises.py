@@ -60,6 +60,12 @@ def rounds(shop: Any, windows_at_once: int = scorer.WINDOWS_AT_ONCE) -> None:
         pass
 
 
+def listens(listening: Round) -> None:
+    """Look as a hub that was there all the time."""
+    while listening.run():
+        pass
+
+
 def told(shop: Any, device: str | None = None, field: str | None = None) -> list[api.Analysis]:
     with shop.hub.database.reading() as connection:
         return store.analyses(connection, shop.assay.id, device=device, field=field)
@@ -198,6 +204,28 @@ def test_late_data_leads_to_what_data_in_time_would_have_led_to(tmp_path: Path) 
     changed = {key for one in told(shop) if one.revision > before[key := (one.start_ns, one.device, one.field)]}
     assert {device for _, device, _ in changed} == {"camera-2"}
     assert min(start for start, _, _ in changed) == ns(66)
+    shop.hub.database.close()
+
+
+def test_data_that_comes_newest_first_leads_to_what_data_in_time_would_have_led_to(tmp_path: Path) -> None:
+    shop = opened(tmp_path / "newest")
+    save(shop, *FIELDS)
+    listening = Round(shop.hub)
+    goes(shop, range(60, 100), ("camera-1",))
+    shop.at(102)
+    listens(listening)
+    assert {one.status for one in told(shop, "camera-2")} == {"Late"}
+    for first in (90, 80, 70):
+        shop.newest("camera-2", range(first, first + 10), since=first, until=100, blurred=True)
+        listens(listening)
+        known = {one.status for one in told(shop, "camera-2") if one.start_ns >= ns(first + 2) and one.end_ns <= ns(99)}
+        assert known <= {"Ok", "Warning", "Alert"}
+        assert {one.status for one in told(shop, "camera-2") if one.start_ns < ns(first - 2)} == {"Late"}
+    shop.days(range(60, 70), ("camera-2",), blurred="camera-2")
+    shop.heard("camera-2", 100)
+    listens(listening)
+    heard = [one for one in told(shop) if one.end_ns <= ns(100)]
+    assert decisions(heard) == undisturbed(tmp_path / "whole")
     shop.hub.database.close()
 
 

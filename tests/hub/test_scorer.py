@@ -126,6 +126,39 @@ def test_a_late_device_that_had_nothing_to_tell_is_no_data_when_heard(shop: Any)
     assert statuses(shop, "camera-1") == ["Ok", "Ok", "Late"]
 
 
+def test_while_the_newest_come_first_older_windows_are_late_and_no_silence(shop: Any) -> None:
+    listening = Round(shop.hub)
+    shop.at(49)
+    listening.run()
+    assert statuses(shop, "camera-1") == ["Late"] * 6  # away for a while
+    shop.newest("camera-1", range(42, 48), since=42, until=48, blurred=True)
+    listening.run()
+    assert statuses(shop, "camera-1") == ["Late"] * 4 + ["Alert"] * 2
+    (incident,) = incidents(shop)  # today is known at once
+    assert incident.windows == 2
+    shop.newest("camera-1", range(36, 42), since=36, until=48)
+    listening.run()
+    assert statuses(shop, "camera-1") == ["Late"] * 2 + ["Ok"] * 2 + ["Alert"] * 2
+    shop.days(range(30, 36), ("camera-1",))
+    shop.heard("camera-1", 48)
+    rounds(shop)
+    assert statuses(shop, "camera-1") == ["Ok"] * 4 + ["Alert"] * 2
+    (incident,) = incidents(shop)
+    assert incident.resolved_ns is None
+
+
+def test_new_windows_are_answered_in_time_while_older_ones_still_wait(shop: Any) -> None:
+    listening = Round(shop.hub)
+    shop.at(39)
+    shop.newest("camera-1", range(36, 39), since=36, until=39)
+    listening.run()
+    assert statuses(shop, "camera-1") == ["Late", "Late", "Ok"]
+    shop.at(42)
+    shop.newest("camera-1", range(39, 42), since=36, until=42)
+    listening.run()
+    assert statuses(shop, "camera-1") == ["Late", "Late", "Ok", "Ok"]
+
+
 def test_in_fast_time_a_device_has_as_many_real_seconds_as_ever(shop: Any) -> None:
     shop.hub.clock = FastClock(ns(0), 60, time.time_ns())
     assert min(Round(shop.hub)._grace_ns().values()) == 600 * NS_PER_S

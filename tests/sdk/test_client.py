@@ -179,6 +179,8 @@ def test_a_publish_gives_each_device_its_token(client: Client, summing: Summing)
     assert [device.name for device in client.list_devices()] == ["till-1"]
     assert client.get_device("till-1").joined is False
     assert pipeline.status()["devices"][0]["state"] == "not joined"
+    assert client.set_link("till-1", rows_kb_a_day=200, newest_first=True) == client.get_device("till-1")
+    assert client.get_device("till-1").link.rows_kb_a_day == 200
     client.remove_device("till-1")
     with pytest.raises(EntityNotFoundError, match="no device 'till-1'"):
         client.get_device("till-1")

@@ -5,10 +5,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from driftline.clock import NS_PER_S, iso
+from driftline.clock import NS_PER_S, iso, seconds_text
 from driftline.edge.home import Home
 from driftline.edge.link import Link
 from driftline.errors import TemporaryError
+
+CONFLICT = (
+    "another machine syncs as this device, or this disk was restored from a copy; nothing is lost. If they are two, "
+    "remove the device on the hub, and on each of them: driftline edge join TOKEN --anew"
+)
+# Half a base window: up to there nothing lies in another window than it should.
+CLOCK_OFF_S = 30.0
 
 
 def run(options: Namespace) -> int:
@@ -51,8 +58,14 @@ def lines(state: Mapping[str, Any], *, running: bool, home: Path | None = None) 
         yield f"agent     not running; start it with: driftline edge run{where}"
     if state.get("clock"):
         yield f"clock     {state['clock']}"
+    elif (ahead_s := state.get("hub_ahead_s")) is not None:
+        yield f"clock     {_clock(ahead_s, state.get('clock_error_s') or 0.0)}"
     yield f"hub       {_hub(state)}"
     yield f"waiting   {state.get('backlog', 0)} records, {state.get('backlog_bytes', 0)} bytes"
+    if state.get("rows_kb_a_day") is not None:
+        yield f"link      rows take at most {state['rows_kb_a_day']} kB a day of it; what is beyond waits"
+    if state.get("conflict_ns") is not None:
+        yield f"identity  {CONFLICT}"
     if state.get("refused"):
         yield f"refused   {state['refused']} records by the hub; the agent's log says why"
     names: Mapping[str, str] = state.get("names") or {}
@@ -72,6 +85,23 @@ def lines(state: Mapping[str, Any], *, running: bool, home: Path | None = None) 
 def _since(state: Mapping[str, Any]) -> str:
     started = state.get("started_ns")
     return "" if started is None else f" since {iso(started // NS_PER_S * NS_PER_S)}"
+
+
+def _clock(ahead_s: float, error_s: float) -> str:
+    """Say how right this device's clock is; `ahead_s` is how far the hub's is ahead of it.
+
+    >>> _clock(0.4, 0.1), _clock(-100.0, 300.0)
+    ("right: 0.4 s behind the hub's", "1 min 40 s ahead of the hub's, or right: the hub's answer took long")
+    """
+    off = f"{seconds_text(abs(ahead_s))} {'behind' if ahead_s > 0 else 'ahead of'} the hub's"
+    if abs(ahead_s) <= CLOCK_OFF_S:
+        return f"right: {off}"
+    if abs(ahead_s) - error_s <= CLOCK_OFF_S:
+        return f"{off}, or right: the hub's answer took long"
+    return (
+        f"{off}; the hub puts what is counted where it belongs. Set it (date -s), or let it reach a time server "
+        "(timedatectl set-ntp true)"
+    )
 
 
 def _hub(state: Mapping[str, Any]) -> str:

@@ -1,25 +1,28 @@
 """Taking in what devices recorded: one signed request up, one reply with what they should run down.
 
-A record is known by its place, (device, spool epoch, sequence), and by its content's hash. The whole batch is committed
-in one transaction together with those places, and acknowledged only then: a batch that comes twice, because the reply
-to it was lost, changes nothing. A record that can never be taken is named with its reason and counts as acknowledged,
-so that it does not hold up those behind it.
+What becomes of each record is decided in `driftline.hub.intake`. The whole batch is committed in one transaction
+together with its records' places, and acknowledged only then: a batch that comes twice, because the reply to it was
+lost, changes nothing. Windows and rows are put where they belong in time, by what their device says of its clock
+(`moved_s`); what nobody knows the time of is kept as it is, with the reason, and is never scored.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row, select, update
 from starlette.responses import Response
 
 from driftline.clock import NS_PER_S, iso
-from driftline.errors import DriftlineError, InvalidInputError
-from driftline.hub import fleet, grids, identity
+from driftline.errors import DriftlineError, InvalidInputError, TemporaryError
+from driftline.hub import fleet, grids, identity, intake
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, Call, Routes
+from driftline.hub.intake import Decision
 from driftline.hub.store.fleet import devices
-from driftline.hub.store.telemetry import Incoming, content_hash
+from driftline.hub.store.telemetry import Incoming
 from driftline.summary.codec import decode
 from driftline.summary.grid import Grid
 from driftline.summary.summary import CATEGORY_GRID_ID, Summary
@@ -51,7 +54,8 @@ def sync(call: Call[None]) -> Response:
     """Take a batch and answer with what was committed and what the device should run.
 
     Raises:
-        NotAllowedError: not signed by a device of this hub, or a request that was sent before.
+        NotAllowedError: not signed by a device of this hub.
+        StaleRequestError: a request that was sent before, or one after it was.
         WireError: not a batch, torn, or larger than a batch may be.
     """
     row, number = identity.authenticate(call)
@@ -64,45 +68,64 @@ def sync(call: Call[None]) -> Response:
 def take(
     hub: Hub, row: Row[Any], number: int, head: device.BatchHead, records: Sequence[device.Record]
 ) -> device.Reply:
-    """Commit a batch and work out the reply."""
+    """Commit a batch and work out the reply.
+
+    Raises:
+        TemporaryError: this hub's own clock was never set.
+    """
     now_ns = hub.now_ns()
+    if now_ns < TIME_MIN_S * NS_PER_S:
+        raise TemporaryError(f"this hub's clock shows {iso(now_ns)}; set it, and devices send what they keep")
     with hub.database.reading() as connection:
-        checker = Checker(connection, fleet.granted(connection, row.id), now_ns)
+        # In fast time the hub's clock is nobody's measure; who shares it is right, and who does not cannot be helped.
+        checker = Checker(connection, fleet.granted(connection, row.id), now_ns, moves=fleet.speed(hub.clock) == 1)
         checked = [checker.check(record) for record in records]
-    refused = {one.sequence: reason for one, reason in checked if reason}
     interval_s = fleet.sync_interval_s(hub, row)
-    complete = checker.complete_until_ns(head.complete_until_ns)
+    complete = checker.complete(head)
     hub.telemetry.intern(_names(row.name, head.epoch, [one for one, _ in checked], complete))
     with hub.database.writing() as connection:
         identity.claim(connection, row, number)
-        known = hub.telemetry.seen(connection, row.name, head.epoch, [one.sequence for one in records])
-        new = [one for one, _ in checked if one.sequence not in known]
-        again = {one.sequence for one, _ in checked if known.get(one.sequence) == content_hash(one.data)}
-        refused = {sequence: reason for sequence, reason in refused.items() if sequence not in again}
-        refused |= {
-            one.sequence: "another record came before under this number; was the spool restored from a copy?"
-            for one, _ in checked
-            if one.sequence in known and one.sequence not in again
-        }
-        hub.telemetry.write(connection, row.name, head.epoch, new, now_ns)
-        for sequence, reason in refused.items():
-            event = {"type": "refused", "at_ns": now_ns, "sequence": sequence, "reason": reason}
+        row = connection.execute(select(devices).where(devices.c.id == row.id)).one()
+        decision = _decide(hub, connection, row, number, head, checked)
+        hub.telemetry.write(connection, row.name, head.epoch, decision.new, now_ns)
+        if decision.is_believed:
+            hub.telemetry.write_complete(connection, row.name, complete)
+        facts = _told(row, head, now_ns) if decision.is_believed else {}
+        facts |= _counted(row, decision) | _epochs(row, head, decision, now_ns) | {"synced_request": decision.synced}
+        said = {"heard_ns": now_ns, "interval_s": interval_s} | _said(head) | facts
+        connection.execute(update(devices).where(devices.c.id == row.id).values(said))
+        for event in _events(hub, row, head, decision, now_ns):
             hub.telemetry.write_event(connection, row.name, event, now_ns)
-        hub.telemetry.write_complete(connection, row.name, complete)
-        _remember(connection, row, head, new, len(refused), now_ns=now_ns, interval_s=interval_s)
-    for pipeline in sorted({one.pipeline for one in new if one.rows is not None}):
+    for pipeline in sorted({one.pipeline for one in decision.new if one.rows is not None}):
         grids.learn(hub, pipeline)
     hub.wake.set()
     desired = fleet.desired(hub, row)
     return device.Reply(
         epoch=head.epoch,
-        acknowledged=max((one.sequence for one in records), default=0),
+        acknowledged=decision.acknowledged,
         now_ns=hub.now_ns(),
         sync_interval_s=interval_s,
         revision=desired.revision,
         desired=None if head.revision == desired.revision else desired,
-        refused={str(sequence): reason for sequence, reason in sorted(refused.items())},
+        refused={str(sequence): reason for sequence, reason in sorted(decision.refused.items())},
+        conflicts=decision.conflicts,
+        held=decision.held,
+        synced=decision.synced,
     )
+
+
+def _decide(
+    hub: Hub,
+    connection: Connection,
+    row: Row[Any],
+    number: int,
+    head: device.BatchHead,
+    checked: Sequence[tuple[Incoming, str]],
+) -> Decision[Incoming]:
+    known = hub.telemetry.seen(connection, row.name, head.epoch, [one.sequence for one, _ in checked])
+    synced = row.synced_request
+    ranges = hub.telemetry.ranges(connection, row.name, head.epoch) if intake.is_older(head, synced) else ()
+    return intake.decide(head, number, checked, known, synced, ranges)
 
 
 def _decoded(body: bytes) -> tuple[device.BatchHead, list[device.Record]]:
@@ -113,19 +136,30 @@ def _decoded(body: bytes) -> tuple[device.BatchHead, list[device.Record]]:
 
 
 def _check_head(row: Row[Any], head: device.BatchHead, records: Sequence[device.Record]) -> None:
-    maps: list[object] = [head.complete_until_ns, head.pipelines, head.limits, head.sources]
+    maps: list[object] = [
+        head.complete_until_ns,
+        head.complete_from_ns,
+        head.waiting,
+        head.clock,
+        head.pipelines,
+        head.limits,
+        head.sources,
+    ]
     if not all(isinstance(one, dict) for one in maps) or not isinstance(head.epoch, str):  # pyright: ignore[reportUnnecessaryIsInstance]  it is JSON from outside
         raise device.WireError("the head of a batch has a text for its epoch and objects for what it tells by name")
+    if not (_is_whole(head.previous) and 0 <= head.previous <= SEQUENCE_MAX):
+        raise device.WireError("`previous` is the number of a request")
     if head.device not in {row.id, row.name}:
         raise device.WireError(f"{row.name!r} signed a batch of {head.device!r}; a device sends its own")
-    if not 0 < len(head.epoch) <= EPOCH_CHARACTERS_MAX or not head.epoch.isprintable():
-        raise device.WireError("a batch names its spool's epoch")
+    for epoch in (head.epoch, head.newest_epoch or head.epoch):
+        if not isinstance(epoch, str) or not 0 < len(epoch) <= EPOCH_CHARACTERS_MAX or not epoch.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]  it is JSON from outside
+            raise device.WireError("a batch names its spool's epoch")
     sequences = [one.sequence for one in records]
     if sequences != sorted(set(sequences)) or any(not 0 < one <= SEQUENCE_MAX for one in sequences):
         raise device.WireError("the records of a batch are numbered from 1 on, and the numbers grow")
 
 
-def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping[tuple[str, str], int]) -> set[str]:
+def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping[tuple[str, str], Any]) -> set[str]:
     return {
         name,
         epoch,
@@ -134,53 +168,90 @@ def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping
     }
 
 
-def _remember(
-    connection: Connection,
-    row: Row[Any],
-    head: device.BatchHead,
-    new: Sequence[Incoming],
-    refused: int,
-    *,
-    now_ns: int,
-    interval_s: float,
-) -> None:
+# ── what is kept of the device itself ────────────────────────────────────────────────────────────────────────────
+
+
+def _said(head: device.BatchHead) -> dict[str, Any]:
+    """Return what a device says of itself, as far as it can be stored and shown."""
+    return {
+        "backlog": _whole(head.backlog),
+        "waiting": {_text(kind, 20): _whole(count) for kind, count in list(head.waiting.items())[:TOLD_MAX]},
+        "software": _text(head.software, 200),
+        "serving": None if head.serving is None else _text(head.serving, 200),
+        "pipelines": _texts(head.pipelines),
+        "limits": _texts(head.limits),
+        "sources": _texts(head.sources),
+    } | _clock(head.clock)
+
+
+def _clock(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a device knows of its clock; before it knows, what it said before it was restarted stays."""
+    known = {name: told.get(name) for name in ("offset_ns", "error_ns")}
+    return {"clock": known} if all(_is_whole(one) and abs(one) < 2**63 for one in known.values()) else {}
+
+
+def _told(row: Row[Any], head: device.BatchHead, now_ns: int) -> dict[str, Any]:
+    """Return up to where the device is complete by its own account, by pipeline version."""
+    latest_ns = now_ns + AHEAD_MAX_S * NS_PER_S
+    # What it is complete in from some time on only, it is complete in up to where it was before.
+    said = {**head.complete_until_ns, **{one: row.complete_until_ns.get(one) for one in head.complete_from_ns}}
+    until_ns = {
+        version: until
+        for version, until in list(said.items())[:TOLD_MAX]
+        if _is_whole(until) and 0 <= until <= latest_ns
+    }
+    return {"complete_until_ns": until_ns}
+
+
+def _counted(row: Row[Any], decision: Decision[Incoming]) -> dict[str, Any]:
+    """Return how many records were dropped or refused so far, with those of this batch."""
     dropped = dict(row.dropped)
-    for one in new:
+    for one in decision.new:
         if one.event is not None and one.event["type"] == "dropped":
             for kind, count in _counts(one.event).items():
                 dropped[kind] = dropped.get(kind, 0) + count
-    if refused:
-        dropped["refused"] = dropped.get("refused", 0) + refused
-    connection.execute(
-        update(devices)
-        .where(devices.c.id == row.id)
-        .values(
-            heard_ns=now_ns,
-            interval_s=interval_s,
-            backlog=_whole(head.backlog),
-            software=_text(head.software, 200),
-            serving=None if head.serving is None else _text(head.serving, 200),
-            pipelines=_texts(head.pipelines),
-            limits=_texts(head.limits),
-            sources=_texts(head.sources),
-            complete_until_ns={
-                version: until
-                for version, until in list(head.complete_until_ns.items())[:TOLD_MAX]
-                if _is_whole(until) and 0 <= until <= now_ns + AHEAD_MAX_S * NS_PER_S
-            },
-            dropped=dropped,
-        )
-    )
+    if decision.refused:
+        dropped["refused"] = dropped.get("refused", 0) + len(decision.refused)
+    return {"dropped": dropped}
+
+
+def _epochs(row: Row[Any], head: device.BatchHead, decision: Decision[Incoming], now_ns: int) -> dict[str, Any]:
+    """Return the device's epochs, and when two machines were last seen to use its identity."""
+    epochs, came_back = intake.epochs_after(row.epochs, head.newest_epoch or head.epoch)
+    return {"epochs": epochs} | ({"conflict_ns": now_ns} if came_back or decision.conflicts else {})
+
+
+def _events(
+    hub: Hub, row: Row[Any], head: device.BatchHead, decision: Decision[Incoming], now_ns: int
+) -> Iterator[dict[str, Any]]:
+    """Yield what is to be said of a batch in the device's history; `row` is the device before it."""
+    for sequence, reason in decision.refused.items():
+        yield {"type": "refused", "at_ns": now_ns, "sequence": sequence, "reason": reason}
+    for why, count in Counter(one.undated for one in decision.new if one.undated).items():
+        yield {"type": "undated", "at_ns": now_ns, "records": count, "why": why}
+    if decision.conflicts:
+        numbers = {"epoch": head.epoch, "first": decision.conflicts[0], "count": len(decision.conflicts)}
+        yield {"type": "identity_conflict", "at_ns": now_ns, **numbers}
+    if decision.held is not None:
+        asked = {"type": "asked_again", "previous": head.previous, "synced": decision.synced}
+        before = next(iter(hub.telemetry.events(row.name, "asked_again", 1)), {})
+        # A reply that was lost is given again; that is no other event.
+        if any(before.get(key) != value for key, value in asked.items()):
+            yield asked | {"at_ns": now_ns}
 
 
 # ── checking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Checker:
-    """Says of each record whether it can be what a device of this fleet recorded, and if not why."""
+    """Says of each record whether it can be what a device of this fleet recorded, and if not why.
 
-    def __init__(self, connection: Connection, granted: Grants, now_ns: int) -> None:
+    `moves`: whether records are put where they belong in time, as their device estimates it.
+    """
+
+    def __init__(self, connection: Connection, granted: Grants, now_ns: int, *, moves: bool = True) -> None:
         self._connection = connection
+        self._moves = moves
         self._granted = granted
         self._now_ns = now_ns
         self._fields: dict[str, set[str] | None] = {}
@@ -198,19 +269,23 @@ class Checker:
             # JSON can hold numbers beyond all bounds, and objects too deep to read.
             return Incoming(record.sequence, record.data), f"a record that cannot be read: {error}"
 
-    def complete_until_ns(self, told: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-        """Return up to where each (pipeline, version) is complete, as far as the device may and can say so."""
+    def complete(self, head: device.BatchHead) -> dict[tuple[str, str], tuple[int, int | None]]:
+        """Return from where on, and up to where, each (pipeline, version) is complete, as far as the device may say.
+
+        None stands for the beginning.
+        """
         latest_ns = self._now_ns + AHEAD_MAX_S * NS_PER_S
         return {
-            (self._granted[version][0], version): until
-            for version, until in told.items()
-            if version in self._granted and _is_whole(until) and 0 <= until <= latest_ns
+            (self._granted[version][0], version): (until, head.complete_from_ns.get(version))
+            for version, until in head.complete_until_ns.items()
+            if version in self._granted
+            and all(_is_whole(one) and 0 <= one <= latest_ns for one in (until, head.complete_from_ns.get(version, 0)))
         }
 
     def _window(self, record: device.Record) -> Incoming:
         window = device.decode_window(record.data)
         pipeline, definition = self._version(window.pipeline)
-        self._check_time(window.start_s, window.width_s)
+        moved_s = self._moved_s(record, window.start_s, window.width_s)
         if window.inferences > INFERENCES_MAX or len(window.fields) > FIELDS_MAX:
             raise RefusedError(f"{window.inferences} inferences and {len(window.fields)} fields cannot be one window's")
         keys = [field.key for field in window.fields]
@@ -219,12 +294,15 @@ class Checker:
         for field in window.fields:
             self._check_key(pipeline, window.pipeline, definition, field.key)
             self._check_summary(field, window.inferences)
-        return Incoming(record.sequence, record.data, pipeline, window=window)
+        if why := self._undated(moved_s, window.start_s):
+            return Incoming(record.sequence, record.data, kind="window", undated=why)
+        window = replace(window, start_s=window.start_s + (moved_s or 0))
+        return Incoming(record.sequence, record.data, pipeline, window=window, moved=bool(moved_s))
 
     def _rows(self, record: device.Record) -> Incoming:
         rows = device.decode_rows(record.data)
         pipeline, _ = self._version(rows.pipeline)
-        self._check_time(rows.start_s, rows.width_s)
+        moved_s = self._moved_s(record, rows.start_s, rows.width_s)
         start_ns, end_ns = rows.start_s * NS_PER_S, (rows.start_s + rows.width_s) * NS_PER_S
         if any(not start_ns <= time_ns < end_ns for time_ns in rows.times_ns):
             raise RefusedError("a row lies outside the window it travels in")
@@ -232,35 +310,48 @@ class Checker:
             raise RefusedError(f"{len(rows.columns)} columns; at most {FIELDS_MAX} are taken")
         for key in rows.columns:
             _check_spelling(key)
-        return Incoming(record.sequence, record.data, pipeline, rows=rows)
+        if why := self._undated(moved_s, rows.start_s):
+            return Incoming(record.sequence, record.data, kind="rows", undated=why)
+        return Incoming(record.sequence, record.data, pipeline, rows=_moved(rows, moved_s or 0), moved=bool(moved_s))
 
     def _event(self, record: device.Record) -> Incoming:
         if len(record.data) > EVENT_BYTES_MAX:
             raise RefusedError(f"an event of {len(record.data)} bytes; at most {EVENT_BYTES_MAX} are taken")
         event = device.decode_event(record.data)
-        if not -(2**63) <= event["at_ns"] < 2**63 or len(event["type"]) > 64:
+        at_ns = event["at_ns"] + (record.moved_s or 0) * NS_PER_S
+        if not all(-(2**63) <= one < 2**63 for one in (event["at_ns"], at_ns)) or len(event["type"]) > 64:
             raise RefusedError("an event has a short type and a time in nanoseconds since 1970")
         if any(count < 0 for count in _counts(event).values()):
             raise RefusedError("an event that counts less than nothing")
         readable = json.dumps(event, ensure_ascii=False).encode(errors="replace")
-        return Incoming(record.sequence, record.data, event=json.loads(readable))
+        # What happened at an unknown time is told at the time it was heard of.
+        known = {"at_ns": at_ns} if record.moved_s is not None else {"at_ns": self._now_ns, "by_its_clock_ns": at_ns}
+        return Incoming(record.sequence, record.data, event=json.loads(readable) | (known if self._moves else {}))
 
     def _version(self, version: str) -> tuple[str, Mapping[str, Any]]:
         if version not in self._granted:
             raise RefusedError(f"pipeline version {version[:64]!r} was never given to this device")
         return self._granted[version]
 
-    def _check_time(self, start_s: int, width_s: int) -> None:
-        if width_s != device.BASE_WINDOW_S or start_s % width_s:
+    def _moved_s(self, record: device.Record, start_s: int, width_s: int) -> int | None:
+        """Return by how much a record is to be moved; None where its device does not know its time."""
+        moved_s = record.moved_s
+        if width_s != device.BASE_WINDOW_S or start_s % width_s or (moved_s or 0) % width_s:
             raise RefusedError(
-                f"a window of {width_s} s from {start_s} on; windows are {device.BASE_WINDOW_S} s, aligned to the epoch"
+                f"a window of {width_s} s from {start_s} on, moved by {moved_s or 0} s; windows are "
+                f"{device.BASE_WINDOW_S} s, aligned to the epoch"
             )
-        if start_s < TIME_MIN_S:
-            raise RefusedError(
-                f"a window from {iso(start_s * NS_PER_S)}, before there were such devices; was the clock never set?"
-            )
-        if start_s > self._now_ns // NS_PER_S + AHEAD_MAX_S:
-            raise RefusedError("a window from more than a day ahead of the hub's time; the device's clock is wrong")
+        return moved_s if self._moves else 0
+
+    def _undated(self, moved_s: int | None, start_s: int) -> str:
+        """Say why the time of a record is not known; '' where it is."""
+        if moved_s is None:
+            return "nobody knows when: it lost power before it reached the hub, and nothing vouches for its clock"
+        if start_s + moved_s < TIME_MIN_S:
+            return "from before 2020, when there were no such devices: its clock was never set"
+        if start_s + moved_s > self._now_ns // NS_PER_S + AHEAD_MAX_S:
+            return "from more than a day ahead of the hub's time: its clock, or the hub's, is wrong"
+        return ""
 
     def _check_key(self, pipeline: str, version: str, definition: Mapping[str, Any], key: str) -> None:
         _check_spelling(key)
@@ -289,14 +380,23 @@ class Checker:
             raise RefusedError(f"{field.key}: counts that no values on grid {grid.id} can have given")
 
 
+def _moved(rows: device.RowsRecord, moved_s: int) -> device.RowsRecord:
+    if not moved_s:
+        return rows
+    times_ns = [time_ns + moved_s * NS_PER_S for time_ns in rows.times_ns]
+    return replace(rows, start_s=rows.start_s + moved_s, times_ns=times_ns)
+
+
 def _check_spelling(key: str) -> None:
     if not key.startswith(("in.", "out.")) or len(key) > KEY_CHARACTERS_MAX or not key.isprintable():
         raise RefusedError(f"{key[:64]!r} names no field; keys begin with 'in.' or 'out.'")
 
 
 def _counts(event: Mapping[str, Any]) -> dict[str, int]:
-    """Return what an event counts: its whole numbers but for its time."""
-    return {name: value for name, value in event.items() if name != "at_ns" and _is_whole(value)}
+    """Return what an event counts: its whole numbers but for its time, or those of its `counts`."""
+    told = event.get("counts")
+    counts = cast("Mapping[str, Any]", told) if isinstance(told, dict) else event
+    return {str(name): value for name, value in counts.items() if name != "at_ns" and _is_whole(value)}
 
 
 def _is_whole(value: object) -> bool:

@@ -28,6 +28,7 @@ from driftline.hub import assays
 from driftline.hub.baselines import take
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, STATUS, failure
+from driftline.hub.incidents import clock_text
 from driftline.hub.store import assays as store
 from driftline.hub.web import views
 from driftline.hub.web.html import Content, Html, el, path
@@ -224,13 +225,15 @@ def one_device(view: views.Device) -> str:
     known: list[tuple[str, Content]] = [
         ("heard", moment(one.heard_ns, now_ns)),
         ("complete until", _until(one)),
-        ("waiting on the device", counted(one.backlog, "record")),
+        ("waiting on the device", _waiting(one)),
         ("software", one.software or "–"),
         ("in the fleet since", moment(one.created_ns)),
     ]
     known += [(f"pipeline {name}", _state(state)) for name, state in one.pipelines.items()]
     known += [("camera", [chip(state), " ", el("span", name, class_="soft")]) for name, state in one.sources.items()]
+    known += [("clock", text)] if (text := clock_text(one)) else []
     known += [(f"dropped {kind}", str(count)) for kind, count in one.dropped.items()]
+    known += [("of unknown time", f"{counted(count, 'record')}, {why}") for why, count in one.undated.items()]
     events = [
         [moment(_time_of(event)), str(event.get("type", "")), el("span", _details(event), class_="wrap")]
         for event in view.events
@@ -249,6 +252,15 @@ def one_device(view: views.Device) -> str:
         section("Resolved incidents", incident_list(past, now_ns)) if past else None,
         section("What it told", table(("time", "event", "details"), events)) if events else None,
     )
+
+
+def _waiting(device: api.Device) -> str:
+    """Say what waits there, and how much of it the budget holds back."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(device.waiting.items()))
+    held_back = sum(device.waiting.values()) - device.backlog
+    text = kinds or counted(device.backlog, "record")
+    budget = device.link.rows_kb_a_day
+    return text if held_back <= 0 or budget is None else f"{text} (rows go by a budget of {budget} kB a day)"
 
 
 def _until(device: api.Device) -> Html:
@@ -270,7 +282,16 @@ def _time_of(event: Mapping[str, object]) -> int | None:
 
 
 def _details(event: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in event.items() if key not in {"type", "at_ns"})
+    told = ((key, value) for key, value in event.items() if key not in {"type", "at_ns"})
+    return ", ".join(f"{key} {_told(value)}" for key, value in told)
+
+
+def _told(value: object) -> str:
+    """Return a fact of an event as text; what it counts by name is listed."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    inner = cast("Mapping[str, object]", value)
+    return f"({', '.join(f'{name} {_told(one)}' for name, one in inner.items())})"
 
 
 # ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────
