@@ -24,6 +24,7 @@ from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso
 from driftline.edge.bundles import Bundles
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
 from driftline.edge.link import Server, left_messages
+from driftline.edge.notify import Notifier
 from driftline.edge.shipper import Shipper, Upload
 from driftline.edge.supervisor import Supervisor, dismiss
 from driftline.edge.transport import Transport
@@ -126,6 +127,8 @@ class Agent:
         self._desired = home.desired() or Desired()
         self._transport = Transport(identity, RequestNumbers(self._spool))
         self._shipper = Shipper(time.monotonic())
+        # Before the worker's environment is made of this process's.
+        self._notifier = Notifier.of_environment()
         self._supervisor: Supervisor | None = None
         if command is not None:
             told = {HOME_VARIABLE: str(home.path), AGENT_VARIABLE: str(os.getpid()), "ORT_DISABLE_TELEMETRY": "1"}
@@ -166,6 +169,7 @@ class Agent:
             dismiss(self._left_worker, self._home.path)
         # Before a new worker asks from where to go on.
         self._take_left()
+        self._notifier.ready(f"starting, for the hub at {self._identity.url}")
         saved_s = 0.0
         while not self._stopping.wait(TICK_S):
             if self._supervisor is not None:
@@ -176,7 +180,16 @@ class Agent:
                 self._take_left()
                 self._save_state(server.path)
                 saved_s = time.monotonic()
+            self._tell_manager(network.is_alive() and server.alive)
+        self._notifier.stopping()
         self._finish(server, network)
+
+    def _tell_manager(self, threads_live: bool) -> None:
+        """Tell systemd how the agent is; an agent without its hub or link must be started again, so it hears less."""
+        if threads_live:
+            self._notifier.alive()
+        synced = "not synced yet" if self._synced_ns is None else "synced with the hub"
+        self._notifier.status(f"{self._sync_error or synced}; {self._spool.backlog} records wait")
 
     def _finish(self, server: Server, network: threading.Thread) -> None:
         if self._supervisor is not None:
