@@ -94,9 +94,7 @@ def test_an_agent_says_when_it_is_ready_how_it_is_that_it_lives_and_that_it_stop
 
 
 @pytest.mark.parametrize("bug", [STICKS, DIES], ids=["the main loop hangs", "the network thread has died"])
-def test_an_agent_that_hangs_is_no_longer_said_to_live(
-    agent_under: Any, manager: Manager, joined_home: Home, bug: str
-):
+def test_an_agent_that_hangs_is_no_longer_said_to_live(agent_under: Any, manager: Manager, joined_home: Home, bug: str):
     agent_under(bug)
     manager.until(lambda heard: "READY=1" in heard)
     (joined_home.path / "stuck").touch()

@@ -5,6 +5,7 @@ Three kinds of threads: the main one supervises and says how the agent is, one t
 serves the worker and programs that observe. Nothing that was answered "committed" is lost when any of them dies.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -73,6 +74,8 @@ def run(options: Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     home = Home(options.home)
     identity = home.identity()
+    # An agent that its service manager kills for hanging says first where each thread stood.
+    faulthandler.enable()
     command = worker_command(home, options)
     lock = home.lock()
     try:
