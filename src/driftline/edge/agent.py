@@ -54,6 +54,8 @@ TICK_S = 0.1
 STATE_EVERY_S = 10.0
 # Stopping: how long the last sync may take, and how long a request under way may still go on.
 LAST_SYNC_S, GRACE_S = 2.0, 0.75
+# Of how many ends of the worker `status` tells.
+ENDS_TOLD = 8
 DOWNLOAD_PAUSE_FIRST_S, DOWNLOAD_PAUSE_MAX_S = 1.0, 60.0
 # Request numbers are reserved so many at a time, by the clock a minute: a commit for each would wear the flash.
 NUMBERS_RESERVED = 60_000
@@ -150,6 +152,8 @@ class Agent:
         self._sync_error: str | None = None
         self._offset_s: float | None = None
         self._refused = 0
+        self._ends: list[tuple[int, str]] = []
+        self._ends_count = 0
         self._started_ns = clock.now_ns()
         self._stopping = threading.Event()
         self._finishing = threading.Event()
@@ -230,6 +234,8 @@ class Agent:
             log.warning("state.json cannot be written (%s)", error)
 
     def _worker_ended(self, text: str) -> None:
+        self._ends = [*self._ends, (self._clock.now_ns(), text)][-ENDS_TOLD:]
+        self._ends_count += 1
         self._note("worker_ended", text=text)
         self._hurry()
 
@@ -552,6 +558,7 @@ class Agent:
                 "backlog": self._spool.backlog,
                 "backlog_bytes": self._spool.waiting_bytes,
                 "refused": self._refused,
+                "worker_ends": {"count": self._ends_count, "recent": self._ends},
                 "revision": self._desired.revision,
                 "names": {one.id: one.name for one in self._desired.pipelines},
                 "pipelines": self._pipelines(worker),

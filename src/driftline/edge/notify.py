@@ -1,9 +1,9 @@
 """Tells systemd how the agent is: sd_notify in the standard library.
 
 systemd names a Unix datagram socket in `NOTIFY_SOCKET` (a name that begins with @ is in the abstract namespace) and
-reads one datagram of `KEY=value` lines at a time: `READY=1`, `STATUS=…`, `WATCHDOG=1`, `STOPPING=1`. Where `WATCHDOG_USEC`
-is set, a service that has not sent `WATCHDOG=1` for so long is killed and started again. Source: sd_notify(3),
-sd_watchdog_enabled(3). Where no socket is named, nothing is sent.
+reads one datagram of `KEY=value` lines at a time: `READY=1`, `STATUS=…`, `WATCHDOG=1`, `STOPPING=1`. Where
+`WATCHDOG_USEC` is set, a service that has not sent `WATCHDOG=1` for so long is killed and started again. Source:
+sd_notify(3), sd_watchdog_enabled(3). Where no socket is named, nothing is sent.
 """
 
 import logging
