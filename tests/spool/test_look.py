@@ -1,5 +1,6 @@
 """A look at a spool from outside sees what waits, and changes nothing."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,38 @@ def test_an_empty_spool_is_healthy(tmp_path: Path):
     seen = look(tmp_path / "spool.db", thorough=True)
     assert isinstance(seen, Look)
     assert (seen.trouble, dict(seen.waiting), seen.oldest_ns) == ("", {}, None)
+
+
+SCHEMAS = {
+    1: """
+        CREATE TABLE records (sequence INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, data BLOB NOT NULL);
+        """,
+    2: """
+        CREATE TABLE records_window (sequence INTEGER PRIMARY KEY, boot TEXT, offset_ns INTEGER, data BLOB NOT NULL);
+        CREATE TABLE records_rows (sequence INTEGER PRIMARY KEY, boot TEXT, offset_ns INTEGER, data BLOB NOT NULL);
+        CREATE TABLE records_event (sequence INTEGER PRIMARY KEY, boot TEXT, offset_ns INTEGER, data BLOB NOT NULL);
+        CREATE TABLE acknowledged (
+            kind TEXT, first INTEGER, last INTEGER NOT NULL, PRIMARY KEY (kind, first)) WITHOUT ROWID;
+        """,
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_it_reads_every_schema_there_was_and_leaves_out_what_was_acknowledged(tmp_path: Path, schema: int):
+    path = tmp_path / "spool.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(SCHEMAS[schema] + f"PRAGMA user_version={schema};")
+    waits = [(4, window(4)), (9, window(9))]
+    if schema == 1:
+        connection.executemany("INSERT INTO records VALUES (?, 'window', ?)", waits)
+    else:
+        history = [(2, window(2)), (6, window(6))]
+        connection.executemany("INSERT INTO records_window VALUES (?, NULL, NULL, ?)", waits + history)
+        connection.executemany("INSERT INTO acknowledged VALUES ('window', ?, ?)", [(1, 3), (5, 8)])
+        connection.execute("INSERT INTO acknowledged VALUES ('rows', 1, 9)")
+    connection.commit()
+    connection.close()
+    seen = look(path, thorough=True)
+    assert seen is not None
+    assert (seen.schema, dict(seen.waiting), seen.trouble) == (schema, {"window": 2}, "")
+    assert seen.oldest_ns == (START_S + 240) * NS_PER_S
