@@ -82,6 +82,9 @@ def _edge(command: argparse.ArgumentParser) -> None:
     join = actions.add_parser("join", parents=[home], help="make this machine a device of a hub")
     join.set_defaults(runs=("driftline.edge.join", ""))
     join.add_argument("token", help="the join token, as pipeline.publish().add_edge(…).token gives it")
+    join.add_argument(
+        "--anew", action="store_true", help="replace the device that lives in this folder; what waits here is kept"
+    )
 
     how = _how_to_run()
     run = actions.add_parser("run", parents=[home, how], help="run the pipelines the hub wants, until stopped")
@@ -112,6 +115,14 @@ def _how_to_run() -> argparse.ArgumentParser:
     how.add_argument("--pipeline", metavar="NAME", help="the pipeline that sees the camera (default: the only one)")
     how.add_argument("--start", metavar="ISO", help="the time of the first frame of a file (default: now)")
     how.add_argument("--sync-interval", type=float, metavar="S", help="seconds between syncs (default: the hub's wish)")
+    how.add_argument(
+        "--rows-kb-a-day", type=int, metavar="KB", help="how much of the link rows may take (default: the hub's wish)"
+    )
+    how.add_argument(
+        "--newest-first",
+        action=argparse.BooleanOptionalAction,
+        help="after an outage send the newest records first (default: the hub's wish)",
+    )
     return how
 
 

@@ -49,7 +49,7 @@ def working(hub: Any, tmp_path: Path) -> Iterator[Home]:
     home = Home(tmp_path / "till")
     home.make()
     home.save_identity(joined(hub))
-    agent = Agent(home, home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(home, home.identity(), SystemClock(), None)
     lock = home.lock()
     thread = threading.Thread(target=agent.serve)
     thread.start()
@@ -173,7 +173,7 @@ def test_the_way_to_a_hub_that_answers_is_clear_and_uses_up_no_number(hub: Any):
         assert connection.execute(devices.select().where(devices.c.id == known.id)).one().last_request == 0
     refused = probe(replace(known, key=bytes(32)))
     assert refused.stage == "answered"
-    assert "join again with a new token" in refused.refusal
+    assert "make a new token" in refused.refusal
 
 
 def test_each_step_of_the_way_has_its_own_name(standin_hub: Any, monkeypatch: pytest.MonkeyPatch):

@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[Facts, str, str, str]] = {
         replace(GOOD, probe=Probe("certificate")),
         "hub",
         "is not the hub",
-        "join it again with a new token",
+        "edge join TOKEN --anew",
     ),
     "a proxy": (replace(GOOD, probe=Probe("http", "", 502)), "hub", "status 502", "proxy"),
     "a removed device": (
@@ -115,6 +115,7 @@ WRONG: dict[str, tuple[Facts, str, str, str]] = {
         "join again",
     ),
     "a failing sync": (told(sync_error="the batch is too large"), "hub", "too large", "journalctl -u driftline-till"),
+    "a clone": (told(conflict_ns=NOW_NS - HOUR_NS), "identity", "used this device's identity 60 min ago", "--anew"),
     "a clock that is behind": (told(hub_ahead_s=86_400.0 * 3), "clock", "3.0 days behind", "timedatectl set-ntp true"),
     "a clock that is ahead, the agent stopped": (
         replace(GOOD, running=False, probe=Probe("answered", ahead_s=-7200.0)),

@@ -25,7 +25,7 @@ STICKS = (
     "agent.Agent._take_left = lambda self: time.sleep(60) if os.path.exists(sys.argv[-1] + '/stuck') else held(self);"
 )
 # One whose network thread dies of a bug.
-DIES = "agent.Agent._talk = lambda self: None;"
+DIES = "from driftline.edge.uplink import Uplink; Uplink._work = lambda self: None;"
 
 
 class Manager:

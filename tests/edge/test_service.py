@@ -90,6 +90,19 @@ def test_a_restart_waits_longer_each_time_where_systemd_can(device: Home, versio
     assert "Restart=always\nRestartSec=" in text
 
 
+def test_every_option_of_run_is_handed_on(device: Home):
+    given = [
+        *("--serve", "127.0.0.1:0", "--camera", "0", "--rate", "2.0", "--pipeline", "p", "--start", "2026-01-01"),
+        *("--sync-interval", "60.0", "--rows-kb-a-day", "100", "--no-newest-first", "--loop"),
+    ]
+    command = service.run_command(device, options(device, *given))
+    assert command[:5] == [sys.executable, "-m", "driftline.cli", "edge", "run"]
+    run = cli.parser().parse_args(command[3:])
+    assert vars(cli.parser().parse_args(["edge", "run", "--home", str(device.path), *given])) == vars(run)
+    assert None not in vars(run).values()
+    assert "--loop" not in service.run_command(device, options(device))
+
+
 def test_it_says_the_two_commands_and_a_second_time_changes_nothing(
     machine: Path, device: Home, capsys: pytest.CaptureFixture[str]
 ):

@@ -19,7 +19,7 @@ from driftline.spool.spool import Spool
 
 
 def test_a_running_agent_is_asked_and_a_stopped_one_remembered(joined_home: Home, capsys: pytest.CaptureFixture[str]):
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None)
     lock = joined_home.lock()
     thread = threading.Thread(target=agent.serve)
     thread.start()

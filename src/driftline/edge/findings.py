@@ -113,7 +113,7 @@ def findings(facts: Facts) -> Iterator[Finding]:
     yield from _home(facts)
     if not facts.joined or facts.trouble:
         return
-    for check in (_agent, _unit, _link, _clock, _room, _waiting, _refused, _pipelines, _cameras, _worker):
+    for check in (_agent, _unit, _link, _identity, _clock, _room, _waiting, _refused, _pipelines, _cameras, _worker):
         yield from check(facts)
 
 
@@ -212,7 +212,7 @@ def _link(facts: Facts) -> Iterator[Finding]:
         "tls": f"what answers at {facts.url} speaks no TLS with this device ({probe.detail}); "
         "check whether a proxy sits between, or another program has the hub's port",
         "certificate": f"who answers at {facts.url} is not the hub this device joined; "
-        "if the hub was set up anew, join it again with a new token, else somebody is in between",
+        "if the hub was set up anew, join it with driftline edge join TOKEN --anew, else somebody is in between",
         "http": f"what answers at {facts.url} is not a hub (status {probe.status or 'none'}{_more(probe.detail)}); "
         "check whether a proxy sits between, and the hub's own log",
     }
@@ -227,6 +227,18 @@ def _link(facts: Facts) -> Iterator[Finding]:
         yield Finding(about, "wrong", f"{text}, and {facts.log} says more")
     else:
         yield Finding(about, "ok", f"{facts.url} answers and knows this device")
+
+
+def _identity(facts: Facts) -> Iterator[Finding]:
+    conflict_ns = facts.state.get("conflict_ns")
+    if conflict_ns is not None and (facts.now_ns - conflict_ns) / NS_PER_S < DAY_S:
+        ago = duration((facts.now_ns - conflict_ns) / NS_PER_S)
+        yield Finding(
+            "identity",
+            "wrong",
+            f"another machine used this device's identity {ago} ago, as the "
+            "copy of a disk does; nothing is lost: make one of them a new device with driftline edge join TOKEN --anew",
+        )
 
 
 def _clock(facts: Facts) -> Iterator[Finding]:

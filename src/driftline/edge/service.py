@@ -20,6 +20,8 @@ from driftline.errors import ConflictError, InvalidInputError, MissingExtraError
 UNITS = Path("/etc/systemd/system")
 # Where it exists, systemd started this machine: sd_booted(3).
 BOOTED = Path("/run/systemd/system")
+# What belongs to this command itself; everything else is handed on to `edge run`.
+NOT_HANDED_ON = {"command", "action", "runs", "home", "print", "user"}
 # A restart that waits longer each time came with this version.
 STEPS_SINCE = 254
 _TEMPLATE = """\
@@ -138,11 +140,15 @@ def unit_name(home: Home) -> str:
 def run_command(home: Home, options: Namespace) -> list[str]:
     """Return the command that runs the device with these options of `driftline edge run`."""
     command = [sys.executable, "-m", "driftline.cli", "edge", "run", "--home", str(home.path)]
-    for option in ("serve", "camera", "rate", "pipeline", "start", "sync_interval"):
-        value = getattr(options, option)
-        if value is not None:
-            command += [f"--{option.replace('_', '-')}", str(value)]
-    return [*command, "--loop"] if options.loop else command
+    for name, value in vars(options).items():
+        option = f"--{name.replace('_', '-')}"
+        if name in NOT_HANDED_ON or value is None or (name == "loop" and not value):
+            continue
+        if isinstance(value, bool):
+            command.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            command += [option, str(value)]
+    return command
 
 
 def unit(home: Home, name: str, user: str, command: Sequence[str], version: int | None) -> str:
