@@ -25,14 +25,14 @@ from driftline.assay.calibration import calibrate
 from driftline.assay.evidence import State, Tracks, step, steps
 from driftline.assay.metrics import METRICS
 from driftline.assay.statistics import WindowStatistics, yardstick_of
-from driftline.clock import NS_PER_S
-from driftline.edge.recorder import Recorder
+from driftline.clock import NS_PER_S, ManualClock
+from driftline.edge.recorder import Deliver, Recorder
 from driftline.summary.arrays import as_floats, cell_counts, edges_of, of_values
 from driftline.summary.codec import decode, encode
 from driftline.summary.grid import UNIVERSAL, Grid, quantile_grid
 from driftline.summary.summary import Summary, Tally
 from driftline.wire import api
-from driftline.wire.device import BatchHead, Desired, DesiredPipeline, Record, RecordKind, encode_batch
+from driftline.wire.device import BatchHead, Desired, DesiredPipeline, Record, encode_batch
 
 Floats = NDArray[np.float64]
 
@@ -227,7 +227,7 @@ def _tally(values: list[float], grid: Grid, *, float32: bool) -> Summary:
 
 
 def _record(values: list[float], grid: Grid) -> None:
-    recorder = _recorder(grid, lambda _kind, _data: None)
+    recorder = _recorder(grid, lambda _kind, _data, _stamp: None)
     names = [f"out.field_{i}" for i in range(FIELDS)]
     for i in range(0, len(values), FIELDS):
         recorder.record("pv", T0_NS + i, dict(zip(names, values[i : i + FIELDS], strict=True)))
@@ -240,7 +240,7 @@ BATCH_MINUTES = 10
 PIPELINE = "3f0d7a52-9f4e-4c59-8a14-7f1f0a2b6c3d"
 
 
-def _recorder(grid: Grid, deliver: Callable[[RecordKind, bytes], None], pipeline: str = "pv") -> Recorder:
+def _recorder(grid: Grid, deliver: Deliver, pipeline: str = "pv") -> Recorder:
     fields = [f"field_{i}" for i in range(FIELDS)]
     definition = {
         "version": 1,
@@ -250,7 +250,7 @@ def _recorder(grid: Grid, deliver: Callable[[RecordKind, bytes], None], pipeline
         "outputs": [{"name": name, "type": "float32", "shape": []} for name in fields],
         "fields": [{"key": f"out.{name}", "type": "float32", "kind": "number"} for name in fields],
     }
-    recorder = Recorder(deliver)
+    recorder = Recorder(deliver, ManualClock(T0_NS))
     wanted = DesiredPipeline(pipeline, "doors", definition, grids={f"out.{name}": grid.id for name in fields})
     recorder.configure(Desired((wanted,), {grid.id: grid.edges}), {}, T0_NS)
     return recorder
@@ -267,7 +267,9 @@ def _bytes(n: int, what: str, target: int | None) -> Row:
     draw = np.random.default_rng(3)
     grid = quantile_grid(draw.beta(20, 2, 1000).tolist(), float32=True) if what == "learned grid" else UNIVERSAL
     records: list[Record] = []
-    recorder = _recorder(grid, lambda kind, data: records.append(Record(len(records) + 1, kind, data)), PIPELINE)
+    recorder = _recorder(
+        grid, lambda kind, data, _stamp: records.append(Record(len(records) + 1, kind, data)), PIPELINE
+    )
     for i in range(BATCH_MINUTES * n):
         values = {f"out.field_{k}": value for k, value in enumerate(draw.beta(20, 2, FIELDS).tolist())}
         recorder.record(PIPELINE, T0_NS + i * 60 * NS_PER_S // n, values)

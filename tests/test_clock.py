@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,4 +62,17 @@ def test_a_manual_clock_moves_when_told_to():
     assert clock.now_ns() == 5 + 2 * NS_PER_S
     assert clock.wait_s(5 + 3 * NS_PER_S) == 1.0
     clock.set(0)
-    assert clock.now_ns() == 0
+    assert (clock.now_ns(), clock.steady_ns()) == (0, 2 * NS_PER_S)
+
+
+def test_the_steady_clock_only_goes_on_and_names_its_boot():
+    clock = SystemClock()
+    first_ns = clock.steady_ns()
+    assert clock.steady_ns() >= first_ns > 0
+    assert clock.boot == SystemClock().boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def test_fast_time_is_its_own_steady_clock_and_is_not_to_be_corrected():
+    clock = FastClock(parse_iso("2020-01-01"), 60, time.time_ns())
+    assert abs(clock.steady_ns() - clock.now_ns()) < NS_PER_S
+    assert clock.boot == ""

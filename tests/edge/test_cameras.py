@@ -136,6 +136,21 @@ def test_a_slow_viewer_misses_frames_never_sees_old_ones_and_holds_the_watermark
     source.close()
 
 
+def test_a_camera_is_looked_at_on_when_the_clock_is_set_back():
+    clock = ManualClock(10**18)
+    camera = Scripted()
+    source = LiveSource(lambda: camera, "camera", 1.0, clock)
+    frames = source.frames()
+    camera.shutter.release()
+    next(frames)
+    clock.set(10**18 - 86_400 * NS_PER_S)
+    clock.advance(2)
+    camera.shutter.release()
+    time_ns, _ = next(frames)
+    assert time_ns == clock.now_ns()
+    source.close()
+
+
 def test_a_feed_is_frozen_only_when_byte_for_byte_the_same_for_long_enough():
     feed = Feed(frozen_after_ns=10)
     dark = np.zeros((200, 100, 3), np.uint8)

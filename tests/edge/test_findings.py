@@ -115,8 +115,8 @@ WRONG: dict[str, tuple[Facts, str, str, str]] = {
         "join again",
     ),
     "a failing sync": (told(sync_error="the batch is too large"), "hub", "too large", "journalctl -u driftline-till"),
-    "a clone": (told(conflict_ns=NOW_NS - HOUR_NS), "identity", "used this device's identity 60 min ago", "--anew"),
-    "a clock that is behind": (told(hub_ahead_s=86_400.0 * 3), "clock", "3.0 days behind", "timedatectl set-ntp true"),
+    "a clone": (told(conflict_ns=NOW_NS - HOUR_NS), "identity", "used this device's identity 1 h ago", "--anew"),
+    "a clock that is behind": (told(hub_ahead_s=86_400.0 * 3), "clock", "3 days behind", "timedatectl set-ntp true"),
     "a clock that is ahead, the agent stopped": (
         replace(GOOD, running=False, probe=Probe("answered", ahead_s=-7200.0)),
         "clock",
@@ -150,7 +150,7 @@ WRONG: dict[str, tuple[Facts, str, str, str]] = {
             }
         ),
         "worker",
-        "3 times in 10 min, last 60 s ago: it ended with code 1",
+        "3 times in 10 min, last 1 min ago: it ended with code 1",
         "journalctl",
     ),
 }
@@ -175,7 +175,7 @@ NOTES: dict[str, tuple[Facts, str, str]] = {
     "a worker that was restarted": (
         told(worker_ends={"count": 1, "recent": [[NOW_NS - HOUR_NS, "the worker was ended by SIGKILL"]]}),
         "worker",
-        "60 min ago: the worker was ended by SIGKILL",
+        "1 h ago: the worker was ended by SIGKILL",
     ),
 }
 
@@ -187,6 +187,10 @@ def test_what_is_worth_knowing_and_not_wrong_is_a_note(case: str):
     assert one.verdict == "note"
     assert said in one.text
     assert well(list(findings(facts)))
+
+
+def test_a_clock_that_may_be_right_is_not_said_to_be_wrong():
+    assert well(list(findings(told(hub_ahead_s=-100.0, clock_error_s=300.0))))
 
 
 def test_a_device_that_observes_only_lacks_nothing():

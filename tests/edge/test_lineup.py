@@ -42,7 +42,7 @@ class Bench:
         self._path = path
         self._done = threading.Event()
         self.lineup = Lineup(
-            lambda kind, data: self.delivered.append((kind, data)),
+            lambda kind, data, _stamp: self.delivered.append((kind, data)),
             self.clock,
             path / "work",
             begins=lambda _, now_ns: now_ns,
@@ -199,7 +199,7 @@ class Gate:
 def gated(bench: Bench) -> tuple[Gate, Member]:
     gate = Gate()
     wanted = bench.pipeline("v1")
-    recorder = Recorder(lambda kind, data: bench.delivered.append((kind, data)))
+    recorder = Recorder(lambda kind, data, _stamp: bench.delivered.append((kind, data)), bench.clock)
     member = Member(wanted, gate, recorder, bench.clock)  # pyright: ignore[reportArgumentType]
     member.configure(Desired((wanted,)), {})
     member.begin(START_NS)

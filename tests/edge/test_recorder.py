@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from driftline.clock import NS_PER_S
+from driftline.clock import NS_PER_S, ManualClock
 from driftline.edge.recorder import Recorder
 from driftline.errors import InvalidInputError
 from driftline.summary.codec import decode
@@ -14,6 +16,7 @@ from driftline.wire.device import (
     Desired,
     DesiredPipeline,
     RowsRecord,
+    Stamp,
     WindowRecord,
     decode_event,
     decode_rows,
@@ -41,9 +44,15 @@ OPEN = definition(steps=False)
 
 
 class Records(list[tuple[str, Any]]):
-    """What a recorder delivered, decoded."""
+    """What a recorder delivered, decoded, and the offsets it was stamped with."""
 
-    def take(self, kind: str, data: bytes) -> None:
+    def __init__(self) -> None:
+        self.offsets_ns: list[int] = []
+
+    def take(self, kind: str, data: bytes, stamp: Stamp | None) -> None:
+        assert stamp is not None
+        if kind == "window":
+            self.offsets_ns.append(stamp.offset_ns)
         decoders = {"window": decode_window, "rows": decode_rows, "event": decode_event}
         self.append((kind, decoders[kind](data)))
 
@@ -65,7 +74,7 @@ def made(
     document: dict[str, Any] = DECLARED, *, rows_max: int | None = 0, rows_sent: int = 0, **facts: Any
 ) -> tuple[Recorder, Records]:
     records = Records()
-    recorder = Recorder(records.take)
+    recorder = Recorder(records.take, ManualClock(T0, boot="b"))
     pipeline = DesiredPipeline("pv", "doors", document, rows_max=rows_max, **facts)
     recorder.configure(Desired((pipeline,)), {"pv": rows_sent}, T0)
     return recorder, records
@@ -151,7 +160,7 @@ def test_a_new_grid_is_taken_at_the_next_base_window_and_the_open_one_keeps_its_
 
 def test_a_grid_that_is_not_what_its_name_says_is_not_used():
     records = Records()
-    recorder = Recorder(records.take)
+    recorder = Recorder(records.take, ManualClock(T0, boot="b"))
     pipeline = DesiredPipeline("pv", "doors", DECLARED, grids={"out.score": "ab" * 8})
     recorder.configure(Desired((pipeline,), {"ab" * 8: (0.0, 1.0)}), {}, T0)
     recorder.record("pv", T0, {"out.score": 1.0})
@@ -244,7 +253,7 @@ def test_what_is_no_number_is_missing_and_what_is_too_large_is_infinite():
     assert (score.missing, score.infinite) == (2, (1, 1))
 
 
-def test_a_clock_that_is_set_for_the_first_time_makes_no_million_windows():
+def test_fast_time_that_jumps_by_years_makes_no_million_windows():
     recorder, records = made()
     recorder.begin("pv", 0)
     recorder.record("pv", 30 * NS_PER_S, {"out.score": 1.0})
@@ -256,7 +265,7 @@ def test_a_clock_that_is_set_for_the_first_time_makes_no_million_windows():
     assert records.windows[-1].start_s == T0_S
 
 
-def test_a_clock_set_back_counts_on_in_windows_that_are_closed():
+def test_a_clock_nudged_back_counts_on_in_windows_that_are_closed():
     recorder, records = made()
     recorder.begin("pv", T0)
     recorder.close(T0 + 5 * MINUTE_NS)
@@ -280,7 +289,7 @@ def test_handing_over_delivers_open_windows_and_does_not_call_them_complete():
 
 def test_pipelines_close_on_their_own_where_one_is_named():
     records = Records()
-    recorder = Recorder(records.take)
+    recorder = Recorder(records.take, ManualClock(T0, boot="b"))
     both = tuple(DesiredPipeline(pv, pv, DECLARED) for pv in ("a", "b"))
     recorder.configure(Desired(both), {}, T0)
     recorder.begin("a", T0)
@@ -294,3 +303,123 @@ def test_a_version_that_nobody_named_is_refused():
     recorder, _ = made()
     with pytest.raises(InvalidInputError, match="deploy it first"):
         recorder.record("other", T0, {})
+
+
+# ── clocks that are set ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Device:
+    """A recorder whose owner lives by a clock: it looks each second, and closes what has ended."""
+
+    def __init__(self, now_ns: int = T0) -> None:
+        self.clock = ManualClock(now_ns, boot="b")
+        self.records = Records()
+        self.recorder = Recorder(self.records.take, self.clock)
+        self.recorder.configure(Desired((DesiredPipeline("pv", "doors", DECLARED, rows_max=None),)), {}, now_ns)
+        self.recorder.begin("pv", now_ns)
+        self.seen = 0
+
+    def look(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.recorder.record("pv", self.clock.now_ns(), {"out.score": 1.0})
+            self.seen += 1
+            self.clock.advance(1)
+            self.recorder.close(self.clock.now_ns())
+
+    @property
+    def counted(self) -> int:
+        return sum(one.inferences for one in self.records.windows)
+
+
+def test_a_clock_set_back_a_day_hands_over_what_is_open_and_begins_anew():
+    device = Device()
+    device.look(90)
+    device.clock.set(T0 + 90 * NS_PER_S - 86_400 * NS_PER_S)
+    device.look(1)
+    assert minutes(device.records) == [0, 1]
+    device.look(89)
+    inferences = [one.inferences for one in device.records.windows]
+    assert list(zip(minutes(device.records), inferences, strict=True)) == [
+        (0, 60),
+        (1, 30),  # as far as it went
+        (1 - 1440, 30),
+        (2 - 1440, 60),
+    ]
+    assert device.records.offsets_ns == [T0, T0, T0 - 86_400 * NS_PER_S, T0 - 86_400 * NS_PER_S]
+    assert device.recorder.complete_until_ns == {"pv": T0 + (3 - 1440) * MINUTE_NS}
+    # Only a part of it was seen by this clock: its rows are not all there is.
+    assert [one.complete for one in device.records.rows] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("ahead_s", [61, 3600, 86_400, 30 * 86_400])
+def test_a_clock_set_ahead_makes_no_windows_for_the_time_that_it_left_out(ahead_s: int):
+    device = Device()
+    device.look(90)
+    device.clock.set(T0 + (90 + ahead_s) * NS_PER_S)
+    device.look(60)
+    device.recorder.hand_over()
+    assert (device.counted, len(device.records.windows)) == (150, 4)
+    assert set(device.records.offsets_ns) == {T0, T0 + ahead_s * NS_PER_S}
+
+
+def test_a_device_that_booted_in_1970_counts_on_when_it_learns_the_time():
+    device = Device(0)
+    device.look(150)
+    device.clock.set(T0)
+    device.look(60)
+    assert [one.start_s for one in device.records.windows] == [0, 60, 120, T0_S]
+    assert [one.inferences for one in device.records.windows] == [60, 60, 30, 60]
+
+
+def test_an_inference_under_way_while_the_clock_was_set_is_stamped_by_the_clock_it_began_by():
+    for set_to in (T0 + 86_400 * NS_PER_S, T0 - 86_400 * NS_PER_S):
+        device = Device()
+        began_ns = device.clock.now_ns()
+        device.clock.set(set_to)
+        device.recorder.close(began_ns)  # it is under way: nothing may close behind it
+        assert device.recorder.complete_until_ns == {}
+        device.recorder.record("pv", began_ns, {"out.score": 1.0})
+        device.look(3)
+        assert [(one.start_s, one.inferences) for one in device.records.windows] == [(T0_S, 1)]
+        assert device.records.offsets_ns == [T0]
+        assert device.recorder.complete_until_ns == {"pv": set_to}
+
+
+def test_a_version_that_was_retired_makes_no_windows_after_the_clock_is_set():
+    device = Device()
+    device.look(10)
+    device.recorder.configure(Desired(), {}, device.clock.now_ns())
+    device.clock.set(T0 - 86_400 * NS_PER_S)
+    device.look(1)  # one that was under way
+    device.clock.advance(3600)
+    device.recorder.close(device.clock.now_ns())
+    assert [one.inferences for one in device.records.windows] == [10, 1]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.integers(1, 200),
+            st.one_of(st.integers(-90, 90), st.sampled_from([-86_400, 86_400, 3600, -3600, 40 * 86_400])),
+        ),
+        max_size=6,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_however_a_clock_is_set_each_inference_is_counted_once_and_no_window_waits(steps: list[tuple[int, int]]):
+    device = Device(T0)
+    for seconds, step_s in steps:
+        device.look(seconds)
+        device.clock.set(device.clock.now_ns() + step_s * NS_PER_S)
+    device.look(3)
+    lived_s = device.seen
+    # Nothing older than a minute is still open, whatever the clock showed meanwhile.
+    assert device.seen - device.counted <= 60 + 90
+    device.recorder.hand_over()
+    assert device.counted == device.seen
+    assert len(device.records.windows) <= lived_s // 60 + 2 * len(steps) + 2 + sum(
+        max(0, step) // 60 + 1 for _, step in steps if abs(step) <= 90
+    )
+    for one, offset_ns in zip(device.records.windows, device.records.offsets_ns, strict=True):
+        # By its stamp each lies in the life of this device, but for the part of a window that was before it.
+        assert -151 <= one.start_s - offset_ns / NS_PER_S <= lived_s + 90

@@ -240,3 +240,27 @@ def test_a_name_that_leaves_the_device_holds_no_password():
     assert redacted("http://user:secret@camera.shop:8080/mjpeg?token=abc") == "http://camera.shop:8080/mjpeg"
     assert redacted("python:shop:till?pin=1234") == "python:shop:till"
     assert redacted("/videos/shelf.mp4") == "/videos/shelf.mp4"
+
+
+@pytest.mark.parametrize("step_s", [-86_400, 86_400, 1_700_000_000])
+def test_a_schedule_that_began_now_follows_a_clock_that_is_set(clip: Path, step_s: int):
+    clock = ManualClock(10 * NS_PER_S if step_s > 10**9 else START_NS)
+    source = open_source(str(clip), 1, loop=True, start_ns=None, clock=clock)
+    began_ns = clock.now_ns()
+    source.begin(began_ns)
+    frames = source.frames()
+    assert next(frames)[0] == began_ns
+    clock.set(began_ns + step_s * NS_PER_S)
+    clock.advance(1)
+    assert next(frames)[0] == began_ns + (step_s + 1) * NS_PER_S
+    assert source.watermark_ns(clock.now_ns()) == clock.now_ns()
+
+
+def test_a_schedule_whose_start_was_given_stays_where_it_is(clip: Path):
+    clock = ManualClock(START_NS)
+    source = open_source(str(clip), 1, loop=True, start_ns=START_NS, clock=clock)
+    source.begin(START_NS)
+    frames = source.frames()
+    assert next(frames)[0] == START_NS
+    clock.set(START_NS + 86_400 * NS_PER_S)
+    assert next(frames)[0] == START_NS + NS_PER_S

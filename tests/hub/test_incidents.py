@@ -194,3 +194,19 @@ def test_a_camera_stays_lost_while_its_device_is_stopped_or_only_starting(shop: 
         assert found.resolved_ns is None
     (over,) = watch(shop, device(sources={"0": "ok"}))
     assert over.resolved_ns == ns(20)
+
+
+def test_a_clock_that_is_surely_off_by_more_than_half_a_window_is_an_incident_until_it_is_right(shop: Any) -> None:
+    assert watch(shop, device(clock_ahead_s=29.0, clock_error_s=0.1)) == []
+    assert watch(shop, device(clock_ahead_s=-40.0, clock_error_s=15.0)) == []
+    (found,) = watch(shop, device(clock_ahead_s=-11_520.0, clock_error_s=0.1))
+    assert (found.kind, found.opened_ns, found.resolved_ns) == ("clock", ns(5), None)
+    assert found.text.startswith(
+        "device camera-1: its clock is 3 h 12 min behind, as heard at 2026-01-01T09:05:00+00:00; what it counts is put "
+        "where it belongs"
+    )
+    assert "timedatectl set-ntp true" in found.text
+    assert watch(shop, device(clock_ahead_s=-11_500.0, clock_error_s=0.1)) == [found]
+    (over,) = watch(shop, device(clock_ahead_s=0.2, clock_error_s=0.1))
+    assert over.resolved_ns == ns(20)
+    assert watch(shop, device()) == [over]

@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import event
 
-from driftline.clock import NS_PER_S
+from driftline.clock import NS_PER_S, FastClock, ManualClock
 from driftline.summary.codec import decode, encode
 from driftline.summary.grid import UNIVERSAL, Grid
 from driftline.summary.summary import Tally
@@ -97,11 +99,8 @@ def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, p
     ("spoil", "reason"),
     [
         (lambda window: replace(window, pipeline="another"), "was never given to this device"),
-        (lambda window: replace(window, start_s=60), "before there were such devices"),
         (lambda window: replace(window, start_s=START_S + 7), "aligned to the epoch"),
         (lambda window: replace(window, width_s=30), "windows are 60 s"),
-        (lambda window: replace(window, start_s=60 * 10**9), "more than a day ahead"),
-        (lambda window: replace(window, start_s=60 * 10**16), "more than a day ahead"),
         (lambda window: replace(window, inferences=0), "1 values of 0 inferences"),
         (lambda window: replace(window, fields=window.fields * 2), "twice"),
         (lambda window: replace(window, fields=(replace(window.fields[0], key="brightness"),)), "begin with"),
@@ -295,3 +294,116 @@ def test_on_a_full_disk_a_batch_is_refused_whole_for_now_and_taken_when_there_is
     room()
     assert camera.post(body).status_code == 200
     assert hub.telemetry.inferences(till["id"], "camera-1", START_S, START_S + 60 * 400) == 1200
+
+
+# ── records of clocks that were wrong ────────────────────────────────────────────────────────────────────────────
+
+DAY_S = 86_400
+
+
+def test_windows_and_rows_are_put_where_they_belong_in_time(hub: Any, till: Any, camera: Any, pv: str):
+    made_s = START_S - DAY_S  # by a clock a day behind
+    window, rows = camera.counted(pv, made_s, {FIELD: [1.0]}), camera.rows(pv, made_s, {FIELD: [1.0, None]})
+    event = camera.record("event", wire.encode_event("camera_lost", made_s * NS_PER_S))
+    reply = camera.send(*(replace(one, moved_s=DAY_S) for one in (window, rows, event)))
+    assert (reply.acknowledged, reply.refused) == (3, {})
+    assert [one.start_s for one in stored(hub, till)] == [START_S]
+    told = hub.telemetry.rows(till["id"], "camera-1", FIELD, START_S * NS_PER_S, (START_S + 60) * NS_PER_S)
+    assert [one // NS_PER_S for one in told.times_ns] == [START_S + 20, START_S + 40]
+    assert told.values[0] == 1.0
+    assert math.isnan(told.values[1])
+    assert hub.telemetry.events("camera-1")[0]["at_ns"] == START_S * NS_PER_S
+
+
+def test_a_record_that_comes_again_with_another_estimate_of_its_time_is_the_same(
+    hub: Any, till: Any, camera: Any, pv: str
+):
+    window = camera.counted(pv, START_S, {FIELD: [1.0]})
+    camera.send(replace(window, moved_s=60))
+    reply = camera.send(replace(window, moved_s=120))
+    assert (reply.acknowledged, reply.refused, list(reply.conflicts)) == (1, {}, [])
+    assert [one.start_s for one in stored(hub, till)] == [START_S + 60]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "moved_s", "why"),
+    [
+        (START_S, None, "nothing vouches for its clock"),
+        (60, None, "nothing vouches for its clock"),
+        (60, 0, "before 2020"),
+        (START_S, -DAY_S * 366 * 10, "before 2020"),
+        (60 * 10**9, 0, "more than a day ahead"),
+        (60 * 10**16, 0, "more than a day ahead"),
+    ],
+)
+def test_what_nobody_knows_the_time_of_is_kept_marked_and_never_scored(
+    hub: Any, ask: Any, till: Any, camera: Any, pv: str, start_s: int, moved_s: int | None, why: str
+):
+    good, *made = (camera.counted(pv, one_s, {FIELD: [1.0]}) for one_s in (START_S, start_s, start_s + 60))
+    records = [replace(one, moved_s=moved_s) for one in made]
+    reply = camera.send(good, *records)
+    assert (reply.acknowledged, reply.refused) == (3, {})
+    assert [one.inferences for one in stored(hub, till)] == [1]
+    ((reason, count),) = ask.get("/devices/camera-1")["undated"].items()
+    assert (why in reason, count) == (True, 2)
+    assert [one["records"] for one in hub.telemetry.events("camera-1", "undated")] == [2]
+    assert why in httpx2.get(hub.url + "/devices/camera-1", trust_env=False).text
+    camera.send(*records)  # the reply was lost
+    assert ask.get("/devices/camera-1")["undated"] == {reason: 2}
+    with hub.database.reading() as connection:
+        kept = connection.exec_driver_sql("SELECT kind, payload FROM undated ORDER BY id").all()
+    assert [(kind, zlib.decompress(data)) for kind, data in kept] == [("window", one.data) for one in made]
+
+
+def test_rows_of_unknown_time_are_kept_beside_their_windows(ask: Any, hub: Any, till: Any, camera: Any, pv: str):
+    camera.send(replace(camera.rows(pv, 60, {FIELD: [1.0]}), moved_s=None))
+    assert list(ask.get("/devices/camera-1")["undated"].values()) == [1]
+    assert hub.telemetry.rows_count(till["id"]) == 0
+
+
+def test_an_event_of_unknown_time_is_told_when_it_was_heard_of(hub: Any, camera: Any):
+    event = camera.record("event", wire.encode_event("camera_lost", 5))
+    camera.send(replace(event, moved_s=None))
+    (told,) = hub.telemetry.events("camera-1")
+    assert (abs(told["at_ns"] - hub.now_ns()) < 60 * NS_PER_S, told["by_its_clock_ns"]) == (True, 5)
+
+
+def test_a_window_is_moved_by_whole_windows_or_not_at_all(camera: Any, pv: str):
+    moved = replace(camera.counted(pv, START_S, {FIELD: [1.0]}), moved_s=7)
+    assert "moved by 7 s" in camera.send(moved).refused["1"]
+
+
+def test_a_hub_whose_own_clock_was_never_set_takes_nothing_and_loses_nothing(serve_hub: Any, ask_at: Any):
+    clock = ManualClock(START_S * NS_PER_S)
+    ask = ask_at(serve_hub(clock))
+    till = ask.observed_pipeline()
+    camera = ask.joined("camera-1", till)
+    clock.set(5 * NS_PER_S)
+    body = camera.batch([camera.counted(till["versions"][0]["id"], START_S, {FIELD: [1.0]})])
+    answer = camera.post(body)
+    assert (answer.status_code, "clock shows 1970" in answer.text) == (503, True)
+    clock.set((START_S + 60) * NS_PER_S)
+    assert camera.post(body).status_code == 200
+
+
+def test_in_fast_time_nothing_is_moved(serve_hub: Any, ask_at: Any):
+    hub = serve_hub(FastClock(START_S * NS_PER_S, 110, time.time_ns()))
+    ask = ask_at(hub)
+    till = ask.observed_pipeline()
+    camera = ask.joined("camera-1", till)
+    version = till["versions"][0]["id"]
+    camera.send(
+        replace(camera.counted(version, START_S, {FIELD: [1.0]}), moved_s=600),
+        clock={"offset_ns": 10**18, "error_ns": 0},
+    )
+    assert [one.start_s for one in stored(hub, till)] == [START_S]
+    assert ask.get("/devices/camera-1")["clock_ahead_s"] is None
+
+
+def test_what_a_device_knows_of_its_clock_stays_until_it_knows_more(ask: Any, camera: Any):
+    camera.send(clock={"offset_ns": 90 * NS_PER_S, "error_ns": NS_PER_S})
+    camera.send()  # it was restarted, and has not timed an answer yet
+    told = ask.get("/devices/camera-1")
+    assert (told["clock_ahead_s"], told["clock_error_s"]) == (-90.0, 1.0)
+    camera.send(clock={"offset_ns": 1e400, "error_ns": "x"})
+    assert ask.get("/devices/camera-1")["clock_ahead_s"] == -90.0

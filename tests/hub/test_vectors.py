@@ -51,7 +51,7 @@ class Edge:
         self.pipeline.publish()
         self.device = ask_at(hub).joined("camera-1", {"id": str(self.pipeline.id)})
         self.records: list[Any] = []
-        self.recorder = Recorder(lambda kind, data: self.records.append((kind, data)))
+        self.recorder = Recorder(lambda kind, data, _stamp: self.records.append((kind, data)), clock)
         self.device.send()
         wanted = self.wanted
         running = Pipeline(wanted.definition, dict.fromkeys(wanted.files, file))
@@ -70,7 +70,7 @@ class Edge:
             begin_ns = self.clock.now_ns()
             for at, row in enumerate(embeddings(self.rng, ROWS, turned=turned)):
                 self.member.infer({"tensor": row}, begin_ns + at * NS_PER_S)
-            self.clock.set(begin_ns + MINUTE_NS)
+            self.clock.advance(MINUTE_NS / NS_PER_S)
             self.recorder.close(self.clock.now_ns())
         made = [self.device.record(kind, data) for kind, data in self.records]
         self.records.clear()

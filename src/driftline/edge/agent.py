@@ -24,9 +24,10 @@ from typing import Any
 from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
-from driftline.edge.link import Server, left_messages
+from driftline.edge.link import Server, left_messages, stamp_from
 from driftline.edge.notify import Notifier
 from driftline.edge.supervisor import Supervisor, dismiss
+from driftline.edge.timekeeping import STEP_NS, Reach, Timekeeper, offset_ns, stamp_now
 from driftline.edge.uplink import Overrides, Uplink
 from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError, TemporaryError
 from driftline.spool.spool import Spool
@@ -35,6 +36,7 @@ from driftline.wire.device import (
     DesiredPipeline,
     Reader,
     RecordKind,
+    Stamp,
     WireError,
     decode_event,
     decode_window,
@@ -135,9 +137,11 @@ class Agent:
         self._guard = threading.RLock()
         self._peers: dict[int, dict[str, Any]] = {}
         self._rows_sent = _numbers(self._spool.recall_all("rows:"))
-        self._complete_ns = _numbers(self._spool.recall_all("complete:"))
         self._ends: list[tuple[int, str]] = []
         self._ends_count = 0
+        self._reached = {pv: Reach.of(text) for pv, text in self._spool.recall_all("complete:").items()}
+        self._timekeeper = Timekeeper.of(clock, self._spool)
+        self._offset_ns = offset_ns(clock)
         self._started_ns = clock.now_ns()
         self._stopping = threading.Event()
         self._uplink = Uplink(
@@ -146,6 +150,7 @@ class Agent:
             clock,
             self._spool,
             overrides or Overrides(),
+            self._timekeeper,
             head=self._head,
             # A device that observes only has nobody to run a model.
             runs_models=command is not None,
@@ -174,6 +179,7 @@ class Agent:
                 before = self._supervisor.pid
                 self._supervisor.tick()
                 saved_s = saved_s if self._supervisor.pid == before else 0.0
+            self._heed_clock()
             if time.monotonic() - saved_s > STATE_EVERY_S:
                 self._take_left()
                 self._save_state(server.path)
@@ -225,9 +231,18 @@ class Agent:
     def _note(self, kind: str, **facts: Any) -> None:
         """Put an event into the spool."""
         try:
-            self._spool.append("event", encode_event(kind, self._clock.now_ns(), **facts))
+            event = encode_event(kind, self._clock.now_ns(), **facts)
+            self._spool.append("event", event, stamp=stamp_now(self._clock))
         except DriftlineError as error:
             log.warning("an event %s is lost: %s", kind, error)
+
+    def _heed_clock(self) -> None:
+        """Say that the clock was set; the hub should hear soon how it is now."""
+        before_ns, now_ns = self._offset_ns, offset_ns(self._clock)
+        if abs(now_ns - before_ns) >= STEP_NS:
+            self._offset_ns = now_ns
+            self._note("clock_set", by_s=round((now_ns - before_ns) / NS_PER_S))
+            self._uplink.hurry()
 
     # ── the worker, and programs that observe ────────────────────────────────────────────────────────────────────
 
@@ -256,16 +271,17 @@ class Agent:
         """Commit a record, and with it what it adds to."""
         kind: RecordKind = request["kind"]
         with self._guard:
-            rows, complete = self._with_rows(kind, payload), self._with_window(kind, payload)
+            stamp = stamp_from(request.get("stamp"))
+            rows, reached = self._with_rows(kind, payload), self._with_window(kind, payload, stamp)
             if kind == "event":
                 decode_event(payload)
             remember = {f"rows:{pv}": str(count) for pv, count in rows.items()}
-            remember |= {f"complete:{pv}": str(until_ns) for pv, until_ns in complete.items()}
+            remember |= {f"complete:{pv}": reach.text for pv, reach in reached.items()}
             epoch, last = self._spool.epoch, self._spool.last_sequence
-            sequence = self._spool.append(kind, payload, request.get("key"), remember)
+            sequence = self._spool.append(kind, payload, request.get("key"), remember, stamp)
             if sequence > last or epoch != self._spool.epoch:  # else it is known already
                 self._rows_sent |= rows
-                self._complete_ns |= complete
+                self._reached |= reached
         if kind == "event":
             self._uplink.hurry()
         return sequence
@@ -288,7 +304,7 @@ class Agent:
                 self._take(request, payload)
             else:
                 with self._guard:
-                    self._complete(request["role"], request.get("complete_until_ns") or {})
+                    self._complete(request["role"], request)
         except (PermanentError, KeyError, TypeError, ValueError) as error:
             log.warning("a record that was left is refused: %s", error)
 
@@ -298,20 +314,21 @@ class Agent:
         pv, count = _rows_head(payload)
         return {pv: self._rows_sent.get(pv, 0) + count}
 
-    def _with_window(self, kind: str, payload: bytes) -> dict[str, int]:
+    def _with_window(self, kind: str, payload: bytes, stamp: Stamp | None) -> dict[str, Reach]:
         """Return up to where a window's pipeline is complete with it; a late one changes nothing."""
         if kind != "window":
             return {}
         window = decode_window(payload)
-        end_ns = (window.start_s + window.width_s) * NS_PER_S
-        return {window.pipeline: max(self._complete_ns.get(window.pipeline, 0), end_ns)}
+        reach = Reach((window.start_s + window.width_s) * NS_PER_S, stamp)
+        known = self._reached.get(window.pipeline)
+        return {window.pipeline: reach} if known is None or reach.is_beyond(known, self._clock.boot) else {}
 
     def _beat(self, peer: int, request: Mapping[str, Any]) -> dict[str, Any]:
         with self._guard:
             facts = self._peers[peer]
             before = _told(facts)
             facts |= {key: value for key, value in request.items() if key != "type"}
-            self._complete(facts["role"], request.get("complete_until_ns") or {})
+            self._complete(facts["role"], request)
             changed = _told(facts) != before
         self._hear(peer)
         if changed:
@@ -319,17 +336,22 @@ class Agent:
         offer = self._offer()
         return {"revision": offer["revision"]} if request.get("revision") == offer["revision"] else offer
 
-    def _complete(self, role: str, told_ns: Mapping[str, int]) -> None:
+    def _complete(self, role: str, beat: Mapping[str, Any]) -> None:
         """Take a peer's word on how far its windows are complete.
 
         The worker's word counts even where it is less than its windows' ends: a window it closes when it stops may
         hold only the part of a clip that has been played, and the next worker goes on from there.
         """
-        for pv, until_ns in told_ns.items():
-            known_ns = self._complete_ns.get(pv)
-            if known_ns is None or (until_ns != known_ns and (role == "worker" or until_ns > known_ns)):
-                self._complete_ns[pv] = int(until_ns)
-                self._spool.remember(f"complete:{pv}", str(int(until_ns)))
+        stamp = stamp_from(beat.get("stamp"))
+        told: Mapping[str, int] = beat.get("complete_until_ns") or {}
+        for pv, until_ns in told.items():
+            known, reach = self._reached.get(pv), Reach(int(until_ns), stamp)
+            if known is not None and role != "worker" and not reach.is_beyond(known, self._clock.boot):
+                continue
+            # What the clock leads by changes by microseconds from beat to beat: only what is told is worth a commit.
+            if known is None or known.until_ns != reach.until_ns:
+                self._spool.remember(f"complete:{pv}", reach.text)
+                self._reached[pv] = reach
 
     def _hear(self, peer: int) -> None:
         if self._supervisor is not None and self._peers.get(peer, {}).get("pid") == self._supervisor.pid:
@@ -345,7 +367,7 @@ class Agent:
                 "device": self._identity.name,
                 "rows_sent": dict(self._rows_sent),
                 "files": files,
-                "complete_until_ns": dict(self._complete_ns),
+                "complete_until_ns": self._reached_ns(),
             }
 
     def _worker(self) -> dict[str, Any]:
@@ -365,10 +387,10 @@ class Agent:
                 revision=self._uplink.desired.revision,
                 wall_ns=self._clock.now_ns(),
                 monotonic_ns=time.monotonic_ns(),
-                boot_id=_boot_id(),
+                boot_id=self._clock.boot,
                 software=f"driftline {__version__}",
                 serving=worker.get("serving"),
-                complete_until_ns=dict(self._complete_ns),
+                complete_until_ns=self._true_ns(),
                 pipelines=self._pipelines(worker),
                 limits=worker.get("limits") or {},
                 sources=worker.get("sources") or {},
@@ -418,13 +440,34 @@ class Agent:
                 "sources": worker.get("sources") or {},
                 "limits": worker.get("limits") or {},
                 "serving": worker.get("serving"),
-                "complete_until_ns": dict(self._complete_ns),
+                "complete_until_ns": self._reached_ns(),
+                **_clock_facts(self._timekeeper.head_clock()),
             }
+
+    def _reached_ns(self) -> dict[str, int]:
+        """Return up to where pipelines are complete, each by the clock it was told by."""
+        return {pv: reach.until_ns for pv, reach in self._reached.items()}
+
+    def _true_ns(self) -> dict[str, int]:
+        """Return up to where pipelines are complete, in true time, as far as it is known."""
+        shifts = {
+            pv: self._timekeeper.shift_s(reach.stamp, reach.until_ns // NS_PER_S) for pv, reach in self._reached.items()
+        }
+        return {pv: self._reached[pv].until_ns + s * NS_PER_S for pv, s in shifts.items() if s is not None}
 
 
 def _told(facts: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what the hub should hear of soon when it changes."""
     return tuple(facts.get(key) for key in ("pipelines", "sources", "serving"))
+
+
+def _clock_facts(told: Mapping[str, int]) -> dict[str, float | None]:
+    """Return how right the clock is, in seconds, as far as it is known."""
+    ahead, error = told.get("offset_ns"), told.get("error_ns")
+    return {
+        "hub_ahead_s": None if ahead is None else ahead / NS_PER_S,
+        "clock_error_s": None if error is None else error / NS_PER_S,
+    }
 
 
 def _numbers(texts: Mapping[str, str]) -> dict[str, int]:
@@ -440,10 +483,3 @@ def _rows_head(payload: bytes) -> tuple[str, int]:
         return str(head["pipeline"]), int(head["rows"])
     except (ValueError, KeyError, TypeError) as error:
         raise WireError(f"rows that cannot be read: {error!r}") from error
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""

@@ -160,7 +160,8 @@ class LiveSource:
         try:
             while not self._stop.is_set() and capture.isOpened() and capture.grab():
                 self._last_real_s = time.monotonic()
-                if self._clock.now_ns() >= self._due_ns:
+                # By the steady clock: a wall clock that is set back must not hold frames up for as long.
+                if self._clock.steady_ns() >= self._due_ns:
                     self._show(capture)
         finally:
             capture.release()
@@ -171,12 +172,12 @@ class LiveSource:
             return
         with self._news:
             # Stamped under the lock: a watermark asked for earlier is not later than this frame.
-            now_ns = self._clock.now_ns()
-            self._newest = (now_ns, cast("Frame", frame))
+            self._newest = (self._clock.now_ns(), cast("Frame", frame))
             self._news.notify_all()
         self._seen = True
-        self._due_ns = max(self._due_ns + self._period_ns, now_ns)
-        self._feed.saw(now_ns, cast("Frame", frame))
+        steady_ns = self._clock.steady_ns()
+        self._due_ns = max(self._due_ns + self._period_ns, steady_ns)
+        self._feed.saw(steady_ns, cast("Frame", frame))
 
 
 class Feed:
@@ -190,7 +191,7 @@ class Feed:
         self._since_ns = 0
 
     def saw(self, time_ns: int, frame: Frame) -> None:
-        """Take note of a frame; it is kept, not copied."""
+        """Take note of a frame and when it came, by a clock that is never set; it is kept, not copied."""
         self.frames += 1
         if self._last is None or not same(self._last, frame):
             self._since_ns = time_ns

@@ -116,7 +116,10 @@ class Exchange:
         self._detours = 0
 
     def request(self, head: BatchHead, now_ns: int, wishes: Wishes | None = None) -> Sent:
-        """Make the next request from what the device says of itself; `head.complete_until_ns` is what was closed."""
+        """Make the next request from what the device says of itself; `head.complete_until_ns` is what was closed.
+
+        That is in true time, as far as it is known, as are the windows once they are moved.
+        """
         wishes = wishes or Wishes()
         is_probe = self._timekeeper.wants_probe() and not self._detours
         batch, is_held_back = self._choose(wishes, now_ns)
@@ -192,8 +195,11 @@ class Exchange:
         if is_all:
             return dict(closed_ns), {}
         spans: dict[str, list[tuple[int, int]]] = {}
-        for pipeline, start_s, end_s in (window_span(one.data) for one in records if one.kind == "window"):
-            spans.setdefault(pipeline, []).append((start_s * NS_PER_S, end_s * NS_PER_S))
+        for one in records:
+            if one.kind == "window" and one.moved_s is not None:
+                pipeline, start_s, end_s = window_span(one.data)
+                span = (start_s + one.moved_s) * NS_PER_S, (end_s + one.moved_s) * NS_PER_S
+                spans.setdefault(pipeline, []).append(span)
         told_ns = dict(self._told_ns)
         if not newest_first:
             told_ns |= {pv: max(told_ns.get(pv, 0), *(end for _, end in ends)) for pv, ends in spans.items()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from driftline.clock import NS_PER_S
+from driftline.clock import NS_PER_S, seconds_text
 from driftline.spool.look import Look
 
 Verdict = Literal["ok", "note", "wrong"]
@@ -157,8 +157,8 @@ def _agent(facts: Facts) -> Iterator[Finding]:
         yield Finding(about, "wrong", text)
     elif facts.silent_s is not None and facts.silent_s > SILENT_S_MAX:
         text = (
-            f"the agent has not said for {duration(facts.silent_s)} how it is, so it hangs, or its disk takes nothing; "
-            f"{_restart(facts)}"
+            f"the agent has not said for {seconds_text(facts.silent_s)} how it is, so it hangs, "
+            f"or its disk takes nothing; {_restart(facts)}"
         )
         yield Finding(about, "wrong", text)
     else:
@@ -232,7 +232,7 @@ def _link(facts: Facts) -> Iterator[Finding]:
 def _identity(facts: Facts) -> Iterator[Finding]:
     conflict_ns = facts.state.get("conflict_ns")
     if conflict_ns is not None and (facts.now_ns - conflict_ns) / NS_PER_S < DAY_S:
-        ago = duration((facts.now_ns - conflict_ns) / NS_PER_S)
+        ago = seconds_text((facts.now_ns - conflict_ns) / NS_PER_S)
         yield Finding(
             "identity",
             "wrong",
@@ -243,19 +243,21 @@ def _identity(facts: Facts) -> Iterator[Finding]:
 
 def _clock(facts: Facts) -> Iterator[Finding]:
     about = "clock"
-    ahead_s: Any = facts.state.get("hub_ahead_s") if facts.running else None
+    state = facts.state if facts.running else {}
+    ahead_s: Any = state.get("hub_ahead_s")
+    error_s = state.get("clock_error_s") or 0.0
     if ahead_s is None and facts.probe is not None:
         ahead_s = facts.probe.ahead_s
     if facts.fast:
         yield Finding(about, "note", "time runs fast here (DRIFTLINE_CLOCK), so it is not compared with the hub's")
     elif ahead_s is None:
         return
-    elif abs(ahead_s) > CLOCK_OFF_S_MAX:
+    elif abs(ahead_s) - error_s > CLOCK_OFF_S_MAX:
         side = "behind" if ahead_s > 0 else "ahead of"
         yield Finding(
             about,
             "wrong",
-            f"this machine's clock is {duration(abs(ahead_s))} {side} the hub's; "
+            f"this machine's clock is {seconds_text(abs(ahead_s))} {side} the hub's; "
             "let it be set (timedatectl set-ntp true): what was counted is kept and moved to where it belongs",
         )
     else:
@@ -287,7 +289,7 @@ def _waiting(facts: Facts) -> Iterator[Finding]:
         yield Finding(about, "wrong", text)
     count = sum(spool.waiting.values())
     age_s = None if spool.oldest_ns is None else (facts.now_ns - spool.oldest_ns) / NS_PER_S
-    aged = "" if age_s is None else f", the oldest from {duration(max(0.0, age_s))} ago"
+    aged = "" if age_s is None else f", the oldest from {seconds_text(max(0.0, age_s))} ago"
     waits = f"{count} records ({size(spool.waiting_bytes)}) wait for the hub{aged}"
     reached = facts.probe is not None and facts.probe.stage == "answered" and not facts.probe.refusal
     if count and age_s is not None and age_s > WAITS_S_MAX and reached and facts.running:
@@ -351,13 +353,13 @@ def _worker(facts: Facts) -> Iterator[Finding]:
     if not ends or not facts.running:
         return
     at_ns, why = ends[-1]
-    ago = duration(max(0.0, (facts.now_ns - at_ns) / NS_PER_S))
+    ago = seconds_text(max(0.0, (facts.now_ns - at_ns) / NS_PER_S))
     recent = [one for one in ends if (facts.now_ns - one[0]) / NS_PER_S < LOOP_S]
     if len(recent) >= LOOP_ENDS:
         yield Finding(
             "worker",
             "wrong",
-            f"the worker ended {len(recent)} times in {duration(LOOP_S)}, last {ago} ago: {why}; "
+            f"the worker ended {len(recent)} times in {seconds_text(LOOP_S)}, last {ago} ago: {why}; "
             f"{facts.log} says more, journalctl -k whether memory ran out",
         )
     elif (facts.now_ns - at_ns) / NS_PER_S < DAY_S:
@@ -405,19 +407,6 @@ def hub_findings(facts: HubFacts) -> Iterator[Finding]:
 
 def _more(detail: str) -> str:
     return f", {detail}" if detail else ""
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in words.
-
-    >>> [duration(one) for one in (1, 45, 600, 7_200, 200_000)]
-    ['1 s', '45 s', '10 min', '2 h', '2.3 days']
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86_400:.1f} days"
 
 
 def size(count: int) -> str:

@@ -16,12 +16,12 @@ from typing import Any
 
 from driftline.clock import Clock
 from driftline.edge.limits import Held
-from driftline.edge.recorder import Recorder
+from driftline.edge.recorder import Deliver, Recorder
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.framework import Framework
 from driftline.pipeline.limits import Limits as StepLimits
 from driftline.pipeline.run import Pipeline
-from driftline.wire.device import Desired, DesiredPipeline, RecordKind
+from driftline.wire.device import Desired, DesiredPipeline
 
 log = logging.getLogger("driftline.edge")
 # Real seconds until a version that failed to start is tried again: twice as long each time.
@@ -30,8 +30,6 @@ PAUSE_S, PAUSE_S_MAX = 1.0, 60.0
 FINISH_S = 30.0
 # The same when the whole worker stops: whoever stops it does not wait for long.
 STOP_FINISH_S = 1.0
-
-Deliver = Callable[[RecordKind, bytes], None]
 
 
 class ReplacedError(TemporaryError):
@@ -441,7 +439,7 @@ class Lineup:
             member.replace(start.pipeline)
             return
         log.info("pipeline %s runs, version %s", wanted.name, pv)
-        member = Member(wanted, start.pipeline, Recorder(self._deliver), self._clock)
+        member = Member(wanted, start.pipeline, Recorder(self._deliver, self._clock), self._clock)
         # What is wanted of it may have changed while it started.
         member.configure(self._desired, self._rows_sent)
         member.begin(self._begins(wanted, self._clock.now_ns()))

@@ -6,9 +6,11 @@ A Unix stream socket, one reply a request, in order. A message either way, all l
 
     {"type": "hello", "role": "worker"|"observe", "pid"}      -> desired, revision, device, rows_sent, files
     {"type": "beat", "revision", facts…}                      -> revision, and what hello says where it changed
-    {"type": "record", "kind", "key"?} + payload              -> sequence, after the spool's commit and not before
+    {"type": "record", "kind", "key"?, "stamp"?} + payload    -> sequence, after the spool's commit and not before
     {"type": "status"}                                        -> how the agent is
     failure                                                   -> {"ok": false, "error": text, "code"}
+
+A stamp is [boot, offset in ns]: by which clock a record was made, or a beat's `complete_until_ns` is told.
 
 A process that must end while no agent takes its records leaves them in a file of the home, as the very messages it
 would have sent (`Courier.leave`); the agent takes them from there (`left_messages`).
@@ -28,7 +30,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from driftline.edge.home import replace_file
 from driftline.errors import (
@@ -39,7 +41,7 @@ from driftline.errors import (
     UnreachableError,
     by_code,
 )
-from driftline.wire.device import BATCH_BYTES_MAX, encode_event
+from driftline.wire.device import BATCH_BYTES_MAX, Stamp, encode_event
 
 log = logging.getLogger("driftline.edge")
 # A desired state with some hundred grids is below a megabyte.
@@ -75,10 +77,9 @@ class Link:
         """Tell how this process is; the reply carries a new desired state where `revision` is not the newest."""
         return self.ask({"type": "beat", **facts})
 
-    def record(self, kind: str, payload: bytes, key: str | None = None) -> int:
+    def record(self, kind: str, payload: bytes, key: str | None = None, stamp: Stamp | None = None) -> int:
         """Hand over one record; return its sequence once the spool has committed it."""
-        request = {"type": "record", "kind": kind} | ({} if key is None else {"key": key})
-        return int(self.ask(request, payload)["sequence"])
+        return int(self.ask(_record(kind, key, stamp), payload)["sequence"])
 
     def status(self) -> dict[str, Any]:
         """Ask how the agent is."""
@@ -111,6 +112,15 @@ class Link:
         self._socket.close()
 
 
+class Waiting(NamedTuple):
+    """A record that no agent has committed yet, with its sender's number."""
+
+    number: int
+    kind: str
+    data: bytes
+    stamp: Stamp | None
+
+
 class Courier:
     """Keeps records in memory until the agent has committed them, across restarts of the agent. Threads may share it.
 
@@ -128,7 +138,7 @@ class Courier:
         self._bytes_max = bytes_max
         self._sender = secrets.token_hex(8)
         self._number = 0
-        self._waiting: deque[tuple[int, str, bytes]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._bytes = 0
         self._dropped: dict[str, int] = {}
         self._guard = threading.Lock()
@@ -141,10 +151,10 @@ class Courier:
         """Records not yet committed by the agent."""
         return len(self._waiting)
 
-    def put(self, kind: str, data: bytes) -> None:
+    def put(self, kind: str, data: bytes, stamp: Stamp | None = None) -> None:
         """Take a record for delivery."""
         with self._guard:
-            self._append(kind, data)
+            self._append(kind, data, stamp)
             if self._bytes > self._bytes_max:
                 self._make_room()
 
@@ -190,8 +200,7 @@ class Courier:
         self._report_drops()
         with self._delivery, self._guard:
             messages = [
-                message({"type": "record", "kind": kind, "key": f"{self._sender}:{number}"}, data)
-                for number, kind, data in self._waiting
+                message(_record(one.kind, f"{self._sender}:{one.number}", one.stamp), one.data) for one in self._waiting
             ]
             messages.append(message({"type": "beat", "role": self._role, **facts}))
             replace_file(folder / f"{LEFT_PREFIX}{self._sender}", b"".join(messages))
@@ -215,35 +224,35 @@ class Courier:
             self._link.close()
         self._link = self.greeting = None
 
-    def _first(self) -> tuple[int, str, bytes] | None:
+    def _first(self) -> Waiting | None:
         with self._guard:
             return self._waiting[0] if self._waiting else None
 
-    def _deliver(self, record: tuple[int, str, bytes]) -> None:
-        number, kind, data = record
+    def _deliver(self, record: Waiting) -> None:
+        number, kind, data, stamp = record
         try:
-            cast("Link", self._link).record(kind, data, f"{self._sender}:{number}")
+            cast("Link", self._link).record(kind, data, f"{self._sender}:{number}", stamp)
         except PermanentError as error:
             # The agent will never take it: sending it again for ever would hold up all that follow.
             log.warning("the agent refused a record: %s", error)
             self._count_drop(kind)
         with self._guard:
             # While it was on its way it may have been dropped for room.
-            if self._waiting and self._waiting[0][0] == number:
+            if self._waiting and self._waiting[0].number == number:
                 self._waiting.popleft()
                 self._bytes -= len(data)
 
-    def _append(self, kind: str, data: bytes) -> None:
+    def _append(self, kind: str, data: bytes, stamp: Stamp | None = None) -> None:
         self._number += 1
-        self._waiting.append((self._number, kind, data))
+        self._waiting.append(Waiting(self._number, kind, data, stamp))
         self._bytes += len(data)
 
     def _make_room(self) -> None:
         for kind in ("rows", "window", "event"):
-            kept: deque[tuple[int, str, bytes]] = deque()
+            kept: deque[Waiting] = deque()
             for one in self._waiting:
-                if one[1] == kind and self._bytes > self._bytes_max:
-                    self._bytes -= len(one[2])
+                if one.kind == kind and self._bytes > self._bytes_max:
+                    self._bytes -= len(one.data)
                     self._count_drop(kind)
                 else:
                     kept.append(one)
@@ -363,6 +372,37 @@ def left_messages(folder: Path) -> Iterator[tuple[Path, list[tuple[dict[str, Any
             except InvalidInputError as error:
                 log.warning("%s is damaged after %d messages: %s", path, len(messages), error)
         yield path, messages
+
+
+def stamp_told(stamp: Stamp | None) -> list[Any] | None:
+    """Return a stamp as messages carry it.
+
+    >>> stamp_told(Stamp("b", 5)), stamp_from(["b", 5]), stamp_from(None)
+    (['b', 5], Stamp(boot='b', offset_ns=5), None)
+    """
+    return None if stamp is None else [stamp.boot, stamp.offset_ns]
+
+
+def stamp_from(told: object) -> Stamp | None:
+    """Read what `stamp_told` made; None where nothing was told.
+
+    Raises:
+        InvalidInputError: it is something else.
+    """
+    match told:
+        case None:
+            return None
+        case [str(boot), int(offset_ns)] if -(2**63) <= offset_ns < 2**63:
+            return Stamp(boot, offset_ns)
+        case _:
+            raise InvalidInputError(f"a stamp is [boot, offset in ns], not {told!r:.100}")
+
+
+def _record(kind: str, key: str | None, stamp: Stamp | None) -> dict[str, Any]:
+    """Return the header of the message that hands over a record."""
+    header: dict[str, Any] = {"type": "record", "kind": kind}
+    header |= {} if key is None else {"key": key}
+    return header | ({} if stamp is None else {"stamp": stamp_told(stamp)})
 
 
 def message(header: Mapping[str, Any], payload: bytes = b"") -> bytes:

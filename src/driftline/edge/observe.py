@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from driftline.clock import Clock, from_environment, to_ns
 from driftline.edge.home import Home
-from driftline.edge.link import Courier
+from driftline.edge.link import Courier, stamp_told
 from driftline.edge.recorder import Recorder
+from driftline.edge.timekeeping import stamp_now
 from driftline.errors import EntityNotFoundError, InvalidInputError, MissingExtraError, UnreachableError
 from driftline.pipeline.definition import recorded_fields
 from driftline.pipeline.iopath import ResolvedField
@@ -72,7 +73,7 @@ class Observer:
         self._home = home
         self._clock = clock
         self._courier = Courier(lambda: home.socket, "observe", clock.now_ns)
-        self._recorder = Recorder(self._courier.put)
+        self._recorder = Recorder(self._courier.put, clock)
         self._guard = threading.Lock()
         self._pipelines: dict[str, _Known] = {}
         self._seen: set[str] = set()
@@ -148,7 +149,7 @@ class Observer:
         with self._guard:
             self._recorder.close(self._clock.now_ns())
             self._recorder.flush_rows()
-            complete_ns = self._recorder.complete_until_ns
+            complete_ns, stamp = self._recorder.complete_until_ns, stamp_now(self._clock)
             seen = set(self._seen)
         greeting = self._courier.connect()
         if greeting.get("revision") != self._revision:
@@ -156,7 +157,10 @@ class Observer:
         if not self._courier.flush():
             return
         reply = self._courier.beat(
-            revision=self._revision, pipelines=dict.fromkeys(seen, "running"), complete_until_ns=complete_ns
+            revision=self._revision,
+            pipelines=dict.fromkeys(seen, "running"),
+            complete_until_ns=complete_ns,
+            stamp=stamp_told(stamp),
         )
         if reply is not None and reply.get("revision") != self._revision:
             self._take(reply)

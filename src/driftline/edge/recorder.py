@@ -7,17 +7,22 @@ record of its window, which the hub merges. Decides and encodes; `deliver` takes
 Fields that a pipeline's definition lists are counted in every window that has an inference, missing where an inference
 did not give them. A pipeline without steps declares nothing: there every number and every name it is given is a field,
 and the elements of a list of at most `RECORDED_SIZE_MAX` are fields of their own.
+
+Each record carries the **stamp** of its window: by which clock it was opened (`driftline.edge.timekeeping`). Where the
+wall clock is set by a base window or more, back or ahead, what is open is handed over as it is, and counting begins
+anew where the owner's next `close` or value says; no window is made for the time that only the clock went through.
 """
 
 import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
-from driftline.clock import NS_PER_S, iso
+from driftline.clock import NS_PER_S, Clock, iso
+from driftline.edge.timekeeping import STEP_NS, WINDOW_NS, offset_ns, stamp_now
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import RECORDED_SIZE_MAX, recorded_fields
 from driftline.pipeline.iopath import ResolvedField
@@ -32,6 +37,7 @@ from driftline.wire.device import (
     FieldSummary,
     RecordKind,
     RowsRecord,
+    Stamp,
     WindowRecord,
     encode_event,
     encode_rows,
@@ -39,14 +45,14 @@ from driftline.wire.device import (
 )
 
 log = logging.getLogger("driftline.edge")
-WINDOW_NS = BASE_WINDOW_S * NS_PER_S
-# A clock that jumps further than a day has been set, not waited for: 29 million empty windows since 1970 help nobody.
+# A machine that slept for longer than a day shows no empty windows for it, and neither does one whose clock jumps
+# without being set (fast time): 29 million empty windows since 1970 help nobody.
 EMPTY_WINDOWS_MAX = 24 * 60
 # Rows of one open window are handed over before they weigh more than a link takes in one piece (32 MB).
 ROWS_WEIGHT_MAX = 4 * 1024 * 1024
 INT64_MAX = 2**63 - 1
 
-Deliver = Callable[[RecordKind, bytes], None]
+Deliver = Callable[[RecordKind, bytes, Stamp | None], None]
 LogValues = Mapping[str, tuple[ColumnType, Any]]
 
 
@@ -84,10 +90,12 @@ class _Plan:
 
 @dataclass
 class _Window:
-    """One base window in the making."""
+    """One base window in the making; `clock` numbers the settings of the wall clock, `stamp` is that of its opening."""
 
     start_s: int
     plan: _Plan
+    clock: int
+    stamp: Stamp | None
     inferences: int = 0
     tallies: dict[str, Tally | CategoryTally] = field(default_factory=dict[str, Tally | CategoryTally])
     seen: dict[str, int] = field(default_factory=dict[str, int])
@@ -138,6 +146,8 @@ class _Line:
     next_s: int | None = None
     # The window in the middle of which this line began: another process may have counted its first part.
     begun_s: int | None = None
+    # Whether it begins anew with the next value or close, because the clock was set.
+    broken: bool = False
     # From here on no empty window is made: the hub no longer wants this version.
     retired_s: int | None = None
     windows: dict[int, _Window] = field(default_factory=dict[int, _Window])
@@ -147,22 +157,40 @@ class _Line:
         """Whether the next inference also travels as a row."""
         return self.rows_max is None or self.rows_taken < self.rows_max
 
-    def window(self, start_s: int) -> _Window:
-        """Return the open window with this start, or open it."""
-        if start_s not in self.windows:
-            plan = next((one for one in reversed(self.plans) if one.from_s <= start_s), self.plans[0])
-            self.windows[start_s] = _Window(start_s, plan, parted=start_s == self.begun_s)
-        return self.windows[start_s]
+    def begin(self, start_s: int, *, in_the_middle: bool) -> None:
+        """Begin with the window of this start."""
+        self.next_s = start_s
+        self.begun_s = start_s if in_the_middle else None
+        self.broken = False
+
+    def plan(self, start_s: int) -> _Plan:
+        """Return the plan by which a window of this start is counted."""
+        return next((one for one in reversed(self.plans) if one.from_s <= start_s), self.plans[0])
+
+    def break_off(self) -> None:
+        """Forget where it is: its windows have been handed over, and their times are of a clock that shows others."""
+        self.broken = self.next_s is not None and self.retired_s is None
+        self.next_s = None
+        if self.retired_s is not None:
+            self.retired_s = 0
+        self.plans = [replace(self.plans[-1], from_s=0)]
 
 
 class Recorder:
     """Counts the inferences of every pipeline of a process. Threads may share it.
 
-    `deliver(kind, data)` receives each record in order.
+    `deliver(kind, data, stamp)` receives each record in order. The times it is given are of `clock`, or planned by it.
     """
 
-    def __init__(self, deliver: Deliver) -> None:
+    def __init__(self, deliver: Deliver, clock: Clock) -> None:
         self._deliver = deliver
+        self._clock = clock
+        # What the wall clock leads the steady one by since it was last set, and what it led it by before.
+        self._offset_ns = offset_ns(clock)
+        self._offset_before_ns: int | None = None
+        self._set_ns = 0
+        self._settings = 0
+        self._stamp_before: Stamp | None = None
         self._lines: dict[str, _Line] = {}
         self._grids: dict[str, Grid] = {UNIVERSAL.id: UNIVERSAL}
         self._closes = 0
@@ -198,10 +226,11 @@ class Recorder:
             InvalidInputError: `configure` named no such pipeline version.
         """
         with self._guard:
+            self._heed_clock()
             line = self._line(pipeline)
-            if line.next_s is None:
-                line.next_s = window_start_s(from_ns)
-                line.begun_s = None if from_ns == line.next_s * NS_PER_S else line.next_s
+            if line.next_s is None and not self._is_of_before(from_ns):
+                start_s = window_start_s(from_ns)
+                line.begin(start_s, in_the_middle=from_ns != start_s * NS_PER_S)
 
     def record(
         self, pipeline: str, time_ns: int, values: Mapping[str, Any], log_values: LogValues | None = None
@@ -215,11 +244,13 @@ class Recorder:
             InvalidInputError: `configure` named no such pipeline version.
         """
         with self._guard:
+            self._heed_clock()
             line = self._line(pipeline)
             start_s = window_start_s(time_ns)
-            if line.next_s is None:
-                line.next_s = start_s
-            window = line.window(start_s)
+            of_before = self._is_of_before(time_ns)
+            if line.next_s is None and not of_before:
+                line.begin(start_s, in_the_middle=line.broken)
+            window = self._window(line, start_s, of_before=of_before)
             window.touched = self._closes
             window.add(values if window.plan.declared else _flat(values, window.plan.extra))
             if not line.keeps_rows:
@@ -239,10 +270,15 @@ class Recorder:
         Values that came late for a closed window are delivered once none has come for it since the last call.
         """
         with self._guard:
+            self._heed_clock()
             self._closes += 1
             for pv, line in self._lines.items():
-                if line.next_s is not None and pipeline in {None, pv}:
-                    self._close_late(pv, line, line.next_s)
+                if pipeline not in {None, pv}:
+                    continue
+                self._close_late(pv, line)
+                if line.broken and not self._is_of_before(until_ns):
+                    line.begin(window_start_s(until_ns), in_the_middle=until_ns % WINDOW_NS > 0)
+                if line.next_s is not None:
                     self._close_line(pv, line, line.next_s, window_start_s(until_ns))
 
     def hand_over(self, pipeline: str | None = None) -> None:
@@ -250,8 +286,7 @@ class Recorder:
         with self._guard:
             for pv, line in self._lines.items():
                 if pipeline in {None, pv}:
-                    for start_s in sorted(line.windows):
-                        self._emit(pv, line.windows.pop(start_s), whole=False)
+                    self._hand_over(pv, line)
 
     def flush_rows(self) -> None:
         """Deliver the rows of open windows where every row travels, so that the log shows an inference soon."""
@@ -260,6 +295,43 @@ class Recorder:
                 if line.rows_max is None:
                     for start_s in sorted(line.windows):
                         self._deliver_rows(pv, line.windows[start_s], complete=False)
+
+    # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _heed_clock(self) -> None:
+        """See whether the wall clock was set since the last call; if so let every line begin anew."""
+        now_offset_ns, steady_ns = offset_ns(self._clock), self._clock.steady_ns()
+        if abs(now_offset_ns - self._offset_ns) < STEP_NS:
+            return
+        was, now = iso(self._offset_ns + steady_ns), iso(now_offset_ns + steady_ns)
+        log.warning("the clock was set from %s to %s; windows begin anew there", was, now)
+        for pv, line in self._lines.items():
+            self._hand_over(pv, line)
+            line.break_off()
+        boot = self._clock.boot
+        self._stamp_before = Stamp(boot, self._offset_ns) if boot else None
+        self._offset_before_ns, self._offset_ns = self._offset_ns, now_offset_ns
+        self._set_ns = steady_ns
+        self._settings += 1
+
+    def _is_of_before(self, time_ns: int) -> bool:
+        """Say whether a time was read before the clock was set: an inference may have been under way meanwhile."""
+        steady_ns = self._clock.steady_ns()
+        if self._offset_before_ns is None or steady_ns - self._set_ns > WINDOW_NS:
+            return False
+        moment_ns = time_ns - steady_ns
+        return abs(moment_ns - self._offset_before_ns) < abs(moment_ns - self._offset_ns)
+
+    def _window(self, line: _Line, start_s: int, *, of_before: bool = False) -> _Window:
+        """Return the open window with this start, or open it."""
+        window = line.windows.get(start_s)
+        if window is None:
+            stamp, number = stamp_now(self._clock), self._settings
+            if of_before:
+                stamp, number = self._stamp_before, number - 1
+            parted = start_s == line.begun_s or of_before
+            window = line.windows[start_s] = _Window(start_s, line.plan(start_s), number, stamp, parted=parted)
+        return window
 
     # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,9 +381,15 @@ class Recorder:
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _close_late(self, pv: str, line: _Line, next_s: int) -> None:
-        quiet = (s for s, one in line.windows.items() if s < next_s and one.touched < self._closes - 1)
-        for start_s in sorted(quiet):
+    def _close_late(self, pv: str, line: _Line) -> None:
+        late = {s for s, one in line.windows.items() if one.clock < self._settings}
+        if line.next_s is not None:
+            late |= {s for s in line.windows if s < line.next_s}
+        for start_s in sorted(s for s in late if line.windows[s].touched < self._closes - 1):
+            self._emit(pv, line.windows.pop(start_s), whole=False)
+
+    def _hand_over(self, pv: str, line: _Line) -> None:
+        for start_s in sorted(line.windows):
             self._emit(pv, line.windows.pop(start_s), whole=False)
 
     def _close_line(self, pv: str, line: _Line, next_s: int, until_s: int) -> None:
@@ -322,8 +400,8 @@ class Recorder:
             self._emit(pv, line.windows.pop(start_s), whole=False)
         line.next_s = until_s
         for start_s in self._starts(pv, line, next_s, until_s):
-            window = line.windows.pop(start_s, None) or line.window(start_s)
-            line.windows.pop(start_s, None)
+            window = self._window(line, start_s)
+            del line.windows[start_s]
             self._emit(pv, window, whole=True)
 
     def _starts(self, pv: str, line: _Line, next_s: int, until_s: int) -> Iterator[int]:
@@ -339,10 +417,10 @@ class Recorder:
     def _say_jumped(self, pv: str, from_s: int, to_s: int) -> None:
         log.warning("the clock went from %s to %s at once", iso(from_s * NS_PER_S), iso(to_s * NS_PER_S))
         facts = {"pipeline": pv, "from_s": from_s, "to_s": to_s}
-        self._deliver("event", encode_event("clock_jumped", to_s * NS_PER_S, **facts))
+        self._deliver("event", encode_event("clock_jumped", to_s * NS_PER_S, **facts), stamp_now(self._clock))
 
     def _emit(self, pv: str, window: _Window, *, whole: bool) -> None:
-        self._deliver("window", encode_window(window.record(pv)))
+        self._deliver("window", encode_window(window.record(pv)), window.stamp)
         self._deliver_rows(pv, window, complete=whole and not window.parted)
 
     def _deliver_rows(self, pv: str, window: _Window, *, complete: bool) -> None:
@@ -350,7 +428,7 @@ class Recorder:
             return
         columns = _columns(window.rows)
         rows = RowsRecord(pv, window.start_s, BASE_WINDOW_S, complete, window.times_ns, columns)
-        self._deliver("rows", encode_rows(rows))
+        self._deliver("rows", encode_rows(rows), window.stamp)
         window.times_ns, window.rows, window.weight, window.parted = [], [], 0, True
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.clock import NS_PER_S, Clock
+from driftline.edge.timekeeping import STEP_NS, offset_ns
 from driftline.errors import InvalidInputError
 
 Frame = NDArray[np.uint8]
@@ -132,7 +133,11 @@ def redacted(spec: str) -> str:
 
 
 class PacedSource:
-    """Shows a reel frame by frame as the clock reaches each frame's time; when late, at once."""
+    """Shows a reel frame by frame as the clock reaches each frame's time; when late, at once.
+
+    Where no start was given, the schedule follows the wall clock when that is set: a device that booted in 1970 would
+    else be late by decades, and one that was set back a day would see nothing for a day. A given start means just that.
+    """
 
     def __init__(
         self,
@@ -149,7 +154,9 @@ class PacedSource:
         self._reel = reel
         self._loop = loop
         self._start_ns = start_ns
+        self._follows = start_ns is None
         self._clock = clock
+        self._offset_ns = offset_ns(clock)
         self._stop = threading.Event()
         self._state = "starting"
         # The frame to show next; moved on only when the consumer, done with one, comes back for the next.
@@ -166,6 +173,7 @@ class PacedSource:
         """Put frame 0 at the start, or at `now_ns` where none was given; return the first shown frame's time."""
         if self._start_ns is None:
             self._start_ns = now_ns
+            self._offset_ns = offset_ns(self._clock)
         elif from_ns is not None:
             self._index = self._index_from(from_ns)
         self._state = "ok"
@@ -202,11 +210,10 @@ class PacedSource:
         skip = self._index
         while not self._stop.is_set():
             for frame in self._reel.play(skip):
-                time_ns = self.time_ns(self._index)
-                if not self._wait_until(time_ns):
+                if not self._wait():
                     return
                 self._state = "ok"
-                yield time_ns, frame
+                yield self.time_ns(self._index), frame
                 self._index += 1
                 self._next_ns = self.time_ns(self._index)
             if not self._loop:
@@ -216,11 +223,23 @@ class PacedSource:
             # A restart far into a loop: whole passes are skipped by arithmetic, once a pass's length is known.
             skip = max(0, skip - self._reel.length) % self._reel.length
 
-    def _wait_until(self, time_ns: int) -> bool:
-        while (wait_s := self._clock.wait_s(time_ns)) > 0:
+    def _wait(self) -> bool:
+        """Wait until the next frame is due; False where the source was closed meanwhile."""
+        self._follow_clock()
+        while (wait_s := self._clock.wait_s(self.time_ns(self._index))) > 0:
             if self._stop.wait(min(wait_s, WAIT_S_MAX)):
                 return False
+            self._follow_clock()
         return not self._stop.is_set()
+
+    def _follow_clock(self) -> None:
+        """Move the schedule with a wall clock that was set, as the recorder begins anew."""
+        now_offset_ns = offset_ns(self._clock)
+        moved_ns = now_offset_ns - self._offset_ns
+        if self._follows and abs(moved_ns) >= STEP_NS:
+            self._start_ns = (self._start_ns or 0) + moved_ns
+            self._offset_ns = now_offset_ns
+            self._next_ns = self.time_ns(self._index)
 
     def _index_from(self, from_ns: int) -> int:
         index = max(0, math.ceil((from_ns - self.time_ns(0)) * self.rate / NS_PER_S))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from driftline import clock as clocks
-from driftline.clock import NS_PER_S, iso
-from driftline.edge.findings import HOME_FREE_BYTES_MIN, MEMORY_FREE_BYTES_MIN, Disk, duration, size
+from driftline.clock import NS_PER_S, iso, seconds_text
+from driftline.edge.findings import CLOCK_OFF_S_MAX, HOME_FREE_BYTES_MIN, MEMORY_FREE_BYTES_MIN, Disk, size
 from driftline.edge.home import Home
 from driftline.edge.link import Link
 from driftline.errors import TemporaryError
@@ -95,8 +95,8 @@ def lines(
         yield f"agent     not running; start it with: driftline edge run{where}"
     if state.get("clock"):
         yield f"clock     {state['clock']}"
-    elif running and state.get("hub_ahead_s") is not None:
-        yield f"clock     {_offset(float(state['hub_ahead_s']))}"
+    elif (ahead_s := state.get("hub_ahead_s")) is not None:
+        yield f"clock     {_clock(ahead_s, state.get('clock_error_s') or 0.0)}"
     yield f"hub       {_hub(state, now_ns, running=running)}"
     yield f"waiting   {_waiting(state, spool, now_ns)}"
     for one in room:
@@ -130,10 +130,21 @@ def _since(state: Mapping[str, Any]) -> str:
     return "" if started is None else f" since {iso(started // NS_PER_S * NS_PER_S)}"
 
 
-def _offset(ahead_s: float) -> str:
-    if abs(ahead_s) < 1:
-        return "within a second of the hub's"
-    return f"{duration(abs(ahead_s))} {'behind' if ahead_s > 0 else 'ahead of'} the hub's"
+def _clock(ahead_s: float, error_s: float) -> str:
+    """Say how right this device's clock is; `ahead_s` is how far the hub's is ahead of it.
+
+    >>> _clock(0.4, 0.1), _clock(-100.0, 300.0)
+    ("right: 0.4 s behind the hub's", "1 min 40 s ahead of the hub's, or right: the hub's answer took long")
+    """
+    off = f"{seconds_text(abs(ahead_s))} {'behind' if ahead_s > 0 else 'ahead of'} the hub's"
+    if abs(ahead_s) <= CLOCK_OFF_S_MAX:
+        return f"right: {off}"
+    if abs(ahead_s) - error_s <= CLOCK_OFF_S_MAX:
+        return f"{off}, or right: the hub's answer took long"
+    return (
+        f"{off}; the hub puts what is counted where it belongs. Set it (date -s), or let it reach a time server "
+        "(timedatectl set-ntp true)"
+    )
 
 
 def _hub(state: Mapping[str, Any], now_ns: int, *, running: bool) -> str:
@@ -156,7 +167,7 @@ def _waiting(state: Mapping[str, Any], spool: Look | None, now_ns: int) -> str:
 
 
 def _ago(then_ns: int, now_ns: int) -> str:
-    return f"{duration(max(0, now_ns - then_ns) / NS_PER_S)} ago"
+    return f"{seconds_text(max(0, now_ns - then_ns) / NS_PER_S)} ago"
 
 
 def _times(count: int) -> str:

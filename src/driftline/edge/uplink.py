@@ -15,10 +15,11 @@ from driftline.edge.bundles import Bundles
 from driftline.edge.exchange import Exchange, Outcome, Wishes
 from driftline.edge.home import Home, Identity
 from driftline.edge.shipper import Shipper, Upload
+from driftline.edge.timekeeping import CLOCK_KEY, Sample, Timekeeper
 from driftline.edge.transport import Transport
 from driftline.errors import DriftlineError, NotAllowedError, PermanentError
 from driftline.spool.outbox import Outbox
-from driftline.wire.device import BatchHead, BundleFile, Desired, DesiredPipeline, Reply, encode_batch
+from driftline.wire.device import BatchHead, BundleFile, Desired, DesiredPipeline, encode_batch
 
 log = logging.getLogger("driftline.edge")
 # Stopping: how long the last sync may take, and how long a request under way may still go on.
@@ -59,6 +60,7 @@ class Uplink:
         clock: Clock,
         outbox: Outbox,
         overrides: Overrides,
+        timekeeper: Timekeeper,
         *,
         head: Callable[[], BatchHead],
         runs_models: bool,
@@ -71,7 +73,8 @@ class Uplink:
         self._head = head
         self._runs_models = runs_models
         self._transport = Transport(identity, RequestNumbers(outbox))
-        self._exchange = Exchange(outbox, identity.name)
+        self.timekeeper = timekeeper
+        self._exchange = Exchange(outbox, identity.name, timekeeper)
         self._shipper = Shipper(time.monotonic())
         # `_guard` protects what other threads read: what is desired, and which of its files are there.
         self._guard = threading.RLock()
@@ -80,7 +83,6 @@ class Uplink:
         self._download_error: str | None = None
         self._synced_ns: int | None = None
         self._sync_error: str | None = None
-        self._offset_s: float | None = None
         self._conflict_ns: int | None = None
         self._refused = 0
         self._finishing = threading.Event()
@@ -145,7 +147,6 @@ class Uplink:
         return {
             "synced_ns": self._synced_ns,
             "sync_error": self._sync_error,
-            "hub_ahead_s": self._offset_s,
             "conflict_ns": self._conflict_ns,
             "refused": self._refused,
             "rows_kb_a_day": wishes.rows_kb_a_day,
@@ -186,15 +187,22 @@ class Uplink:
 
     def _exchanged(self) -> None:
         sent = self._exchange.request(self._head(), self._clock.now_ns(), self._overrides.wishes(self._desired))
-        reply = self._transport.sync(encode_batch(sent.head, sent.records))
+        body = encode_batch(sent.head, sent.records)
+        asked_ns = self._clock.steady_ns()
+        reply = self._transport.sync(body)
+        self._learn_time(Sample.of_reply(asked_ns, self._clock.steady_ns(), reply.now_ns))
         outcome = self._exchange.answered(sent, reply)
         if reply.desired is not None:
             self._adopt(reply.desired)
-        self._say_well(reply)
+        self._say_well()
         self._say_outcome(outcome)
         interval_s = self._real_s(self._overrides.interval_s or reply.sync_interval_s)
         idle = not self._desired.pipelines and self._overrides.interval_s is None
         self._shipper.acknowledged(time.monotonic(), interval_s, more=outcome.more, idle=idle)
+
+    def _learn_time(self, sample: Sample) -> None:
+        if self.timekeeper.learn(sample):
+            self._outbox.remember(CLOCK_KEY, self.timekeeper.document)
 
     def _real_s(self, interval_s: float) -> float:
         """Return how long an interval of the windows' time takes."""
@@ -236,12 +244,11 @@ class Uplink:
             log.warning("%s; %d records wait, %s", error, self._outbox.backlog, way)
         self._sync_error = str(error)
 
-    def _say_well(self, reply: Reply) -> None:
+    def _say_well(self) -> None:
         if self._sync_error is not None or self._synced_ns is None:
             log.info("the hub at %s answers", self._identity.url)
         self._sync_error = None
         self._synced_ns = self._clock.now_ns()
-        self._offset_s = (reply.now_ns - self._synced_ns) / NS_PER_S
 
     def _say_outcome(self, outcome: Outcome) -> None:
         self._say_refused(outcome.refused)

@@ -31,11 +31,12 @@ from driftline.clock import Clock
 from driftline.edge.home import AGENT_VARIABLE, Home
 from driftline.edge.limits import Held, Holder, Limits
 from driftline.edge.lineup import Lineup, Member, ReplacedError, limits_in_words, takes_frame
-from driftline.edge.link import Courier
+from driftline.edge.link import Courier, stamp_told
 from driftline.edge.serving import Server
 from driftline.edge.sources import Source, open_source, redacted
+from driftline.edge.timekeeping import stamp_now
 from driftline.errors import DriftlineError, InvalidInputError
-from driftline.wire.device import Desired, DesiredPipeline, desired_from, encode_event
+from driftline.wire.device import Desired, DesiredPipeline, Stamp, desired_from, encode_event
 
 log = logging.getLogger("driftline.edge")
 HEARTBEAT_S = 0.5
@@ -329,9 +330,9 @@ class Worker:
             self._rows_due_s = time.monotonic() + ROWS_S
             self._lineup.flush_rows()
         # Asked before delivering: everything up to there is then among what is delivered.
-        complete_until_ns = self._lineup.complete_until_ns()
+        complete_until_ns, stamp = self._lineup.complete_until_ns(), stamp_now(self._clock)
         if self._courier.flush():
-            self._beat(complete_until_ns)
+            self._beat(complete_until_ns, stamp)
 
     def _greet(self) -> None:
         try:
@@ -343,8 +344,8 @@ class Worker:
         self._greeted = True
         self._take(greeting)
 
-    def _beat(self, complete_until_ns: Mapping[str, int]) -> None:
-        reply = self._courier.beat(**self._facts(), complete_until_ns=complete_until_ns)
+    def _beat(self, complete_until_ns: Mapping[str, int], stamp: Stamp | None) -> None:
+        reply = self._courier.beat(**self._facts(), complete_until_ns=complete_until_ns, stamp=stamp_told(stamp))
         if reply is not None and "desired" in reply:
             self._take(reply)
 
@@ -400,7 +401,7 @@ class Worker:
         # The usual way from starting to ok is no news to the hub.
         if state not in {"starting", "ok"} or before not in {"", "starting"}:
             event = encode_event(_event_type(state), self._clock.now_ns(), source=camera.name, state=state)
-            self._courier.put("event", event)
+            self._courier.put("event", event, stamp_now(self._clock))
 
     def _serve(self) -> None:
         if self._server is not None or not self._serving.due:
@@ -421,19 +422,19 @@ class Worker:
             self._server.close()
         if self._camera is not None:
             self._camera.close()
-        complete_until_ns = self._lineup.stop()
+        complete = {"complete_until_ns": self._lineup.stop(), "stamp": stamp_told(stamp_now(self._clock))}
         while not self._courier.flush():
             if time.monotonic() >= deadline_s or not self._agent_lives:
-                return self._leave(complete_until_ns)
+                return self._leave(complete)
             time.sleep(0.1)
-        self._courier.beat(**facts, complete_until_ns=complete_until_ns)
+        self._courier.beat(**facts, **complete)
         return 0
 
-    def _leave(self, complete_until_ns: Mapping[str, int]) -> int:
+    def _leave(self, complete: Mapping[str, Any]) -> int:
         """Leave what no agent takes to the next one."""
         waiting = self._courier.waiting
         try:
-            self._courier.leave(self._home.path, complete_until_ns=complete_until_ns)
+            self._courier.leave(self._home.path, **complete)
         except OSError as error:
             log.warning("%d records are lost: no agent takes them, and they cannot be left (%s)", waiting, error)
             return 1

@@ -152,10 +152,18 @@ def _devices(hub: Hub, connection: Connection, rows: Iterable[Row[Any]]) -> list
         )
     ):
         assigned.setdefault(one.device, {})[one.version] = one.name
-    return [_device(hub, row, assigned.get(row.id, {}), drifting=row.name in drifting) for row in rows]
+    undated = hub.telemetry.undated(connection)
+    return [
+        _device(hub, row, assigned.get(row.id, {}), undated.get(row.name, {}), drifting=row.name in drifting)
+        for row in rows
+    ]
 
 
-def _device(hub: Hub, row: Row[Any], assigned: Mapping[str, str], *, drifting: bool) -> api.Device:
+def _device(
+    hub: Hub, row: Row[Any], assigned: Mapping[str, str], undated: dict[str, int], *, drifting: bool
+) -> api.Device:
+    # Fast time is nobody's: a device whose own time it is not is not wrong.
+    clock = row.clock if speed(hub.clock) == 1 else {}
     heard = [row.complete_until_ns.get(version) for version in assigned]
     return api.Device(
         id=row.id,
@@ -172,6 +180,9 @@ def _device(hub: Hub, row: Row[Any], assigned: Mapping[str, str], *, drifting: b
         dropped=row.dropped,
         waiting=row.waiting,
         link=api.Link(rows_kb_a_day=row.rows_kb_a_day, newest_first=row.newest_first),
+        clock_ahead_s=-clock["offset_ns"] / NS_PER_S if clock else None,
+        clock_error_s=clock["error_ns"] / NS_PER_S if clock else None,
+        undated=undated,
     )
 
 

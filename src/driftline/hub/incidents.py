@@ -4,9 +4,9 @@
 over when no field is in alarm any more, as the evidence says; under a fixed alarm, when three windows in a row were Ok
 for every field that alerted. Windows that say nothing (NoData, TooFew, Late) neither help nor hurt; a Warning is not
 Ok. Windows outside the opening hours, and those that overlap one that was counted, wake nobody. A new baseline ends it.
-*silent*: the device missed its syncs (`fleet.is_silent`). *camera lost*, *feed frozen*: a camera's own state. *identity
-conflict*: two machines sync as one device; over when it joins anew, or a day went without. A person may resolve an
-incident earlier; the next Alert opens another.
+*silent*: the device missed its syncs (`fleet.is_silent`). *clock*: its clock is off, by its own estimate. *camera
+lost*, *feed frozen*: a camera's own state. *identity conflict*: two machines sync as one device; over when it joins
+anew, or a day went without. A person may resolve an incident earlier; the next Alert opens another.
 
 Everything is worked out from what is stored, so that a hub may be killed anywhere and do it again.
 """
@@ -21,15 +21,18 @@ from sqlalchemy import Connection
 from driftline.assay.promise import alarm_at
 from driftline.charts.bins import range_text
 from driftline.charts.findings import what_moved
-from driftline.clock import iso
+from driftline.clock import iso, seconds_text
 from driftline.hub.store import assays as store
 from driftline.hub.store.assays import Alarm, Mark, Stored
 from driftline.wire import api
 
-Kind = Literal["drift", "silent", "camera lost", "feed frozen", "identity conflict"]
+Kind = Literal["drift", "silent", "clock", "camera lost", "feed frozen", "identity conflict"]
 CameraState = Literal["camera lost", "feed frozen"]
 CAMERA_STATES: tuple[CameraState, ...] = get_args(CameraState)
-WATCHED: tuple[Kind, ...] = ("silent", "identity conflict", *CAMERA_STATES)
+WATCHED: tuple[Kind, ...] = ("silent", "clock", "identity conflict", *CAMERA_STATES)
+
+# Half a base window: up to there nothing it counts lies in another window than it should.
+CLOCK_OFF_S = 30.0
 
 OK_WINDOWS_TO_RESOLVE = 3
 
@@ -191,7 +194,7 @@ def _drift(analysis: api.Analysis) -> api.Incident:
 
 
 def watch(connection: Connection, devices: Iterable[api.Device], heard_of: Collection[str], now_ns: int) -> None:
-    """Open and resolve the incidents of the devices' own states: silence, a lost camera, a frozen feed, a double.
+    """Open and resolve the incidents of the devices' own states: silence, a wrong clock, a double, a camera's trouble.
 
     `heard_of` names the devices that had the chance to be heard since this hub started: after its own absence a hub
     does not blame its devices for it.
@@ -227,6 +230,8 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
         yield "silent", "", f"device {device.name}: silent since {since}; see whether it has power and a link"
     if "identity conflict" in device.states:
         yield "identity conflict", "", f"device {device.name}: {_CONFLICT_WORDS}"
+    if is_clock_off(device):
+        yield "clock", "", f"device {device.name}: {clock_text(device)}, as heard at {since}; {_CLOCK_ADVICE}"
     for source, state in device.sources.items():
         if state.startswith("error"):
             # It cannot be opened at all: the reason is the device's own.
@@ -234,6 +239,22 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
         for kind in CAMERA_STATES:
             if state == kind:
                 yield kind, source, f"device {device.name}: {_CAMERA_WORDS[kind]}, as heard at {since} ({source})"
+
+
+def is_clock_off(device: api.Device) -> bool:
+    """Say whether a device's clock is surely off by more than half a base window."""
+    ahead_s, error_s = device.clock_ahead_s, device.clock_error_s
+    return ahead_s is not None and abs(ahead_s) - (error_s or 0.0) > CLOCK_OFF_S
+
+
+def clock_text(device: api.Device) -> str:
+    """Say how a device's clock is; '' where nobody knows."""
+    if device.clock_ahead_s is None:
+        return ""
+    if not is_clock_off(device):
+        return "its clock is right" if abs(device.clock_ahead_s) <= CLOCK_OFF_S else "its clock may be right"
+    way = "ahead" if device.clock_ahead_s > 0 else "behind"
+    return f"its clock is {seconds_text(abs(device.clock_ahead_s))} {way}"
 
 
 def _trouble(device: api.Device, kind: Kind, text: str, now_ns: int) -> api.Incident:
@@ -253,6 +274,10 @@ def _trouble(device: api.Device, kind: Kind, text: str, now_ns: int) -> api.Inci
 _CONFLICT_WORDS = (
     "two machines use its identity, or its disk was restored from a copy; nothing is lost. If they are two, remove the "
     "device here, and let each join anew under a name of its own: driftline edge join TOKEN --anew"
+)
+_CLOCK_ADVICE = (
+    "what it counts is put where it belongs, as long as it reaches this hub before it loses power; let it reach a time "
+    "server (timedatectl set-ntp true), or set its clock (date -s)"
 )
 _CAMERA_WORDS: dict[CameraState, str] = {
     "camera lost": "no picture from its camera",

@@ -2,18 +2,21 @@
 
 What becomes of each record is decided in `driftline.hub.intake`. The whole batch is committed in one transaction
 together with its records' places, and acknowledged only then: a batch that comes twice, because the reply to it was
-lost, changes nothing.
+lost, changes nothing. Windows and rows are put where they belong in time, by what their device says of its clock
+(`moved_s`); what nobody knows the time of is kept as it is, with the reason, and is never scored.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, select, update
 from starlette.responses import Response
 
 from driftline.clock import NS_PER_S, iso
-from driftline.errors import DriftlineError, InvalidInputError
+from driftline.errors import DriftlineError, InvalidInputError, TemporaryError
 from driftline.hub import fleet, grids, identity, intake
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, Call, Routes
@@ -65,10 +68,17 @@ def sync(call: Call[None]) -> Response:
 def take(
     hub: Hub, row: Row[Any], number: int, head: device.BatchHead, records: Sequence[device.Record]
 ) -> device.Reply:
-    """Commit a batch and work out the reply."""
+    """Commit a batch and work out the reply.
+
+    Raises:
+        TemporaryError: this hub's own clock was never set.
+    """
     now_ns = hub.now_ns()
+    if now_ns < TIME_MIN_S * NS_PER_S:
+        raise TemporaryError(f"this hub's clock shows {iso(now_ns)}; set it, and devices send what they keep")
     with hub.database.reading() as connection:
-        checker = Checker(connection, fleet.granted(connection, row.id), now_ns)
+        # In fast time the hub's clock is nobody's measure; who shares it is right, and who does not cannot be helped.
+        checker = Checker(connection, fleet.granted(connection, row.id), now_ns, moves=fleet.speed(hub.clock) == 1)
         checked = [checker.check(record) for record in records]
     interval_s = fleet.sync_interval_s(hub, row)
     complete = checker.complete(head)
@@ -171,7 +181,13 @@ def _said(head: device.BatchHead) -> dict[str, Any]:
         "pipelines": _texts(head.pipelines),
         "limits": _texts(head.limits),
         "sources": _texts(head.sources),
-    }
+    } | _clock(head.clock)
+
+
+def _clock(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a device knows of its clock; before it knows, what it said before it was restarted stays."""
+    known = {name: told.get(name) for name in ("offset_ns", "error_ns")}
+    return {"clock": known} if all(_is_whole(one) and abs(one) < 2**63 for one in known.values()) else {}
 
 
 def _told(row: Row[Any], head: device.BatchHead, now_ns: int) -> dict[str, Any]:
@@ -211,6 +227,8 @@ def _events(
     """Yield what is to be said of a batch in the device's history; `row` is the device before it."""
     for sequence, reason in decision.refused.items():
         yield {"type": "refused", "at_ns": now_ns, "sequence": sequence, "reason": reason}
+    for why, count in Counter(one.undated for one in decision.new if one.undated).items():
+        yield {"type": "undated", "at_ns": now_ns, "records": count, "why": why}
     if decision.conflicts:
         numbers = {"epoch": head.epoch, "first": decision.conflicts[0], "count": len(decision.conflicts)}
         yield {"type": "identity_conflict", "at_ns": now_ns, **numbers}
@@ -226,10 +244,14 @@ def _events(
 
 
 class Checker:
-    """Says of each record whether it can be what a device of this fleet recorded, and if not why."""
+    """Says of each record whether it can be what a device of this fleet recorded, and if not why.
 
-    def __init__(self, connection: Connection, granted: Grants, now_ns: int) -> None:
+    `moves`: whether records are put where they belong in time, as their device estimates it.
+    """
+
+    def __init__(self, connection: Connection, granted: Grants, now_ns: int, *, moves: bool = True) -> None:
         self._connection = connection
+        self._moves = moves
         self._granted = granted
         self._now_ns = now_ns
         self._fields: dict[str, set[str] | None] = {}
@@ -263,7 +285,7 @@ class Checker:
     def _window(self, record: device.Record) -> Incoming:
         window = device.decode_window(record.data)
         pipeline, definition = self._version(window.pipeline)
-        self._check_time(window.start_s, window.width_s)
+        moved_s = self._moved_s(record, window.start_s, window.width_s)
         if window.inferences > INFERENCES_MAX or len(window.fields) > FIELDS_MAX:
             raise RefusedError(f"{window.inferences} inferences and {len(window.fields)} fields cannot be one window's")
         keys = [field.key for field in window.fields]
@@ -272,12 +294,15 @@ class Checker:
         for field in window.fields:
             self._check_key(pipeline, window.pipeline, definition, field.key)
             self._check_summary(field, window.inferences)
-        return Incoming(record.sequence, record.data, pipeline, window=window)
+        if why := self._undated(moved_s, window.start_s):
+            return Incoming(record.sequence, record.data, kind="window", undated=why)
+        window = replace(window, start_s=window.start_s + (moved_s or 0))
+        return Incoming(record.sequence, record.data, pipeline, window=window, moved=bool(moved_s))
 
     def _rows(self, record: device.Record) -> Incoming:
         rows = device.decode_rows(record.data)
         pipeline, _ = self._version(rows.pipeline)
-        self._check_time(rows.start_s, rows.width_s)
+        moved_s = self._moved_s(record, rows.start_s, rows.width_s)
         start_ns, end_ns = rows.start_s * NS_PER_S, (rows.start_s + rows.width_s) * NS_PER_S
         if any(not start_ns <= time_ns < end_ns for time_ns in rows.times_ns):
             raise RefusedError("a row lies outside the window it travels in")
@@ -285,35 +310,48 @@ class Checker:
             raise RefusedError(f"{len(rows.columns)} columns; at most {FIELDS_MAX} are taken")
         for key in rows.columns:
             _check_spelling(key)
-        return Incoming(record.sequence, record.data, pipeline, rows=rows)
+        if why := self._undated(moved_s, rows.start_s):
+            return Incoming(record.sequence, record.data, kind="rows", undated=why)
+        return Incoming(record.sequence, record.data, pipeline, rows=_moved(rows, moved_s or 0), moved=bool(moved_s))
 
     def _event(self, record: device.Record) -> Incoming:
         if len(record.data) > EVENT_BYTES_MAX:
             raise RefusedError(f"an event of {len(record.data)} bytes; at most {EVENT_BYTES_MAX} are taken")
         event = device.decode_event(record.data)
-        if not -(2**63) <= event["at_ns"] < 2**63 or len(event["type"]) > 64:
+        at_ns = event["at_ns"] + (record.moved_s or 0) * NS_PER_S
+        if not all(-(2**63) <= one < 2**63 for one in (event["at_ns"], at_ns)) or len(event["type"]) > 64:
             raise RefusedError("an event has a short type and a time in nanoseconds since 1970")
         if any(count < 0 for count in _counts(event).values()):
             raise RefusedError("an event that counts less than nothing")
         readable = json.dumps(event, ensure_ascii=False).encode(errors="replace")
-        return Incoming(record.sequence, record.data, event=json.loads(readable))
+        # What happened at an unknown time is told at the time it was heard of.
+        known = {"at_ns": at_ns} if record.moved_s is not None else {"at_ns": self._now_ns, "by_its_clock_ns": at_ns}
+        return Incoming(record.sequence, record.data, event=json.loads(readable) | (known if self._moves else {}))
 
     def _version(self, version: str) -> tuple[str, Mapping[str, Any]]:
         if version not in self._granted:
             raise RefusedError(f"pipeline version {version[:64]!r} was never given to this device")
         return self._granted[version]
 
-    def _check_time(self, start_s: int, width_s: int) -> None:
-        if width_s != device.BASE_WINDOW_S or start_s % width_s:
+    def _moved_s(self, record: device.Record, start_s: int, width_s: int) -> int | None:
+        """Return by how much a record is to be moved; None where its device does not know its time."""
+        moved_s = record.moved_s
+        if width_s != device.BASE_WINDOW_S or start_s % width_s or (moved_s or 0) % width_s:
             raise RefusedError(
-                f"a window of {width_s} s from {start_s} on; windows are {device.BASE_WINDOW_S} s, aligned to the epoch"
+                f"a window of {width_s} s from {start_s} on, moved by {moved_s or 0} s; windows are "
+                f"{device.BASE_WINDOW_S} s, aligned to the epoch"
             )
-        if start_s < TIME_MIN_S:
-            raise RefusedError(
-                f"a window from {iso(start_s * NS_PER_S)}, before there were such devices; was the clock never set?"
-            )
-        if start_s > self._now_ns // NS_PER_S + AHEAD_MAX_S:
-            raise RefusedError("a window from more than a day ahead of the hub's time; the device's clock is wrong")
+        return moved_s if self._moves else 0
+
+    def _undated(self, moved_s: int | None, start_s: int) -> str:
+        """Say why the time of a record is not known; '' where it is."""
+        if moved_s is None:
+            return "nobody knows when: it lost power before it reached the hub, and nothing vouches for its clock"
+        if start_s + moved_s < TIME_MIN_S:
+            return "from before 2020, when there were no such devices: its clock was never set"
+        if start_s + moved_s > self._now_ns // NS_PER_S + AHEAD_MAX_S:
+            return "from more than a day ahead of the hub's time: its clock, or the hub's, is wrong"
+        return ""
 
     def _check_key(self, pipeline: str, version: str, definition: Mapping[str, Any], key: str) -> None:
         _check_spelling(key)
@@ -340,6 +378,13 @@ class Checker:
         grid = self._grids[field.grid_id]
         if isinstance(summary, Summary) and not summary.fits(grid):
             raise RefusedError(f"{field.key}: counts that no values on grid {grid.id} can have given")
+
+
+def _moved(rows: device.RowsRecord, moved_s: int) -> device.RowsRecord:
+    if not moved_s:
+        return rows
+    times_ns = [time_ns + moved_s * NS_PER_S for time_ns in rows.times_ns]
+    return replace(rows, start_s=rows.start_s + moved_s, times_ns=times_ns)
 
 
 def _check_spelling(key: str) -> None:

@@ -213,6 +213,9 @@ class Device(Struct):
     `states` are healthy, drifting, silent, behind, camera lost, feed frozen, identity conflict, new.
     `complete_until_ns`: up to there every window of every pipeline it runs has been heard; None before the first.
     `backlog` counts what waits there for its turn, `waiting` by kind also what the budget of its `link` holds back.
+    `clock_ahead_s`: how far its clock is ahead of the hub's, right to `clock_error_s`; None before it knows, and where
+    the hub's own time is a fast one. `undated`: how many records it sent whose time nobody knows, by the reason; they
+    are kept and never scored.
     """
 
     id: str
@@ -229,6 +232,9 @@ class Device(Struct):
     dropped: dict[str, int] = {}
     waiting: dict[str, int] = {}
     link: Link = Link()
+    clock_ahead_s: float | None = None
+    clock_error_s: float | None = None
+    undated: dict[str, int] = {}
 
 
 # ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────

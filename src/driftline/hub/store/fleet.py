@@ -34,6 +34,8 @@ devices = Table(
     Column("limits", JSON, nullable=False, default=dict),
     Column("sources", JSON, nullable=False, default=dict),
     Column("complete_until_ns", JSON, nullable=False, default=dict),
+    # What it last said of its clock: how far ours is ahead of it and how wrong that may be, `offset_ns`, `error_ns`.
+    Column("clock", JSON, nullable=False, default=dict),
     # How many records of each kind it had to drop, by its own account, and how many the hub refused.
     Column("dropped", JSON, nullable=False, default=dict),
 )

@@ -29,7 +29,7 @@ from driftline.clock import NS_PER_S
 from driftline.hub.intake import Range, Told, content_hash
 from driftline.hub.store.columns import Columns, pack
 from driftline.hub.store.database import Database, metadata
-from driftline.wire.device import BASE_WINDOW_S, RowsRecord, WindowRecord
+from driftline.wire.device import BASE_WINDOW_S, RowsRecord, WindowRecord, encode_rows
 
 names = Table("names", metadata, Column("id", Integer, primary_key=True), Column("text", String, unique=True))
 
@@ -98,6 +98,19 @@ events = Table(
     Column("document", String),
 )
 
+# Records whose time nobody knows, whole, with the reason: counted on the device's page, never scored.
+undated = Table(
+    "undated",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", Integer),
+    Column("why", String),
+    Column("kind", String),
+    Column("received_ns", Integer),
+    Column("payload", LargeBinary),
+    Index("undated_by_device", "device", "why"),
+)
+
 complete = Table(
     "complete",
     metadata,
@@ -149,7 +162,11 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One checked record about to be stored; `pipeline` is the pipeline that `window`'s or `rows`' version is of."""
+    """One checked record about to be stored; `pipeline` is the pipeline that `window`'s or `rows`' version is of.
+
+    `window` and `rows` are where they belong in time: `moved` says whether that is elsewhere than in `data`, `undated`
+    why it is not known, and then there are none of them.
+    """
 
     sequence: int
     data: bytes
@@ -157,6 +174,9 @@ class Incoming:
     window: WindowRecord | None = None
     rows: RowsRecord | None = None
     event: Mapping[str, Any] | None = None
+    kind: str = ""
+    moved: bool = False
+    undated: str = ""
 
     def names(self) -> Iterator[str]:
         """Yield every name this record will refer to."""
@@ -271,11 +291,16 @@ class Telemetry:
                     one.rows.complete,
                     len(one.rows.times_ns),
                     min(one.rows.times_ns, default=None),
-                    pack(one.data),
+                    pack(encode_rows(one.rows) if one.moved else one.data),
                 )
                 for one in incoming
                 if one.rows is not None
             ],
+        )
+        _many(
+            connection,
+            "INSERT INTO undated (device, why, kind, received_ns, payload) VALUES (?,?,?,?,?)",
+            [(at_device, one.undated, one.kind, now_ns, pack(one.data)) for one in incoming if one.undated],
         )
         for one in incoming:
             if one.event is not None:
@@ -464,6 +489,14 @@ class Telemetry:
             )
             for number, version, payload in found:
                 yield LogRecord(self._name(number), self._name(version), Columns(payload))
+
+    def undated(self, connection: Connection) -> dict[str, dict[str, int]]:
+        """Return how many records of unknown time each device sent, by the reason, by device."""
+        found = connection.exec_driver_sql("SELECT device, why, count(*) FROM undated GROUP BY device, why").all()
+        counts: dict[str, dict[str, int]] = {}
+        for number, why, count in found:
+            counts.setdefault(self._name(number), {})[str(why)] = int(count)
+        return counts
 
     def events(self, device: str, kind: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return what happened to a device, newest first."""

@@ -27,6 +27,7 @@ from driftline.hub import assays
 from driftline.hub.baselines import take
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, STATUS, failure
+from driftline.hub.incidents import clock_text
 from driftline.hub.store import assays as store
 from driftline.hub.web import views
 from driftline.hub.web.html import Content, Html, el, path
@@ -229,7 +230,9 @@ def one_device(view: views.Device) -> str:
     ]
     known += [(f"pipeline {name}", _state(state)) for name, state in one.pipelines.items()]
     known += [("camera", [chip(state), " ", el("span", name, class_="soft")]) for name, state in one.sources.items()]
+    known += [("clock", text)] if (text := clock_text(one)) else []
     known += [(f"dropped {kind}", str(count)) for kind, count in one.dropped.items()]
+    known += [("of unknown time", f"{counted(count, 'record')}, {why}") for why, count in one.undated.items()]
     events = [
         [moment(_time_of(event)), str(event.get("type", "")), el("span", _details(event), class_="wrap")]
         for event in view.events
