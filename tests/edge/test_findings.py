@@ -170,6 +170,7 @@ NOTES: dict[str, tuple[Facts, str, str]] = {
     "no unit": (replace(GOOD, unit=Unit("driftline-till")), "service", "driftline edge install --home /var/lib"),
     "fast time": (replace(GOOD, fast=True), "clock", "DRIFTLINE_CLOCK"),
     "no spool yet": (replace(GOOD, spool=None), "spool", "when the agent first runs"),
+    "open windows on the disk": (told(open_windows="open windows are kept on the disk"), "disk", "on the disk"),
     "nothing to run": (told(pipelines={}), "pipeline", "publish"),
     "a clip at its end": (told(sources={"clip.mp4": "ended"}), "camera", "--loop"),
     "a worker that was restarted": (

@@ -73,8 +73,10 @@ def test_a_folder_without_a_device_says_how_to_join(joined_home: Home):
         ({"hub_ahead_s": 0.4}, "clock     right: 0.4 s behind the hub's"),
         (
             {"hub_ahead_s": 86_400 * 3},
-            "clock     3 days behind the hub's; the hub puts what is counted where it belongs. "
-            "Set it (date -s), or let it reach a time server (timedatectl set-ntp true)",
+            (
+                "clock     3 days behind the hub's; the hub puts what is counted where it belongs. "
+                "Set it (date -s), or let it reach a time server (timedatectl set-ntp true)"
+            ),
         ),
         (
             {"hub_ahead_s": -600.0, "clock_error_s": 900.0},

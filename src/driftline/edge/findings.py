@@ -272,6 +272,9 @@ def _room(facts: Facts) -> Iterator[Finding]:
             yield Finding("disk", "wrong", f"{text}: when it is full the oldest records are dropped, and counted")
         else:
             yield Finding("disk", "ok", f"{disk.what} has {free} left of {size(disk.total_bytes)}")
+    if facts.running and facts.state.get("open_windows"):
+        # In the agent's words, with the reason.
+        yield Finding("disk", "note", str(facts.state["open_windows"]))
 
 
 def _waiting(facts: Facts) -> Iterator[Finding]:
