@@ -75,11 +75,15 @@ def test_it_runs_observe_only_and_says_so(bare: Path, tmp_path: Path):
         subprocess.run([bare / "python", "-c", OBSERVING], env=environment, check=True)
         status = [bare / "driftline", "edge", "status", "--home", home]
         told = subprocess.run(status, capture_output=True, text=True, check=True).stdout
+        doctor = [bare / "driftline", "doctor", "--home", home]
+        found = subprocess.run(doctor, capture_output=True, text=True, check=False).stdout
         agent.terminate()
     assert agent.returncode == 0
     assert "pip install 'driftline[edge]'" in said
     assert "doors: waiting for driftline.observe" in told
     assert "waiting   1 records" in told
+    assert "it observes (driftline.observe) and runs no models" in found
+    assert [line.split()[1] for line in found.splitlines() if line.startswith("WRONG")] == ["hub"]
 
 
 @pytest.mark.parametrize(("command", "extra"), [(["up"], "hub"), (["login", "http://127.0.0.1:1"], "sdk")])

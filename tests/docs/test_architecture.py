@@ -30,6 +30,7 @@ def test_it_names_every_folder_of_the_package():
         "docs/metrics.md",
         "docs/alarms.md",
         "docs/sync-protocol.md",
+        "docs/devices.md",
         "CONTRIBUTING.md",
     ],
 )

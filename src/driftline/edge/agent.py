@@ -6,6 +6,7 @@ Three kinds of threads: the main one supervises and says how the agent is, one t
 "committed" is lost when any of them dies.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso, seconds_text
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
 from driftline.edge.link import Server, left_messages, stamp_from
+from driftline.edge.notify import Notifier
 from driftline.edge.supervisor import Supervisor, dismiss
 from driftline.edge.timekeeping import STEP_NS, Reach, Timekeeper, offset_ns, stamp_now
 from driftline.edge.uplink import Overrides, Uplink
@@ -44,6 +46,8 @@ from driftline.wire.device import (
 log = logging.getLogger("driftline.edge")
 TICK_S = 0.1
 STATE_EVERY_S = 10.0
+# Of how many ends of the worker `status` tells.
+ENDS_TOLD = 8
 # How a pipeline without a model fares while no program calls `driftline.observe` for it.
 UNOBSERVED = "waiting for driftline.observe"
 WORKER_LIBRARIES = ("numpy", "cv2", "onnxruntime", "starlette", "uvicorn")
@@ -61,6 +65,8 @@ def run(options: Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     home = Home(options.home)
     identity = home.identity()
+    # An agent that its service manager kills for hanging says first where each thread stood.
+    faulthandler.enable()
     command = worker_command(home, options)
     lock = home.lock()
     try:
@@ -118,6 +124,8 @@ class Agent:
         self._clock = clock
         self._left_worker = home.state().get("worker")
         self._spool = Spool(home.spool, now_ns=clock.now_ns)
+        # Before the worker's environment is made of this process's.
+        self._notifier = Notifier.of_environment()
         self._supervisor: Supervisor | None = None
         if command is not None:
             told = {HOME_VARIABLE: str(home.path), AGENT_VARIABLE: str(os.getpid()), "ORT_DISABLE_TELEMETRY": "1"}
@@ -129,6 +137,8 @@ class Agent:
         self._guard = threading.RLock()
         self._peers: dict[int, dict[str, Any]] = {}
         self._rows_sent = _numbers(self._spool.recall_all("rows:"))
+        self._ends: list[tuple[int, str]] = []
+        self._ends_count = 0
         self._reached = {pv: Reach.of(text) for pv, text in self._spool.recall_all("complete:").items()}
         self._timekeeper = Timekeeper.of(clock, self._spool)
         self._offset_ns = offset_ns(clock)
@@ -162,6 +172,7 @@ class Agent:
             dismiss(self._left_worker, self._home.path)
         # Before a new worker asks from where to go on.
         self._take_left()
+        self._notifier.ready(f"starting, for the hub at {self._identity.url}")
         saved_s = 0.0
         while not self._stopping.wait(TICK_S):
             if self._supervisor is not None:
@@ -173,7 +184,15 @@ class Agent:
                 self._take_left()
                 self._save_state(server.path)
                 saved_s = time.monotonic()
+            self._tell_manager(server)
+        self._notifier.stopping()
         self._finish(server)
+
+    def _tell_manager(self, server: Server) -> None:
+        """Tell systemd how the agent is; where a thread has died it hears no more that the agent lives."""
+        if self._uplink.alive and server.alive:
+            self._notifier.alive()
+        self._notifier.status(f"{self._uplink.sentence}; {self._spool.backlog} records wait")
 
     def _finish(self, server: Server) -> None:
         if self._supervisor is not None:
@@ -204,6 +223,8 @@ class Agent:
             log.warning("state.json cannot be written (%s)", error)
 
     def _worker_ended(self, text: str) -> None:
+        self._ends = [*self._ends, (self._clock.now_ns(), text)][-ENDS_TOLD:]
+        self._ends_count += 1
         self._note("worker_ended", text=text)
         self._uplink.hurry()
 
@@ -415,6 +436,7 @@ class Agent:
                 "clock": self._clock.banner,
                 "backlog": self._spool.backlog,
                 "backlog_bytes": self._spool.waiting_bytes,
+                "worker_ends": {"count": self._ends_count, "recent": self._ends},
                 "revision": desired.revision,
                 "names": {one.id: one.name for one in desired.pipelines},
                 "pipelines": self._pipelines(worker),

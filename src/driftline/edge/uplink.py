@@ -113,6 +113,16 @@ class Uplink:
         return not self._thread.is_alive()
 
     @property
+    def alive(self) -> bool:
+        """Whether anybody still talks to the hub."""
+        return self._thread.is_alive()
+
+    @property
+    def sentence(self) -> str:
+        """How the last sync went, in words."""
+        return self._sync_error or ("not synced yet" if self._synced_ns is None else "synced with the hub")
+
+    @property
     def desired(self) -> Desired:
         """What the hub last wanted."""
         return self._desired
