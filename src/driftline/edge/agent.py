@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso
 from driftline.edge.bundles import Bundles
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
-from driftline.edge.link import Server, left_messages
+from driftline.edge.link import Server, left_messages, messages_of
+from driftline.edge.open_window import Left, folders, is_held, left_behind, place
 from driftline.edge.shipper import Shipper, Upload
-from driftline.edge.supervisor import Supervisor, dismiss
+from driftline.edge.supervisor import SILENT_S_MAX, Supervisor, dismiss
 from driftline.edge.transport import Transport
 from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError, TemporaryError
 from driftline.spool.spool import Spool
@@ -52,6 +54,8 @@ TICK_S = 0.1
 STATE_EVERY_S = 10.0
 # Stopping: how long the last sync may take, and how long a request under way may still go on.
 LAST_SYNC_S, GRACE_S = 2.0, 0.75
+# A worker whose agent has gone notices it within half a second, and takes up to five to hand over.
+OLD_WORKER_S = 8.0
 DOWNLOAD_PAUSE_FIRST_S, DOWNLOAD_PAUSE_MAX_S = 1.0, 60.0
 # Request numbers are reserved so many at a time, by the clock a minute: a commit for each would wear the flash.
 NUMBERS_RESERVED = 60_000
@@ -114,7 +118,14 @@ class Agent:
     """One device at work. `serve` returns after `stop`, which any thread or signal handler may call."""
 
     def __init__(
-        self, home: Home, identity: Identity, clock: Clock, command: Sequence[str] | None, *, interval_s: float | None
+        self,
+        home: Home,
+        identity: Identity,
+        clock: Clock,
+        command: Sequence[str] | None,
+        *,
+        interval_s: float | None,
+        silent_s_max: float = SILENT_S_MAX,
     ) -> None:
         self._home = home
         self._identity = identity
@@ -131,7 +142,10 @@ class Agent:
             told = {HOME_VARIABLE: str(home.path), AGENT_VARIABLE: str(os.getpid()), "ORT_DISABLE_TELEMETRY": "1"}
             # OpenCV warns of each try to open a camera; the camera's state says it once.
             self._supervisor = Supervisor(
-                command, {"OPENCV_LOG_LEVEL": "ERROR"} | os.environ | told, self._worker_ended
+                command,
+                {"OPENCV_LOG_LEVEL": "ERROR"} | os.environ | told,
+                self._worker_ended,
+                silent_s_max=silent_s_max,
             )
         # `_guard` protects what threads share below; the spool has a lock of its own.
         self._guard = threading.RLock()
@@ -145,6 +159,9 @@ class Agent:
         self._offset_s: float | None = None
         self._refused = 0
         self._started_ns = clock.now_ns()
+        self._open_trouble = place(home.path).trouble
+        # Open windows whose records could not be committed yet, though it is known up to where they were counted.
+        self._waiting_open: set[Path] = set()
         self._stopping = threading.Event()
         self._finishing = threading.Event()
         self._wake = threading.Event()
@@ -164,6 +181,7 @@ class Agent:
         network.start()
         if isinstance(self._left_worker, int):
             dismiss(self._left_worker, self._home.path)
+        self._await_end_of_worker()
         # Before a new worker asks from where to go on.
         self._take_left()
         saved_s = 0.0
@@ -181,6 +199,7 @@ class Agent:
     def _finish(self, server: Server, network: threading.Thread) -> None:
         if self._supervisor is not None:
             self._supervisor.stop()
+        self._take_open()
         self._transport.hasten(LAST_SYNC_S)
         self._finishing.set()
         self._wake.set()
@@ -199,6 +218,8 @@ class Agent:
         log.info("the device %s works for the hub at %s", self._identity.name, self._identity.url)
         if self._clock.banner is not None:
             log.info("%s", self._clock.banner)
+        if self._open_trouble:
+            log.info("%s; a crash loses as little, but it wears the flash", self._open_trouble)
         if self._supervisor is None:
             log.info(
                 "this machine lacks what runs models, so it observes only (driftline.observe); "
@@ -213,8 +234,13 @@ class Agent:
         except OSError as error:
             log.warning("state.json cannot be written (%s)", error)
 
-    def _worker_ended(self, text: str) -> None:
-        self._note("worker_ended", text=text)
+    def _worker_ended(self, text: str, facts: Mapping[str, float]) -> None:
+        """Take what the worker had counted, before the next one asks from where to go on; then tell of its end."""
+        age_s = self._take_open()
+        if age_s is not None:
+            text += f"; what it had counted is kept, but for the last {age_s:.1f} s at most"
+            facts = {**facts, "lost_s_max": round(age_s, 1)}
+        self._note("worker_ended", text=text, **facts)
         self._hurry()
 
     def _note(self, kind: str, **facts: Any) -> None:
@@ -266,7 +292,7 @@ class Agent:
         return sequence
 
     def _take_left(self) -> None:
-        """Commit what processes left that ended while no agent ran."""
+        """Commit what processes left that ended while no agent ran, and what those had counted that were killed."""
         try:
             for path, messages in left_messages(self._home.path):
                 for request, payload in messages:
@@ -276,6 +302,58 @@ class Agent:
                 log.info("%d records that a process left while no agent ran are taken over", count)
         except (TemporaryError, OSError) as error:
             log.warning("records that were left in %s wait there: %s", self._home.path, error)
+        self._take_open()
+
+    def _await_end_of_worker(self) -> None:
+        """Wait until a worker of the agent before this one has let go of its open window: the last thing it does."""
+        deadline_s = time.monotonic() + OLD_WORKER_S
+        while any(is_held(folder, "worker") for folder in folders(self._home.path)):
+            if time.monotonic() > deadline_s:
+                log.warning("a worker of another agent still runs here; what it has counted is taken when it ends")
+                return
+            time.sleep(TICK_S)
+
+    def _take_open(self) -> float | None:
+        """Commit what processes had counted that were killed; return how old the worker's snapshot was, in seconds."""
+        worker_age_s: float | None = None
+        for folder in folders(self._home.path):
+            try:
+                with left_behind(folder) as every:
+                    for left in every:
+                        self._take_snapshot(left)
+                        if left.role == "worker" and left.data is not None:
+                            worker_age_s = left.age_s
+            except (TemporaryError, OSError) as error:
+                log.warning("the open windows in %s wait there: %s", folder, error)
+        return worker_age_s
+
+    def _take_snapshot(self, left: Left) -> None:
+        messages = [] if left.data is None else messages_of(BytesIO(left.data).read, left.path)
+        # As one, so that no sync tells that a window is complete of which a part is still to come.
+        with self._guard:
+            try:
+                for request, payload in messages:
+                    if request["type"] == "record":
+                        self._take_message(request, payload)
+            finally:
+                # Once: should the records have to wait, the next worker goes on from here, and tells more by then.
+                if left.path not in self._waiting_open:
+                    self._waiting_open.add(left.path)
+                    self._take_word(messages)
+        left.remove()
+        self._waiting_open.discard(left.path)
+        count = len(messages) - 1
+        if count > 0:
+            log.info("%d records of a process that was killed are taken over, %.1f s old", count, left.age_s)
+
+    def _take_word(self, messages: Sequence[tuple[Mapping[str, Any], bytes]]) -> None:
+        for request, _ in messages:
+            if request["type"] == "beat":
+                told = {str(pv): int(until_ns) for pv, until_ns in (request.get("complete_until_ns") or {}).items()}
+                try:
+                    self._complete(request["role"], told)
+                except TemporaryError:
+                    self._complete_ns |= told
 
     def _take_message(self, request: Mapping[str, Any], payload: bytes) -> None:
         try:
@@ -543,6 +621,7 @@ class Agent:
                 "limits": worker.get("limits") or {},
                 "serving": worker.get("serving"),
                 "complete_until_ns": dict(self._complete_ns),
+                "open_windows": self._open_trouble,
             }
 
 

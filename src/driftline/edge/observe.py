@@ -6,7 +6,8 @@
 
 The device is the one whose folder `DRIFTLINE_EDGE_HOME` names (default ~/.driftline/edge). A call counts and returns;
 a thread of its own hands closed windows to the agent, keeps them while no agent runs, and delivers the rest when the
-program ends, to the agent or in a file for the next one. The standard library alone, but for `image`, as the image
+program ends, to the agent or in a file for the next one; of a program that is killed the agent takes what it had
+counted some seconds before. The standard library alone, but for `image`, as the image
 observer needs OpenCV, and for vectors that an assay watches as a whole: they need numpy.
 """
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from driftline.clock import Clock, from_environment, to_ns
 from driftline.edge.home import Home
 from driftline.edge.link import Courier
+from driftline.edge.open_window import place
 from driftline.edge.recorder import Recorder
 from driftline.errors import EntityNotFoundError, InvalidInputError, MissingExtraError, UnreachableError
 from driftline.pipeline.definition import recorded_fields
@@ -73,6 +75,7 @@ class Observer:
         self._clock = clock
         self._courier = Courier(lambda: home.socket, "observe", clock.now_ns)
         self._recorder = Recorder(self._courier.put)
+        self._courier.keep(place(home.path).folder, self._recorder.snapshot)
         self._guard = threading.Lock()
         self._pipelines: dict[str, _Known] = {}
         self._seen: set[str] = set()

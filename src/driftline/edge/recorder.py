@@ -12,18 +12,20 @@ and the elements of a list of at most `RECORDED_SIZE_MAX` are fields of their ow
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
 from driftline.clock import NS_PER_S, iso
+from driftline.edge.open_window import Snapshot
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import RECORDED_SIZE_MAX, recorded_fields
 from driftline.pipeline.iopath import ResolvedField
 from driftline.summary import codec
 from driftline.summary.grid import UNIVERSAL, Grid
-from driftline.summary.summary import CategoryTally, Tally
+from driftline.summary.summary import CategorySummary, CategoryTally, Summary, Tally
 from driftline.wire.device import (
     BASE_WINDOW_S,
     ColumnType,
@@ -113,19 +115,19 @@ class _Window:
                 tally.add(_number(value))
 
     def record(self, pipeline: str) -> WindowRecord:
-        """Return the window as a record."""
+        """Return the window as a record of what it has counted so far; it may go on counting."""
+        tallies = dict(self.tallies)
         if self.inferences and self.plan.declared:
-            for key in self.plan.fields:
-                if key not in self.tallies:
-                    self.tallies[key] = self.plan.tally(key, None)
+            tallies |= {key: self.plan.tally(key, None) for key in self.plan.fields if key not in tallies}
         summaries: list[FieldSummary] = []
-        for key, tally in self.tallies.items():
-            # Every inference counts in every field: where it gave none, the value is missing.
-            for _ in range(self.inferences - self.seen.get(key, 0)):
-                tally.add(None)
-            summary = tally.summary()
+        for key, tally in tallies.items():
+            summary = _with_missing(tally.summary(), self.inferences - self.seen.get(key, 0))
             summaries.append(FieldSummary(key, summary.grid_id, codec.encode(summary)))
         return WindowRecord(pipeline, self.start_s, BASE_WINDOW_S, self.inferences, tuple(summaries))
+
+    def rows_record(self, pipeline: str, *, complete: bool) -> RowsRecord:
+        """Return the rows gathered so far; there must be one."""
+        return RowsRecord(pipeline, self.start_s, BASE_WINDOW_S, complete, self.times_ns, _columns(self.rows))
 
 
 @dataclass
@@ -138,9 +140,18 @@ class _Line:
     next_s: int | None = None
     # The window in the middle of which this line began: another process may have counted its first part.
     begun_s: int | None = None
+    # Up to where this line has nothing to count: its beginning.
+    begun_ns: int = 0
+    # Up to where a source that shows its frames in order has been counted.
+    counted_ns: int = 0
     # From here on no empty window is made: the hub no longer wants this version.
     retired_s: int | None = None
     windows: dict[int, _Window] = field(default_factory=dict[int, _Window])
+
+    @property
+    def complete_ns(self) -> int | None:
+        """Up to where everything is closed; None where nothing has begun."""
+        return None if self.next_s is None else max(self.next_s * NS_PER_S, self.begun_ns)
 
     @property
     def keeps_rows(self) -> bool:
@@ -172,7 +183,32 @@ class Recorder:
     def complete_until_ns(self) -> dict[str, int]:
         """Up to where every window was delivered, by pipeline version; versions that have not begun are not in it."""
         with self._guard:
-            return {pv: line.next_s * NS_PER_S for pv, line in self._lines.items() if line.next_s is not None}
+            told = {pv: line.complete_ns for pv, line in self._lines.items()}
+            return {pv: until_ns for pv, until_ns in told.items() if until_ns is not None}
+
+    @property
+    def counted_ns(self) -> int:
+        """Up to where a source that shows its frames in order has been counted; 0 where there is none."""
+        with self._guard:
+            return max((line.counted_ns for line in self._lines.values()), default=0)
+
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        """Give what open windows hold; until the context ends no value is counted and no record delivered.
+
+        So whoever also takes what was delivered, within the context, has every inference in exactly one of the two.
+        """
+        with self._guard:
+            records: list[tuple[RecordKind, bytes]] = []
+            for pv, line in self._lines.items():
+                for start_s in sorted(line.windows):
+                    window = line.windows[start_s]
+                    records.append(("window", encode_window(window.record(pv))))
+                    if window.rows:
+                        records.append(("rows", encode_rows(window.rows_record(pv, complete=False))))
+            counted = {pv: line.counted_ns for pv, line in self._lines.items()}
+            complete = self.complete_until_ns
+            yield Snapshot(records, {pv: max(complete[pv], counted[pv]) for pv in complete})
 
     def configure(self, desired: Desired, rows_sent: Mapping[str, int], now_ns: int) -> None:
         """Take a new desired state: what is known already changes at the next base-window boundary after `now_ns`.
@@ -192,7 +228,8 @@ class Recorder:
     def begin(self, pipeline: str, from_ns: int) -> None:
         """Record windows from the one that holds `from_ns` on, empty ones too; a line that has begun is left alone.
 
-        Where that is in the middle of a window, its rows are not called complete: a restart looks like this.
+        Where that is in the middle of a window, its rows are not called complete: a restart looks like this. What
+        comes before `from_ns` was counted by others.
 
         Raises:
             InvalidInputError: `configure` named no such pipeline version.
@@ -202,14 +239,22 @@ class Recorder:
             if line.next_s is None:
                 line.next_s = window_start_s(from_ns)
                 line.begun_s = None if from_ns == line.next_s * NS_PER_S else line.next_s
+                line.begun_ns = from_ns
 
     def record(
-        self, pipeline: str, time_ns: int, values: Mapping[str, Any], log_values: LogValues | None = None
+        self,
+        pipeline: str,
+        time_ns: int,
+        values: Mapping[str, Any],
+        log_values: LogValues | None = None,
+        *,
+        in_order: bool = False,
     ) -> None:
         """Count one inference; `values` by field key, None and NaN for missing.
 
         `log_values` are what its row shows where rows travel, whole fields, beside which the numbers made of whole
-        vectors are put; by default the same values.
+        vectors are put; by default the same values. `in_order`: it is of the one source that shows its frames in
+        order, so that none before `time_ns` is still to come.
 
         Raises:
             InvalidInputError: `configure` named no such pipeline version.
@@ -220,6 +265,8 @@ class Recorder:
             if line.next_s is None:
                 line.next_s = start_s
             window = line.window(start_s)
+            if in_order:
+                line.counted_ns = max(line.counted_ns, time_ns + 1)
             window.touched = self._closes
             window.add(values if window.plan.declared else _flat(values, window.plan.extra))
             if not line.keeps_rows:
@@ -289,6 +336,7 @@ class Recorder:
             line.plans = [*(one for one in line.plans if one.from_s < boundary_s), plan]
         if line.retired_s is not None:
             line.retired_s = line.next_s = None
+            line.begun_ns = 0
         line.rows_max = pipeline.rows_max
         line.rows_taken = max(line.rows_taken, rows_sent)
 
@@ -348,10 +396,13 @@ class Recorder:
     def _deliver_rows(self, pv: str, window: _Window, *, complete: bool) -> None:
         if not window.rows:
             return
-        columns = _columns(window.rows)
-        rows = RowsRecord(pv, window.start_s, BASE_WINDOW_S, complete, window.times_ns, columns)
-        self._deliver("rows", encode_rows(rows))
+        self._deliver("rows", encode_rows(window.rows_record(pv, complete=complete)))
         window.times_ns, window.rows, window.weight, window.parted = [], [], 0, True
+
+
+def _with_missing(summary: Summary | CategorySummary, count: int) -> Summary | CategorySummary:
+    """Count what gave no value: every inference counts in every field."""
+    return replace(summary, count=summary.count + count, missing=summary.missing + count) if count else summary
 
 
 def _differs(old: _Plan, new: _Plan) -> bool:

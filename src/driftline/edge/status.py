@@ -53,6 +53,8 @@ def lines(state: Mapping[str, Any], *, running: bool, home: Path | None = None) 
         yield f"clock     {state['clock']}"
     yield f"hub       {_hub(state)}"
     yield f"waiting   {state.get('backlog', 0)} records, {state.get('backlog_bytes', 0)} bytes"
+    if state.get("open_windows"):
+        yield f"flash     {state['open_windows']}"
     if state.get("refused"):
         yield f"refused   {state['refused']} records by the hub; the agent's log says why"
     names: Mapping[str, str] = state.get("names") or {}
