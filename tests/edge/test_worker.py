@@ -21,7 +21,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from driftline.clock import NS_PER_S, ManualClock, iso
+from driftline.clock import NS_PER_S, ManualClock, SystemClock, iso
+from driftline.edge.cameras import LiveSource
 from driftline.edge.home import Home
 from driftline.edge.link import Server, left_messages
 from driftline.edge.worker import Camera, Worker, _event_type, options
@@ -407,6 +408,44 @@ def test_the_states_of_a_camera_have_events_of_their_own():
     states = ["camera lost", "feed frozen", "ok", "ended", "error: it tore"]
     types = ["camera_lost", "feed_frozen", "camera_ok", "camera_ended", "camera_error"]
     assert [_event_type(state) for state in states] == types
+
+
+def test_a_camera_that_is_lost_or_stands_still_is_told_when_it_begins_and_when_it_is_over(device: Device, stream: Any):
+    device.agent.desired = Desired((wanted(device),))
+    arguments = ["--home", str(device.home.path), "--serve", "127.0.0.1:0", "--camera", stream.url, "--rate", "20"]
+    worker = Worker(options(arguments), SystemClock())
+    camera = worker._camera
+    assert camera is not None
+    camera.open()
+    source = camera._source
+    assert isinstance(source, LiveSource)
+    # What takes 10 and 30 s on a device.
+    source._lost_after_s, source._feed._frozen_after_ns, source._pause_s = 0.4, int(0.4 * NS_PER_S), 0.05
+    working = threading.Thread(target=worker.run)
+    working.start()
+
+    def told(*types: str) -> bool:
+        return [event["type"] for event in device.agent.events()] == list(types)
+
+    def is_now(state: str) -> bool:
+        return device.agent.facts.get("sources") == {stream.url: state}
+
+    try:
+        device.until(lambda: is_now("ok"))
+        stream.standing_still = True
+        device.until(lambda: is_now("feed frozen") and told("feed_frozen"))
+        stream.standing_still = False
+        device.until(lambda: is_now("ok") and told("feed_frozen", "camera_ok"))
+        stream.broken = True
+        device.until(lambda: is_now("camera lost") and told("feed_frozen", "camera_ok", "camera_lost"))
+        beats = len(device.agent.promises)
+        device.until(lambda: len(device.agent.promises) > beats + 2)  # the worker lives, and windows go on
+        stream.broken = False
+        device.until(lambda: is_now("ok") and told("feed_frozen", "camera_ok", "camera_lost", "camera_ok"))
+        assert device.agent.facts["pipelines"] == {"v1": "running"}
+    finally:
+        worker.stop()
+        working.join(TIMEOUT_S)
 
 
 def test_a_port_in_use_is_tried_again_and_the_worker_goes_on(device: Device, caplog: pytest.LogCaptureFixture):

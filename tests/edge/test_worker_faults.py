@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -115,13 +114,13 @@ class Device:
 
     def kill_worker(self) -> None:
         pid = self.running_worker()
-        time.sleep(random.uniform(0, 0.6))
+        time.sleep(random.uniform(0, 0.6))  # noqa: S311
         os.kill(pid, signal.SIGKILL)
         self.until(lambda: self.home.state().get("worker") != pid)
 
     def kill_both(self) -> None:
         pid = self.running_worker()
-        time.sleep(random.uniform(0, 0.6))
+        time.sleep(random.uniform(0, 0.6))  # noqa: S311
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
@@ -194,7 +193,7 @@ def assert_every_frame_is_counted_once(device: Device, frames: int) -> None:
     device.until(lambda: "ended" in device.status().get("sources", {}).values())
     device.until(lambda: sum(device.counted().values()) >= frames)
     device.stop()  # and with it, whatever would still come twice
-    assert device.counted() == {minute: 60 for minute in range(frames // 60)}
+    assert device.counted() == dict.fromkeys(range(frames // 60), 60)
     # One frame lost and another counted twice would show here: frames differ.
     assert device.brightness() == pytest.approx(sum(number % 100 for number in range(frames)), rel=1e-6)
 
@@ -233,7 +232,7 @@ def test_a_killed_worker_loses_of_what_it_answered_no_more_than_its_snapshot_was
     for _ in range(KILLS):
         pid = device.running_worker()
         url = device.until(lambda: device.status().get("serving"))
-        ends = time.monotonic() + random.uniform(0.3, 1.5)
+        ends = time.monotonic() + random.uniform(0.3, 1.5)  # noqa: S311
         while time.monotonic() < ends:
             infer(url)
             answered.append(time.monotonic())
@@ -275,4 +274,6 @@ def test_a_worker_that_hangs_is_killed_in_time_and_its_frames_are_counted_once(d
     assert device.status()["sync_error"] is None
     assert_every_frame_is_counted_once(device, frames)
     (told,) = device.events("worker_ended")
-    assert told["text"].startswith("the worker gave no sign of life for 5 s and was killed; what it had counted is kept")
+    assert told["text"].startswith(
+        "the worker gave no sign of life for 5 s and was killed; what it had counted is kept"
+    )
