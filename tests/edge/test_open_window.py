@@ -166,6 +166,15 @@ def test_a_file_that_cannot_be_written_is_gone_so_that_nothing_old_is_taken(
     assert taken(folder) == [b"newer"]
 
 
+def test_a_file_that_somebody_removed_is_made_again(folder: Path):
+    file = OpenWindow(folder, "worker.a")
+    file.write(b"removed")
+    file.path.unlink()
+    file.write(b"new")
+    file.close()
+    assert taken(folder) == [b"new"]
+
+
 # ── where ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

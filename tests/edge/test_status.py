@@ -37,6 +37,7 @@ def test_every_fact_has_its_line():
     state = {"started_ns": 0, "clock": "fast time", "sync_error": "no link", "backlog": 3, "backlog_bytes": 99}
     state |= {"refused": 1, "names": {"pv": "doors"}, "pipelines": {"pv": "running"}, "limits": {"pv": "cgroup v2"}}
     state |= {"sources": {"0": "camera lost"}, "serving": "http://127.0.0.1:8080"}
+    state |= {"open_windows": "open windows are kept on the disk"}
     text = "\n".join(status.lines(state, running=True))
     for words in (
         *(
@@ -46,6 +47,7 @@ def test_every_fact_has_its_line():
             "3 records, 99 bytes",
             "1 records by the hub",
         ),
+        "open windows are kept on the disk",
         *("doors: running (cgroup v2)", "0: camera lost", "http://127.0.0.1:8080"),
     ):
         assert words in text

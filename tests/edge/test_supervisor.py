@@ -66,10 +66,10 @@ def test_a_worker_that_crashes_again_and_again_is_started_more_and_more_seldom(s
     assert one.told[0][0] == "the worker ended with code 3"
     assert one.told[2] == (
         "the worker ended with code 3, the 3rd time soon after its start",
-        {"times": 3, "pause_s": 4},
+        {"ran_s": 0, "times": 3, "pause_s": 4},
     )
     assert one.supervisor.trouble is not None
-    assert "again and again" in one.supervisor.trouble
+    assert one.supervisor.trouble.endswith("the 9th time soon after its start; it is started again in 60 s")
 
 
 def test_a_worker_that_ran_for_long_is_started_again_soon(started: list[Watched]):
@@ -79,7 +79,10 @@ def test_a_worker_that_ran_for_long_is_started_again_soon(started: list[Watched]
         assert one.supervisor.pid is not None
         one.now_s += SETTLED_S + 1
         os.kill(one.supervisor.pid, signal.SIGKILL)
-        assert one.until_told() == ("the worker was ended by SIGKILL", {"times": 1, "pause_s": 1})
+        assert one.until_told() == (
+            "the worker was ended by SIGKILL",
+            {"ran_s": SETTLED_S + 1, "times": 1, "pause_s": 1},
+        )
         one.now_s += 1
 
 

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from driftline.clock import NS_PER_S, ManualClock, SystemClock, iso
 from driftline.edge.cameras import LiveSource
 from driftline.edge.home import Home
 from driftline.edge.link import Server, left_messages
+from driftline.edge.open_window import place
 from driftline.edge.worker import Camera, Worker, _event_type, options
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import make_definition
@@ -137,7 +139,10 @@ class Device:
     @property
     def environment(self) -> dict[str, str]:
         clock = f"{iso(START_S * NS_PER_S)} x{FACTOR} @{self._anchor:.6f}"
-        return dict(os.environ) | {"DRIFTLINE_CLOCK": clock, "PYTHONPATH": str(self._path)}
+        return dict(os.environ) | {
+            "DRIFTLINE_CLOCK": clock,
+            "PYTHONPATH": os.pathsep.join([str(self._path), *sys.path]),
+        }
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._path / "log").open("ab") as log:
@@ -181,6 +186,8 @@ class Device:
             worker.kill()
             worker.wait()
         self.agent.close()
+        # What killed workers leave, which this agent does not take.
+        shutil.rmtree(place(self.home.path).folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -162,9 +162,11 @@ class Member:
         self._recorder.record(self.wanted.id, time_ns, values, log_values, in_order=in_order)
 
     def _say_trouble(self, error: Exception) -> None:
-        text = f"error: {error}"
+        # A MemoryError says nothing by itself.
+        said = str(error) or repr(error)
+        text = f"error: {said}"
         if text != self.trouble:
-            log.warning("pipeline %s: a frame could not be looked at: %s", self.wanted.name, error)
+            log.warning("pipeline %s: a frame could not be looked at: %s", self.wanted.name, said)
         self.trouble = text
 
     def _wait_for(self, pipeline: Pipeline, finish_s: float) -> None:

@@ -13,6 +13,7 @@ observer needs OpenCV, and for vectors that an assay watches as a whole: they ne
 
 import atexit
 import logging
+import os
 import threading
 import time as real_time
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,7 @@ class Observer:
         self._pipelines: dict[str, _Known] = {}
         self._seen: set[str] = set()
         self._revision = ""
+        self._process = os.getpid()
         self._stopping = threading.Event()
         saved = home.desired()
         if saved is not None:
@@ -108,7 +110,8 @@ class Observer:
 
     def close(self) -> None:
         """Hand over what was counted, as far as an agent is there to take it."""
-        if self._stopping.is_set():
+        # A process that was forked from the one that counted has a copy of all this, which is not its own to deliver.
+        if self._stopping.is_set() or self._process != os.getpid():
             return
         self._stopping.set()
         self._thread.join(2)
@@ -179,17 +182,19 @@ class Observer:
             self._seen &= {one.id for one in desired.pipelines}
 
 
-_observers: dict[str, Observer] = {}
+# By process and home: what a forked process counts is its own.
+_observers: dict[tuple[int, str], Observer] = {}
 _making = threading.Lock()
 
 
 def _observer() -> Observer:
     """Return the observer of the device that the environment names."""
     home = Home.of_environment()
+    key = (os.getpid(), str(home.path))
     with _making:
-        observer = _observers.get(str(home.path))
+        observer = _observers.get(key)
         if observer is None:
-            observer = _observers[str(home.path)] = Observer(home, from_environment())
+            observer = _observers[key] = Observer(home, from_environment())
             atexit.register(observer.close)
         return observer
 

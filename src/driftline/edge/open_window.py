@@ -28,7 +28,7 @@ import stat
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +109,7 @@ def folders(home: Path, bases: Sequence[Path] | None = None) -> list[Path]:
 def _in_memory_folders(home: Path, bases: Sequence[Path] | None) -> list[Path]:
     # The folder in it is made for this user alone, and used only where it is that.
     usual = [Path("/dev/shm"), Path(f"/run/user/{os.getuid()}"), Path("/run")]  # noqa: S108
-    name = f"driftline-{os.getuid()}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.open"
+    name = f"driftline-{os.getuid()}-{hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]}.open"
     return [base / name for base in (usual if bases is None else bases)]
 
 
@@ -193,6 +193,9 @@ class OpenWindow:
         self.close()
 
     def _opened(self) -> int:
+        # logind clears /dev/shm of what a user who has logged out has there.
+        if self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0:
+            self.close()
         if self._descriptor is None:
             make_private(self.path.parent)
             # It gets its name once it is locked: before that the agent could think that its writer has ended.
@@ -247,7 +250,7 @@ class Left:
 
 
 @contextmanager
-def left_behind(folder: Path) -> Iterator[Iterator[Left]]:
+def left_behind(folder: Path) -> Generator[Iterator[Left]]:
     """Give what ended processes left in this folder; while the context lasts nobody else takes it.
 
     What is a link, or not this user's own file, is left where it is.

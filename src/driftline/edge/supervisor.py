@@ -110,9 +110,9 @@ class Supervisor:
         if self._times > 1:
             text += f", the {_ordinal(self._times)} time soon after its start"
         log.warning("%s; it is started again in %g s", text, self._pause_s)
-        self.trouble = f"{text}; it is started again and again, with pauses of up to {PAUSE_MAX_S:g} s"
+        self.trouble = f"{text}; it is started again in {self._pause_s:g} s"
         self._again_s = now_s + self._pause_s
-        facts = {"times": self._times, "pause_s": self._pause_s}
+        facts = {"ran_s": round(now_s - self._started_s, 1), "times": self._times, "pause_s": self._pause_s}
         self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
         self._ended(text, facts)
 
