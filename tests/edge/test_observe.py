@@ -97,7 +97,7 @@ def test_what_a_program_observes_reaches_the_hub(
     assert (first.pipeline, first.inferences, second.inferences) == ("pv-o", 1, 0)
     assert values(first) == {"in.temperature": 21.5, "out.open": 1.0, "out.scores.0": 0.5, "out.scores.1": 0.25}
     wait_for(lambda: standin_hub.heads[-1].complete_until_ns.get("pv-o") == T0 + 2 * MINUTE_NS)
-    assert standin_hub.heads[-1].pipelines["pv-o"] == "running"
+    wait_for(lambda: standin_hub.heads[-1].pipelines["pv-o"] == "running")
     assert list(decode_rows(standin_hub.data("rows")[0]).times_ns) == [T0]
 
 

@@ -468,3 +468,4 @@ def test_a_port_in_use_is_tried_again_and_the_worker_goes_on(device: Device, cap
     worker._heartbeat()
     assert device.agent.facts["serving"] == f"http://127.0.0.1:{port}"
     assert worker._end() == 0
+    worker._courier.close()

@@ -114,7 +114,7 @@ class Device:
 
     def kill_worker(self) -> None:
         pid = self.running_worker()
-        time.sleep(random.uniform(0, 0.6))  # noqa: S311
+        time.sleep(random.uniform(0, 1.5))  # noqa: S311
         os.kill(pid, signal.SIGKILL)
         self.until(lambda: self.home.state().get("worker") != pid)
 
@@ -202,7 +202,7 @@ def test_a_worker_killed_at_random_moments_costs_no_frame_of_a_clip_and_counts_n
     frames = 240 * (KILLS + 2)
     device.arguments = clip(frames)
     # Seldom enough for windows to be delivered in between.
-    device.save_s = 1.0
+    device.save_s = 0.5
     device.start()
     for _ in range(KILLS):
         device.kill_worker()
@@ -211,7 +211,7 @@ def test_a_worker_killed_at_random_moments_costs_no_frame_of_a_clip_and_counts_n
     assert len(told) == KILLS
     assert all("was ended by SIGKILL" in one["text"] for one in told)
     # Some of them had not counted anything yet; of the others it is said how old the snapshot was.
-    assert any(0 <= one["lost_s_max"] < 3 for one in told if "lost_s_max" in one)
+    assert all(0 <= one["lost_s_max"] < 5 for one in told if "lost_s_max" in one)
     assert not any(folder.exists() for folder in folders(device.home.path))
 
 
