@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 
 from driftline.clock import ManualClock, SystemClock
 from driftline.edge import agent as agent_module
+from driftline.edge import supervisor
 from driftline.edge.agent import Agent, worker_command
 from driftline.edge.home import Home
 from driftline.edge.link import Courier, Link
+from driftline.edge.open_window import Counted, Snapshot, place
 from driftline.edge.uplink import RequestNumbers
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, MissingExtraError, TemporaryError
 from driftline.spool.spool import Spool
@@ -375,6 +378,61 @@ def test_a_worker_that_ends_is_started_again_and_the_hub_is_told_why(
     event = decode_event(standin_hub.data("event")[0])
     assert (event["type"], event["text"]) == ("worker_ended", "the worker ended with code 7")
     wait_for(lambda: (joined_home.state().get("worker") or first) != first)
+
+
+def test_a_worker_that_crashes_again_and_again_is_the_state_of_its_pipelines_and_an_event(
+    joined_home: Home, standin_hub: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervisor, "PAUSE_FIRST_S", 0.05)
+    standin_hub.desired = Desired((DesiredPipeline("pv", "doors", STEP),))
+    command = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), command, interval_s=None)
+    thread = threading.Thread(target=agent.serve)
+    thread.start()
+    wait_for(lambda: len(standin_hub.data("event")) >= 3)
+    wait_for(lambda: "soon after its start" in standin_hub.heads[-1].pipelines.get("pv", ""))
+    agent.stop()
+    thread.join()
+    third = decode_event(standin_hub.data("event")[2])
+    assert (third["type"], third["times"]) == ("worker_ended", 3)
+    assert third["text"] == "the worker ended with code 3, the 3rd time soon after its start"
+
+
+def test_a_snapshot_that_finds_no_room_waits_and_the_next_worker_goes_on_behind_it_all_the_same(
+    joined_home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    until_ns = (1_767_261_600 + 90) * 10**9
+    courier = Courier(lambda: joined_home.socket, "worker", time.time_ns)
+
+    @contextmanager
+    def counted() -> Generator[Snapshot]:
+        yield Snapshot([Counted("window", window(1), None)], {"pv": until_ns})
+
+    courier.put("window", window(0))
+    courier.keep(place(joined_home.path).folder, counted)
+    courier.close()  # as the kernel does when it is killed
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+
+    def complete() -> dict[str, int]:
+        return agent.answer(1, {"type": "hello", "role": "worker"}, b"")["complete_until_ns"]
+
+    def full(*_: Any, **__: Any) -> int:
+        raise TemporaryError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(agent._spool, "append", full)
+        patched.setattr(agent._spool, "remember", full)
+        agent._take_left()
+        assert complete() == {"pv": until_ns}
+    assert agent.status()["backlog"] == 0
+    # The next worker has gone on, and what it says is newer.
+    later_ns = until_ns + 60 * 10**9
+    agent.answer(1, {"type": "beat", "complete_until_ns": {"pv": later_ns}}, b"")
+    agent._take_left()
+    agent._take_left()
+    assert agent.status()["backlog"] == 2
+    assert complete() == {"pv": later_ns}
+    assert not place(joined_home.path).folder.exists()
 
 
 # ── options ──────────────────────────────────────────────────────────────────────────────────────────────────────

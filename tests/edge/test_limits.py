@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline.edge.limits import Groups, Held, Holder, Limits, is_delegated
+from driftline.edge.limits import Groups, Held, Holder, Limits, MemoryDeaths, is_delegated
 
 MIB = 1024 * 1024
 
@@ -151,3 +151,44 @@ def test_limits_of_one_worker_add_up_and_a_pipeline_without_one_lifts_them():
 
 def test_nothing_wanted_is_held_by_nothing():
     assert Holder(Groups(Path("/nowhere"), Path("/nowhere"))).hold(Limits()) == Held()
+
+
+def test_an_end_for_lack_of_memory_is_known_by_the_count_of_the_process_own_groups(tmp_path: Path):
+    root, proc, now = tmp_path / "cgroup", tmp_path / "proc", [0.0]
+    group = root / "memory" / "unit" / "driftline-worker-7"
+    group.mkdir(parents=True)
+    (proc / "7").mkdir(parents=True)
+    (proc / "7" / "cgroup").write_text("4:memory:/unit/driftline-worker-7\n3:cpu,cpuacct:/unit\n0::/\n")
+    (proc / "vmstat").write_text("nr_free_pages 1\noom_kill 5\n")
+    (group / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    (group / "memory.limit_in_bytes").write_text(str(96 * 1024 * 1024))
+    deaths = MemoryDeaths(root, proc, lambda: now[0])
+    deaths.watch(7)
+    assert deaths.why() is None
+    # Another process of this machine was ended: that says nothing of this one.
+    (proc / "vmstat").write_text("oom_kill 6\n")
+    assert deaths.why() is None
+    (group / "memory.oom_control").write_text("oom_kill 3\n")
+    assert "it may use 96 MiB" in str(deaths.why())
+    now[0] += 5
+    deaths.watch(7)
+    assert deaths.why() is None
+
+
+def test_in_a_group_without_a_count_the_machine_counts_and_v2_says_max_for_no_limit(tmp_path: Path):
+    root, proc = tmp_path / "cgroup", tmp_path / "proc"
+    (proc / "7").mkdir(parents=True)
+    (proc / "7" / "cgroup").write_text("0::/\n")
+    (proc / "vmstat").write_text("oom_kill 5\n")
+    deaths = MemoryDeaths(root, proc, lambda: 0.0)
+    deaths.watch(7)
+    (proc / "vmstat").write_text("oom_kill 6\n")
+    assert "the machine has no more" in str(deaths.why())
+    group = root / "unit"
+    group.mkdir(parents=True)
+    (proc / "7" / "cgroup").write_text("0::/unit\n")
+    (group / "memory.events").write_text("low 0\nmax 9\noom 1\noom_kill 0\noom_group_kill 0\n")
+    (group / "memory.max").write_text("max\n")
+    deaths.watch(7)
+    (group / "memory.events").write_text("oom_kill 1\n")
+    assert "the machine has no more" in str(deaths.why())

@@ -1,15 +1,20 @@
 """The local protocol: a record is in the spool once, whatever happens between a worker and its agent."""
 
+import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driftline.edge.link import Courier, Link, Server, left_messages, stamp_from
+from driftline.edge import open_window
+from driftline.edge.link import Courier, Link, Server, left_messages, messages_of, stamp_from
+from driftline.edge.open_window import Counted, Snapshot
 from driftline.errors import ConflictError, InvalidInputError, PermanentError, TemporaryError, UnreachableError
 from driftline.wire.device import Stamp, decode_event
 
@@ -207,3 +212,145 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("os.getuid", lambda: 12345)
     with pytest.raises(PermanentError, match="another user"):
         Server(tmp_path / "agent.sock", Keeper())
+
+
+# ── what is kept should the process be killed ────────────────────────────────────────────────────────────────────
+
+
+class Shelf:
+    """Open windows as a recorder has them: named, closed by name."""
+
+    def __init__(self, courier: Courier) -> None:
+        self.courier = courier
+        self.open: dict[str, bytes] = {}
+        self.guard = threading.RLock()
+
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        with self.guard:
+            yield Snapshot([Counted("window", data, None) for data in self.open.values()], {"pv": 7})
+
+    def close(self, name: str) -> None:
+        with self.guard:
+            self.courier.put("window", self.open.pop(name))
+
+
+def kept(folder: Path) -> tuple[list[tuple[int, str, bytes]], dict[str, Any]]:
+    """What a dead process's file holds, read while it lives."""
+    (path,) = folder.glob("worker.*")
+    found = open_window._read(os.open(path, os.O_RDONLY))
+    assert found is not None
+    messages = messages_of(BytesIO(found[0]).read, path)
+    records = [(int(one["key"].rpartition(":")[2]), one["kind"], data) for one, data in messages[:-1]]
+    return records, messages[-1][0]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, courier: Courier) -> Shelf:
+    one = Shelf(courier)
+    courier.keep(tmp_path / "open", one.snapshot)
+    return one
+
+
+def test_what_waits_and_what_is_open_is_kept_under_the_numbers_it_will_have(
+    tmp_path: Path, courier: Courier, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+):
+    shelf.open = {"a": b"a", "b": b"b"}
+    courier.put("event", b"e")
+    assert courier._keeping is not None
+    assert courier._keeping.save() == 3
+    records, told = kept(tmp_path / "open")
+    assert records == [(1, "event", b"e"), (2, "window", b"a"), (3, "window", b"b")]
+    assert told == {"type": "beat", "role": "worker", "complete_until_ns": {"pv": 7}}
+
+
+def test_nothing_is_delivered_before_a_snapshot_holds_it(
+    tmp_path: Path, keeper: Keeper, courier: Courier, shelf: Shelf
+):
+    """At each delivery: what the agent has and what it would find adds up to everything, once."""
+    seen: list[list[bytes]] = []
+    answer = keeper.answer
+
+    def looked(peer: int, request: Mapping[str, Any], payload: bytes) -> dict[str, Any]:
+        if request["type"] == "record":
+            records, _ = kept(tmp_path / "open")
+            known = max([int(key.rpartition(":")[2]) for key in keeper.keys], default=0)
+            had = [data for _, data in keeper.records]
+            seen.append(sorted(had + [data for number, _, data in records if number > known]))
+        return answer(peer, request, payload)
+
+    keeper.answer = looked  # type: ignore[method-assign]
+    shelf.open = {name: name.encode() for name in "abcdef"}
+    for name in "cafe":
+        shelf.close(name)
+        assert courier.flush()
+    shelf.close("b")
+    shelf.close("d")
+    assert courier.flush()
+    assert seen == [[b"a", b"b", b"c", b"d", b"e", b"f"]] * 6
+
+
+def test_too_much_for_a_snapshot_leaves_rows_out_first_then_old_windows_and_counts_them(
+    tmp_path: Path, courier: Courier, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(open_window, "BYTES_MAX", 500)
+    courier.put("window", b"1" * 200)
+    courier.put("rows", b"r" * 200)
+    courier.put("window", b"2" * 200)
+    shelf.open = {"a": b"3" * 200}
+    assert courier._keeping is not None
+    courier._keeping.save()
+    records, _ = kept(tmp_path / "open")
+    assert [(number, kind) for number, kind, _ in records] == [(3, "window"), (4, "window"), (5, "event")]
+    event = decode_event(records[-1][2])
+    assert (event["where"], event["counts"]) == ("open window", {"rows": 1, "window": 1})
+    assert courier.waiting == 3  # only the snapshot has no room for it
+
+
+def test_what_was_delivered_is_kept_no_longer_and_what_was_not_is_left_to_the_agent(
+    tmp_path: Path, courier: Courier, shelf: Shelf
+):
+    shelf.open = {"a": b"a"}
+    courier.close()
+    with open_window.left_behind(tmp_path / "open") as every:
+        (left,) = every
+        assert left.data is not None
+        left.remove()
+    shelf.open = {}
+    courier.keep(tmp_path / "open", shelf.snapshot)
+    courier.close()
+    assert not (tmp_path / "open").exists()
+
+
+def test_without_a_place_to_keep_it_everything_is_delivered_all_the_same_and_the_log_says_it_once(
+    tmp_path: Path, keeper: Keeper, courier: Courier, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").touch()
+    shelf = Shelf(courier)
+    courier.keep(tmp_path / "file" / "open", shelf.snapshot)
+    for name in "ab":
+        shelf.open = {name: name.encode()}
+        shelf.close(name)
+        assert courier.flush()
+    assert [data for _, data in keeper.records] == [b"a", b"b"]
+    assert caplog.text.count("cannot be kept") == 1
+
+
+def test_an_old_snapshot_that_cannot_be_replaced_holds_up_delivery(
+    keeper: Keeper, courier: Courier, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+):
+    shelf.open = {"a": b"a"}
+    assert courier._keeping is not None
+    courier._keeping.save()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", refused)
+        patched.setattr(Path, "unlink", refused)
+        shelf.close("a")
+        assert not courier.flush()
+    assert keeper.records == []
+    assert courier.flush()
+    assert keeper.records == [("window", b"a")]

@@ -1,5 +1,6 @@
 """driftline.observe: a program of one's own counts on a device, with an agent, without, and over restarts."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 from driftline.clock import ManualClock, SystemClock
+from driftline.edge import agent as agent_module
 from driftline.edge import observe as observe_module
 from driftline.edge.agent import Agent
 from driftline.edge.home import Home
 from driftline.edge.observe import Observer
+from driftline.edge.open_window import folders, is_held
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.pipeline.definition import make_definition
 from driftline.pipeline.projection import Projection
@@ -95,7 +98,7 @@ def test_what_a_program_observes_reaches_the_hub(
     assert (first.pipeline, first.inferences, second.inferences) == ("pv-o", 1, 0)
     assert values(first) == {"in.temperature": 21.5, "out.open": 1.0, "out.scores.0": 0.5, "out.scores.1": 0.25}
     wait_for(lambda: standin_hub.heads[-1].complete_until_ns.get("pv-o") == T0 + 2 * MINUTE_NS)
-    assert standin_hub.heads[-1].pipelines["pv-o"] == "running"
+    wait_for(lambda: standin_hub.heads[-1].pipelines["pv-o"] == "running")
     assert list(decode_rows(standin_hub.data("rows")[0]).times_ns) == [T0]
 
 
@@ -216,3 +219,49 @@ def test_a_program_that_ends_at_once_hands_over_what_it_counted(agent: Agent, jo
     (window,) = wait_for(lambda: windows(standin_hub))
     assert window.inferences == 1
     assert values(window) == {"in.temperature": 20.0, "out.open": 1.0}
+
+
+COUNTING = """
+import os, sys, time
+import driftline
+from driftline.edge import open_window
+open_window.SAVE_S = 0.1
+driftline.observe("doors", {"temperature": 20.0}, {"open": 1})
+if "fork" in sys.argv:
+    child = os.fork()
+    driftline.observe("doors", {"temperature": 30.0}, {"open": 1})
+    if child:
+        os.waitpid(child, 0)
+else:
+    print("counted", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_program_had_counted_when_it_was_killed_is_taken_by_the_agent(
+    agent: Agent, joined_home: Home, standin_hub: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(agent_module, "STATE_EVERY_S", 0.05)
+    wait_for(lambda: joined_home.desired() == WANTED)
+    environment = os.environ | {"DRIFTLINE_EDGE_HOME": str(joined_home.path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = subprocess.Popen([sys.executable, "-c", COUNTING], env=environment, stdout=subprocess.PIPE)
+    assert program.stdout is not None
+    program.stdout.readline()
+    wait_for(lambda: any(is_held(folder, "observe") for folder in folders(joined_home.path)))
+    time.sleep(0.3)
+    assert windows(standin_hub) == []
+    program.kill()
+    program.communicate()
+    (window,) = wait_for(lambda: windows(standin_hub))
+    assert values(window) == {"in.temperature": 20.0, "out.open": 1.0}
+    assert not any(folder.exists() for folder in folders(joined_home.path))
+
+
+def test_a_program_that_forks_counts_each_inference_in_the_process_that_made_it(
+    agent: Agent, joined_home: Home, standin_hub: Any
+):
+    wait_for(lambda: joined_home.desired() == WANTED)
+    environment = os.environ | {"DRIFTLINE_EDGE_HOME": str(joined_home.path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", COUNTING, "fork"], env=environment, check=True, timeout=30)
+    wait_for(lambda: sum(one.inferences for one in windows(standin_hub)) == 3)
+    assert sorted(values(one)["in.temperature"] for one in windows(standin_hub)) == [20.0, 30.0]

@@ -1,5 +1,7 @@
 """The recorder: every base window becomes a record, empty or not, and every value is in exactly one."""
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -303,6 +305,74 @@ def test_a_version_that_nobody_named_is_refused():
     recorder, _ = made()
     with pytest.raises(InvalidInputError, match="deploy it first"):
         recorder.record("other", T0, {})
+
+
+# ── what is open ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def opened(recorder: Recorder) -> tuple[Records, dict[str, int]]:
+    records = Records()
+    with recorder.snapshot() as snapshot:
+        for one in snapshot.records:
+            records.take(one.kind, one.data, one.stamp)
+        return records, dict(snapshot.until_ns)
+
+
+def test_a_snapshot_shows_open_windows_as_they_would_be_handed_over_and_changes_nothing():
+    recorder, records = made(rows_max=10)
+    for second in (0, 30, 65):
+        recorder.record("pv", T0 + second * NS_PER_S, {"out.score": 1.0, "out.label": "cup"})
+    first, _ = opened(recorder)
+    again, _ = opened(recorder)
+    assert first == again
+    assert not records
+    assert [one.complete for one in first.rows] == [False, False]
+    recorder.hand_over()
+    assert first == records
+    assert opened(recorder)[0] == []
+
+
+def test_values_that_did_not_come_are_missing_in_the_snapshot_and_once_in_the_window():
+    recorder, records = made()
+    recorder.record("pv", T0, {"out.score": 1.0})
+    recorder.record("pv", T0 + 1, {})
+    for _ in range(3):
+        (window,) = opened(recorder)[0].windows
+        assert [(summary(window, f"out.{name}").missing) for name in ("score", "small", "label")] == [1, 2, 2]
+    recorder.close(T0 + MINUTE_NS)
+    assert [(summary(records.windows[0], f"out.{name}").missing) for name in ("score", "small", "label")] == [1, 2, 2]
+
+
+def test_a_snapshot_says_up_to_where_a_source_in_order_is_counted_and_how_far_all_is_closed():
+    recorder, _ = made()
+    recorder.begin("pv", T0 + 20 * NS_PER_S)
+    # What came before its beginning was counted by others: it never says less.
+    assert recorder.complete_until_ns == {"pv": T0 + 20 * NS_PER_S}
+    assert opened(recorder)[1] == {"pv": T0 + 20 * NS_PER_S}
+    recorder.record("pv", T0 + 30 * NS_PER_S, {}, in_order=True)
+    recorder.record("pv", T0 + 50 * NS_PER_S, {})
+    assert opened(recorder)[1] == {"pv": T0 + 30 * NS_PER_S + 1}
+    assert recorder.complete_until_ns == {"pv": T0 + 20 * NS_PER_S}
+    recorder.close(T0 + MINUTE_NS)
+    assert opened(recorder)[1] == {"pv": T0 + MINUTE_NS}
+
+
+def test_nothing_is_counted_or_delivered_while_a_snapshot_is_looked_at():
+    recorder, records = made()
+    recorder.record("pv", T0, {"out.score": 1.0})
+    others = [
+        threading.Thread(target=recorder.close, args=(T0 + MINUTE_NS,)),
+        threading.Thread(target=recorder.record, args=("pv", T0 + 1, {})),
+    ]
+    with recorder.snapshot() as snapshot:
+        for one in others:
+            one.start()
+        time.sleep(0.05)
+        assert not records
+        assert len(snapshot.records) == 1
+    for one in others:
+        one.join()
+    assert records
 
 
 # ── clocks that are set ──────────────────────────────────────────────────────────────────────────────────────────

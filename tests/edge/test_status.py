@@ -42,6 +42,7 @@ def test_every_fact_has_its_line():
     state = {"started_ns": 0, "clock": "fast time", "sync_error": "no link", "backlog": 3, "backlog_bytes": 99}
     state |= {"refused": 1, "names": {"pv": "doors"}, "pipelines": {"pv": "running"}, "limits": {"pv": "cgroup v2"}}
     state |= {"sources": {"0": "camera lost"}, "serving": "http://127.0.0.1:8080"}
+    state |= {"open_windows": "open windows are kept on the disk"}
     state |= {"rows_kb_a_day": 200, "conflict_ns": 5}
     state |= {"hub_ahead_s": 0.2, "worker_ends": {"count": 2, "recent": [[3600 * NS_PER_S, "the worker hung"]]}}
     waits = Look(waiting={"window": 2, "rows": 1}, waiting_bytes=99, oldest_ns=0)
@@ -58,6 +59,7 @@ def test_every_fact_has_its_line():
             "1 records by the hub",
         ),
         *("at most 200 kB a day", "another machine syncs as this device"),
+        "open windows are kept on the disk",
         *("doors: running (cgroup v2)", "0: camera lost", "http://127.0.0.1:8080"),
     ):
         assert words in text

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,9 +22,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from driftline.clock import NS_PER_S, ManualClock, iso
+from driftline.clock import NS_PER_S, ManualClock, SystemClock, iso
+from driftline.edge.cameras import LiveSource
 from driftline.edge.home import Home
 from driftline.edge.link import Server, left_messages
+from driftline.edge.open_window import place
 from driftline.edge.worker import Camera, Worker, _event_type, options
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import make_definition
@@ -136,7 +139,10 @@ class Device:
     @property
     def environment(self) -> dict[str, str]:
         clock = f"{iso(START_S * NS_PER_S)} x{FACTOR} @{self._anchor:.6f}"
-        return dict(os.environ) | {"DRIFTLINE_CLOCK": clock, "PYTHONPATH": str(self._path)}
+        return dict(os.environ) | {
+            "DRIFTLINE_CLOCK": clock,
+            "PYTHONPATH": os.pathsep.join([str(self._path), *sys.path]),
+        }
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._path / "log").open("ab") as log:
@@ -180,6 +186,8 @@ class Device:
             worker.kill()
             worker.wait()
         self.agent.close()
+        # What killed workers leave, which this agent does not take.
+        shutil.rmtree(place(self.home.path).folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -409,6 +417,44 @@ def test_the_states_of_a_camera_have_events_of_their_own():
     assert [_event_type(state) for state in states] == types
 
 
+def test_a_camera_that_is_lost_or_stands_still_is_told_when_it_begins_and_when_it_is_over(device: Device, stream: Any):
+    device.agent.desired = Desired((wanted(device),))
+    arguments = ["--home", str(device.home.path), "--serve", "127.0.0.1:0", "--camera", stream.url, "--rate", "20"]
+    worker = Worker(options(arguments), SystemClock())
+    camera = worker._camera
+    assert camera is not None
+    camera.open()
+    source = camera._source
+    assert isinstance(source, LiveSource)
+    # What takes 10 and 30 s on a device.
+    source._lost_after_s, source._feed._frozen_after_ns, source._pause_s = 0.4, int(0.4 * NS_PER_S), 0.05
+    working = threading.Thread(target=worker.run)
+    working.start()
+
+    def told(*types: str) -> bool:
+        return [event["type"] for event in device.agent.events()] == list(types)
+
+    def is_now(state: str) -> bool:
+        return device.agent.facts.get("sources") == {stream.url: state}
+
+    try:
+        device.until(lambda: is_now("ok"))
+        stream.standing_still = True
+        device.until(lambda: is_now("feed frozen") and told("feed_frozen"))
+        stream.standing_still = False
+        device.until(lambda: is_now("ok") and told("feed_frozen", "camera_ok"))
+        stream.broken = True
+        device.until(lambda: is_now("camera lost") and told("feed_frozen", "camera_ok", "camera_lost"))
+        beats = len(device.agent.promises)
+        device.until(lambda: len(device.agent.promises) > beats + 2)  # the worker lives, and windows go on
+        stream.broken = False
+        device.until(lambda: is_now("ok") and told("feed_frozen", "camera_ok", "camera_lost", "camera_ok"))
+        assert device.agent.facts["pipelines"] == {"v1": "running"}
+    finally:
+        worker.stop()
+        working.join(TIMEOUT_S)
+
+
 def test_a_port_in_use_is_tried_again_and_the_worker_goes_on(device: Device, caplog: pytest.LogCaptureFixture):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -422,3 +468,4 @@ def test_a_port_in_use_is_tried_again_and_the_worker_goes_on(device: Device, cap
     worker._heartbeat()
     assert device.agent.facts["serving"] == f"http://127.0.0.1:{port}"
     assert worker._end() == 0
+    worker._courier.close()

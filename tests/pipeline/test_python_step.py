@@ -153,6 +153,17 @@ def test_a_process_killed_between_two_inferences_is_not_noticed(step: PythonStep
     assert asked(step, "double")["y"].tolist() == [2, 4]
 
 
+def test_a_process_that_stands_still_is_ended_in_time_and_the_next_inference_starts_it(step: PythonStep):
+    pid = int(asked(step, "double")["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    step._predict_timeout_s = 1.0
+    with pytest.raises(TemporaryError, match="did not answer within 1 s and was stopped"):
+        asked(step, "double")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert asked(step, "double")["y"].tolist() == [2, 4]
+
+
 def test_a_prediction_that_never_ends_is_stopped(step: PythonStep):
     pid = int(asked(step, "double")["pid"])
     step._predict_timeout_s = 1.0

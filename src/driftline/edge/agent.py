@@ -18,15 +18,17 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso, seconds_text
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
-from driftline.edge.link import Server, left_messages, stamp_from
+from driftline.edge.link import Server, left_messages, messages_of, stamp_from
 from driftline.edge.notify import Notifier
-from driftline.edge.supervisor import Supervisor, dismiss
+from driftline.edge.open_window import Left, folders, is_held, left_behind, place
+from driftline.edge.supervisor import SILENT_S_MAX, Supervisor, dismiss
 from driftline.edge.timekeeping import STEP_NS, Reach, Timekeeper, offset_ns, stamp_now
 from driftline.edge.uplink import Overrides, Uplink
 from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError, TemporaryError
@@ -48,6 +50,8 @@ TICK_S = 0.1
 STATE_EVERY_S = 10.0
 # Of how many ends of the worker `status` tells.
 ENDS_TOLD = 8
+# A worker whose agent has gone notices it within half a second, and takes up to five to hand over.
+OLD_WORKER_S = 8.0
 # How a pipeline without a model fares while no program calls `driftline.observe` for it.
 UNOBSERVED = "waiting for driftline.observe"
 WORKER_LIBRARIES = ("numpy", "cv2", "onnxruntime", "starlette", "uvicorn")
@@ -118,6 +122,8 @@ class Agent:
         clock: Clock,
         command: Sequence[str] | None,
         overrides: Overrides | None = None,
+        *,
+        silent_s_max: float = SILENT_S_MAX,
     ) -> None:
         self._home = home
         self._identity = identity
@@ -131,7 +137,10 @@ class Agent:
             told = {HOME_VARIABLE: str(home.path), AGENT_VARIABLE: str(os.getpid()), "ORT_DISABLE_TELEMETRY": "1"}
             # OpenCV warns of each try to open a camera; the camera's state says it once.
             self._supervisor = Supervisor(
-                command, {"OPENCV_LOG_LEVEL": "ERROR"} | os.environ | told, self._worker_ended
+                command,
+                {"OPENCV_LOG_LEVEL": "ERROR"} | os.environ | told,
+                self._worker_ended,
+                silent_s_max=silent_s_max,
             )
         # `_guard` protects what threads share below; the spool has a lock of its own.
         self._guard = threading.RLock()
@@ -143,6 +152,9 @@ class Agent:
         self._timekeeper = Timekeeper.of(clock, self._spool)
         self._offset_ns = offset_ns(clock)
         self._started_ns = clock.now_ns()
+        self._open_trouble = place(home.path).trouble
+        # Open windows whose records could not be committed yet, though it is known up to where they were counted.
+        self._waiting_open: set[Path] = set()
         self._stopping = threading.Event()
         self._uplink = Uplink(
             home,
@@ -170,6 +182,7 @@ class Agent:
         self._uplink.start()
         if isinstance(self._left_worker, int):
             dismiss(self._left_worker, self._home.path)
+        self._await_end_of_worker()
         # Before a new worker asks from where to go on.
         self._take_left()
         self._notifier.ready(f"starting, for the hub at {self._identity.url}")
@@ -197,6 +210,7 @@ class Agent:
     def _finish(self, server: Server) -> None:
         if self._supervisor is not None:
             self._supervisor.stop()
+        self._take_open()
         has_ended = self._uplink.finish()
         server.close()
         self._save_state(None)
@@ -208,6 +222,8 @@ class Agent:
         log.info("the device %s works for the hub at %s", self._identity.name, self._identity.url)
         if self._clock.banner is not None:
             log.info("%s", self._clock.banner)
+        if self._open_trouble:
+            log.info("%s; a crash loses as little, but it wears the flash", self._open_trouble)
         if self._supervisor is None:
             log.info(
                 "this machine lacks what runs models, so it observes only (driftline.observe); "
@@ -222,10 +238,15 @@ class Agent:
         except OSError as error:
             log.warning("state.json cannot be written (%s)", error)
 
-    def _worker_ended(self, text: str) -> None:
+    def _worker_ended(self, text: str, facts: Mapping[str, float]) -> None:
+        """Take what the worker had counted, before the next one asks from where to go on; then tell of its end."""
+        age_s = self._take_open()
+        if age_s is not None:
+            text += f"; what it had counted is kept, but for the last {age_s:.1f} s at most"
+            facts = {**facts, "lost_s_max": round(age_s, 1)}
         self._ends = [*self._ends, (self._clock.now_ns(), text)][-ENDS_TOLD:]
         self._ends_count += 1
-        self._note("worker_ended", text=text)
+        self._note("worker_ended", text=text, **facts)
         self._uplink.hurry()
 
     def _note(self, kind: str, **facts: Any) -> None:
@@ -290,7 +311,7 @@ class Agent:
         return sequence
 
     def _take_left(self) -> None:
-        """Commit what processes left that ended while no agent ran."""
+        """Commit what processes left that ended while no agent ran, and what those had counted that were killed."""
         try:
             for path, messages in left_messages(self._home.path):
                 for request, payload in messages:
@@ -300,6 +321,58 @@ class Agent:
                 log.info("%d records that a process left while no agent ran are taken over", count)
         except (TemporaryError, OSError) as error:
             log.warning("records that were left in %s wait there: %s", self._home.path, error)
+        self._take_open()
+
+    def _await_end_of_worker(self) -> None:
+        """Wait until a worker of the agent before this one has let go of its open window: the last thing it does."""
+        deadline_s = time.monotonic() + OLD_WORKER_S
+        while any(is_held(folder, "worker") for folder in folders(self._home.path)):
+            if time.monotonic() > deadline_s:
+                log.warning("a worker of another agent still runs here; what it has counted is taken when it ends")
+                return
+            time.sleep(TICK_S)
+
+    def _take_open(self) -> float | None:
+        """Commit what processes had counted that were killed; return how old the worker's snapshot was, in seconds."""
+        worker_age_s: float | None = None
+        for folder in folders(self._home.path):
+            try:
+                with left_behind(folder) as every:
+                    for left in every:
+                        self._take_snapshot(left)
+                        if left.role == "worker" and left.data is not None:
+                            worker_age_s = left.age_s
+            except (TemporaryError, OSError) as error:
+                log.warning("the open windows in %s wait there: %s", folder, error)
+        return worker_age_s
+
+    def _take_snapshot(self, left: Left) -> None:
+        messages = [] if left.data is None else messages_of(BytesIO(left.data).read, left.path)
+        # As one, so that no sync tells that a window is complete of which a part is still to come.
+        with self._guard:
+            try:
+                for request, payload in messages:
+                    if request["type"] == "record":
+                        self._take_message(request, payload)
+            finally:
+                # Once: should the records have to wait, the next worker goes on from here, and tells more by then.
+                if left.path not in self._waiting_open:
+                    self._waiting_open.add(left.path)
+                    self._take_word(messages)
+        left.remove()
+        self._waiting_open.discard(left.path)
+        count = len(messages) - 1
+        if count > 0:
+            log.info("%d records of a process that was killed are taken over, %.1f s old", count, left.age_s)
+
+    def _take_word(self, messages: Sequence[tuple[Mapping[str, Any], bytes]]) -> None:
+        for request, _ in messages:
+            if request["type"] == "beat":
+                try:
+                    self._complete(request["role"], request)
+                except TemporaryError:
+                    stamp, told = stamp_from(request.get("stamp")), request.get("complete_until_ns") or {}
+                    self._reached |= {str(pv): Reach(int(until_ns), stamp) for pv, until_ns in told.items()}
 
     def _take_message(self, request: Mapping[str, Any], payload: bytes) -> None:
         try:
@@ -444,6 +517,7 @@ class Agent:
                 "limits": worker.get("limits") or {},
                 "serving": worker.get("serving"),
                 "complete_until_ns": self._reached_ns(),
+                "open_windows": self._open_trouble,
                 **_clock_facts(self._timekeeper.head_clock()),
             }
 

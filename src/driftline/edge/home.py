@@ -6,6 +6,7 @@
     spool.db       records on their way to the hub (driftline.spool)
     bundles/       model files, each named by its SHA-256
     agent.sock     the agent's socket; agent.lock is held while an agent runs
+    open/          what processes have counted and not yet handed over, where no tmpfs is (driftline.edge.open_window)
     left.*         records of a process that ended while no agent ran, for the next one (driftline.edge.link)
 
 Files are replaced whole: written beside, synced to disk, then renamed, so that a power cut leaves the old or the new.

@@ -12,6 +12,8 @@ Without one, the process limits itself:
   touched when the limit is set is added on top, so that the limit is about memory in use.
 - **CPU** by affinity to as many cores, rounded up: a fraction of a core needs a control group, and the text says so.
 
+Where the kernel ends a worker for lack of memory, the agent learns it from the same groups (`MemoryDeaths`).
+
 All pipelines of a device share one worker, so their limits add up; one without a limit leaves the worker without.
 """
 
@@ -21,6 +23,7 @@ import os
 import random
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,10 @@ MIB = 1024 * 1024
 # Below what it uses already a process cannot be held; this much more lets it answer at all.
 HEADROOM_BYTES = 64 * MIB
 QUOTA_PERIOD_US = 100_000
+# Version 1 writes "no limit" as the largest number of pages.
+UNLIMITED_BYTES = 1 << 60
+# Real seconds between two looks at how many processes the kernel has ended.
+WATCH_S = 1.0
 # Names under which systemd marks a group as handed over; the second is for groups of the system's own manager.
 DELEGATION_MARKS = ("user.delegate", "trusted.delegate")
 
@@ -205,6 +212,79 @@ class Groups:
             if controller in names.split(",") and (group := _child(base, "worker", os.getpid())) is not None:
                 return "v1", group
         return None
+
+
+class MemoryDeaths:
+    """Knows whether the kernel has ended a process for lack of memory: its control group counts that, v2 or v1.
+
+    A process in the root group, which counts nothing, is told by the machine's own count, of the last second.
+    """
+
+    def __init__(
+        self, root: Path = CGROUP_ROOT, proc: Path = Path("/proc"), real_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._root = root
+        self._proc = proc
+        self._real_s = real_s
+        self._counts: dict[Path, int] = {}
+        self._limits: dict[Path, int] = {}
+        self._again_s = 0.0
+
+    def watch(self, pid: int) -> None:
+        """Take note of the counts while this process lives; once a second is enough."""
+        if self._real_s() < self._again_s:
+            return
+        self._again_s = self._real_s() + WATCH_S
+        files = self._files(pid) or [self._proc / "vmstat"]
+        counts = {file: _memory_deaths(file) for file in files}
+        self._counts = {file: count for file, count in counts.items() if count is not None}
+        limits = {file: _memory_limit(file.parent) for file in self._counts}
+        self._limits = {file: limit for file, limit in limits.items() if limit is not None}
+
+    def why(self) -> str | None:
+        """Say why the process that was watched was ended, None where it was not for lack of memory."""
+        self._again_s = 0.0
+        for file, before in self._counts.items():
+            if (_memory_deaths(file) or before) > before:
+                limit = self._limits.get(file)
+                held = "the machine has no more" if limit is None else f"it may use {_mib(limit)}"
+                return (
+                    f"needed more memory than there is and was ended by the kernel ({held}); "
+                    "raise the memory limit of its deployment, or run less on this device"
+                )
+        return None
+
+    def _files(self, pid: int) -> list[Path]:
+        """Return the files in which this process's groups count; the root group has none."""
+        try:
+            lines = (self._proc / str(pid) / "cgroup").read_text().splitlines()
+        except OSError:
+            return []
+        files: list[Path] = []
+        for line in lines:
+            _, names, path = line.split(":", 2)
+            if path == "/" or (names and "memory" not in names.split(",")):
+                continue
+            file = "memory.oom_control" if names else "memory.events"
+            files.append(self._root / names / path.lstrip("/") / file)
+        return [file for file in files if _memory_deaths(file) is not None]
+
+
+def _memory_deaths(file: Path) -> int | None:
+    """Return how many processes the kernel has ended, by a file of lines `oom_kill 3`; None where it does not say."""
+    try:
+        words = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(one[1]) for one in words if len(one) == 2 and one[0] == "oom_kill"), None)
+
+
+def _memory_limit(group: Path) -> int | None:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            limit = int((group / name).read_text())
+            return limit if limit < UNLIMITED_BYTES else None
+    return None
 
 
 def is_delegated(group: Path) -> bool:

@@ -9,13 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driftline.clock import Clock
 from driftline.edge.limits import Held
+from driftline.edge.open_window import Snapshot
 from driftline.edge.recorder import Deliver, Recorder
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.framework import Framework
@@ -92,12 +93,16 @@ class Member:
         with self._inference(time_ns) as (stamped_ns, pipeline):
             try:
                 outputs = pipeline.frame(frame)
-                self._record(pipeline, stamped_ns, {str(self.definition["image"]): frame}, outputs)
+                self._record(pipeline, stamped_ns, {str(self.definition["image"]): frame}, outputs, in_order=True)
             except Exception as error:  # noqa: BLE001  # a model's own code may raise anything
                 self._say_trouble(error)
-                self._recorder.record(self.wanted.id, stamped_ns, {}, {})
+                self._recorder.record(self.wanted.id, stamped_ns, {}, {}, in_order=True)
             else:
                 self.trouble = None
+
+    def is_counted_by(self, recorder: Recorder) -> bool:
+        """Say whether this is where its inferences are counted."""
+        return self._recorder is recorder
 
     def close_windows(self, until_ns: int) -> None:
         """Close what ended before `until_ns`, as far as no inference for it is still under way."""
@@ -142,14 +147,24 @@ class Member:
                 del self._under_way[number]
                 self._lock.notify_all()
 
-    def _record(self, pipeline: Pipeline, time_ns: int, inputs: Mapping[str, Any], outputs: dict[str, Any]) -> None:
+    def _record(
+        self,
+        pipeline: Pipeline,
+        time_ns: int,
+        inputs: Mapping[str, Any],
+        outputs: dict[str, Any],
+        *,
+        in_order: bool = False,
+    ) -> None:
         values, log_values = pipeline.values(inputs, outputs), pipeline.log_values(inputs, outputs)
-        self._recorder.record(self.wanted.id, time_ns, values, log_values)
+        self._recorder.record(self.wanted.id, time_ns, values, log_values, in_order=in_order)
 
     def _say_trouble(self, error: Exception) -> None:
-        text = f"error: {error}"
+        # A MemoryError says nothing by itself.
+        said = str(error) or repr(error)
+        text = f"error: {said}"
         if text != self.trouble:
-            log.warning("pipeline %s: a frame could not be looked at: %s", self.wanted.name, error)
+            log.warning("pipeline %s: a frame could not be looked at: %s", self.wanted.name, said)
         self.trouble = text
 
     def _wait_for(self, pipeline: Pipeline, finish_s: float) -> None:
@@ -301,6 +316,8 @@ class Lineup:
         self._builds: dict[str, tuple[Any, ...]] = {}
         # By version id; replaced whole, so that other threads read without a lock.
         self._members: Mapping[str, Member] = {}
+        # Of every version from before it begins until after it has handed over; replaced whole, too.
+        self._recorders: tuple[Recorder, ...] = ()
 
     # ── asked from any thread ────────────────────────────────────────────────────────────────────────────────────
 
@@ -345,6 +362,19 @@ class Lineup:
             if pv not in self._failures:
                 states[pv] = member.trouble or "running"
         return states
+
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        """Give what the open windows of every version hold; see `Recorder.snapshot`."""
+        with ExitStack() as stack:
+            # Always in this order, and nobody else holds several: so nobody waits for another in a circle.
+            parts = [stack.enter_context(recorder.snapshot()) for recorder in self._recorders]
+            until_ns = {pv: ns for part in parts for pv, ns in part.until_ns.items()}
+            # A version that has just taken over goes on after the last frame of the one before it.
+            last_ns = max((recorder.counted_ns for recorder in self._recorders), default=0)
+            until_ns = {pv: max(ns, last_ns) for pv, ns in until_ns.items()}
+            stamp = next((part.stamp for part in parts), None)
+            yield Snapshot([one for part in parts for one in part.records], until_ns, stamp)
 
     # ── one thread ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -408,7 +438,9 @@ class Lineup:
         for pv, member in self._members.items():
             member.retire(until[pv], STOP_FINISH_S)
         self._members = {}
-        return until
+        with self.snapshot() as counted:
+            # A frame that was looked at when the end was asked for may have been counted since.
+            return {pv: max(until_ns, counted.until_ns.get(pv, until_ns)) for pv, until_ns in until.items()}
 
     def _build(self, wanted: DesiredPipeline) -> Build | None:
         """Return what to make of it; None while files are still being downloaded."""
@@ -439,7 +471,9 @@ class Lineup:
             member.replace(start.pipeline)
             return
         log.info("pipeline %s runs, version %s", wanted.name, pv)
-        member = Member(wanted, start.pipeline, Recorder(self._deliver, self._clock), self._clock)
+        recorder = Recorder(self._deliver, self._clock)
+        self._recorders = (*self._recorders, recorder)
+        member = Member(wanted, start.pipeline, recorder, self._clock)
         # What is wanted of it may have changed while it started.
         member.configure(self._desired, self._rows_sent)
         member.begin(self._begins(wanted, self._clock.now_ns()))
@@ -468,5 +502,6 @@ class Lineup:
         self._members = {pv: member for pv, member in self._members.items() if pv not in leaving}
         for pv, member in leaving.items():
             member.retire(until[pv])
+            self._recorders = tuple(one for one in self._recorders if not member.is_counted_by(one))
             self._builds.pop(pv, None)
             log.info("pipeline %s stopped, version %s", member.wanted.name, pv)

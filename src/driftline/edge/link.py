@@ -13,7 +13,8 @@ A Unix stream socket, one reply a request, in order. A message either way, all l
 A stamp is [boot, offset in ns]: by which clock a record was made, or a beat's `complete_until_ns` is told.
 
 A process that must end while no agent takes its records leaves them in a file of the home, as the very messages it
-would have sent (`Courier.leave`); the agent takes them from there (`left_messages`).
+would have sent (`Courier.leave`); the agent takes them from there (`left_messages`). What a process that is killed has
+counted, the agent finds in the same form in its open window (`Courier.keep`, `driftline.edge.open_window`).
 
 A record's reply can be lost after its commit. Its sender then sends it again, and the `key` ("sender:number", numbers
 growing) tells the agent that it has it: so a window is neither lost nor doubled. `Courier` does all of that.
@@ -27,12 +28,14 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
+from driftline.edge import open_window
 from driftline.edge.home import replace_file
+from driftline.edge.open_window import OpenWindow, Snapshot
 from driftline.errors import (
     DriftlineError,
     InvalidInputError,
@@ -47,6 +50,8 @@ log = logging.getLogger("driftline.edge")
 # A desired state with some hundred grids is below a megabyte.
 HEADER_BYTES_MAX = 16 * 1024 * 1024
 PAYLOAD_BYTES_MAX = BATCH_BYTES_MAX
+# What goes first where there is too little room.
+DROP_ORDER = ("rows", "window", "event")
 # Files of records that no agent could take, each named by its sender.
 LEFT_PREFIX = "left."
 
@@ -143,6 +148,7 @@ class Courier:
         self._dropped: dict[str, int] = {}
         self._guard = threading.Lock()
         self._delivery = threading.Lock()
+        self._keeping: Keeping | None = None
         self._link: Link | None = None
         self.greeting: dict[str, Any] | None = None
 
@@ -174,6 +180,8 @@ class Courier:
                 self._connected()
                 self._report_drops()
                 while (record := self._first()) is not None:
+                    if self._keeping is not None and record.number > self._keeping.number:
+                        self._keeping.save()
                     self._deliver(record)
             except TemporaryError as error:
                 log.debug("delivery waits: %s", error)
@@ -199,18 +207,46 @@ class Courier:
         """
         self._report_drops()
         with self._delivery, self._guard:
-            messages = [
-                message(_record(one.kind, f"{self._sender}:{one.number}", one.stamp), one.data) for one in self._waiting
-            ]
-            messages.append(message({"type": "beat", "role": self._role, **facts}))
+            messages = self.messages(self._waiting, facts)
             replace_file(folder / f"{LEFT_PREFIX}{self._sender}", b"".join(messages))
             self._waiting.clear()
             self._bytes = 0
 
+    def keep(self, folder: Path, counted: "Snapshots") -> None:
+        """From now on keep what waits and what `counted` gives where the agent finds it should this process be killed.
+
+        It is written every `SAVE_S` by a thread of its own, and before anything is delivered that it does not hold.
+        """
+        self._keeping = Keeping(self, OpenWindow(folder, f"{self._role}.{self._sender}"), counted)
+
+    def numbered(self, counted: Snapshot, bytes_max: int) -> tuple[int, list[Waiting]]:
+        """Return the last number given, and with their numbers the records that wait and those of open windows.
+
+        Open windows get the numbers after the last: what is delivered under one of those must be in a later snapshot.
+        Where it is more than `bytes_max`, rows are left out first, then the oldest windows, and their count is in it.
+        """
+        self._report_drops()
+        with self._guard:
+            last = self._number
+            open_ones = [Waiting(last + 1 + at, *one) for at, one in enumerate(counted.records)]
+            records, dropped = _fitting([*self._waiting, *open_ones], bytes_max)
+        if dropped:
+            event = encode_event("dropped", self._now_ns(), where="open window", counts=dropped)
+            records.append(Waiting(last + 1 + len(open_ones), "event", event, counted.stamp))
+        return last, records
+
     def close(self) -> None:
-        """Hang up; what waits is kept."""
+        """Hang up; what waits is kept, also beyond this process."""
         with self._delivery:
             self._disconnect()
+        if self._keeping is not None:
+            self._keeping.close()
+            self._keeping = None
+
+    def messages(self, records: Iterable[Waiting], facts: Mapping[str, Any]) -> list[bytes]:
+        """Return what this process would send: these records, and a beat with these facts."""
+        messages = [message(_record(one.kind, f"{self._sender}:{one.number}", one.stamp), one.data) for one in records]
+        return [*messages, message({"type": "beat", "role": self._role, **facts})]
 
     def _connected(self) -> dict[str, Any]:
         if self._link is None or self.greeting is None:
@@ -248,7 +284,7 @@ class Courier:
         self._bytes += len(data)
 
     def _make_room(self) -> None:
-        for kind in ("rows", "window", "event"):
+        for kind in DROP_ORDER:
             kept: deque[Waiting] = deque()
             for one in self._waiting:
                 if one.kind == kind and self._bytes > self._bytes_max:
@@ -266,6 +302,84 @@ class Courier:
             if self._dropped:
                 dropped, self._dropped = self._dropped, {}
                 self._append("event", encode_event("dropped", self._now_ns(), where=self._role, counts=dropped))
+
+
+# What gives the open windows; until its context ends, nothing is counted.
+Snapshots = Callable[[], AbstractContextManager[Snapshot]]
+
+
+class Keeping:
+    """Keeps a courier's records and the open windows behind them in a file; `number` is the last given one it holds."""
+
+    def __init__(self, courier: Courier, file: OpenWindow, counted: Snapshots) -> None:
+        self.number = 0
+        self._courier = courier
+        self._file = file
+        self._counted = counted
+        self._said = ""
+        self._guard = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="open-window", daemon=True)
+        self._thread.start()
+
+    def save(self) -> int:
+        """Write what there is now; return how many records that is.
+
+        Raises:
+            TemporaryError: what was written before can be neither replaced nor removed.
+        """
+        with self._guard:
+            with self._counted() as counted:
+                number, records = self._courier.numbered(counted, open_window.BYTES_MAX)
+            told = {"complete_until_ns": counted.until_ns, "stamp": stamp_told(counted.stamp)}
+            messages = self._courier.messages(records, told)
+            try:
+                self._file.write(b"".join(messages))
+                self._said = ""
+            except OSError as error:
+                self._say(error)
+                if self._file.path.exists():
+                    raise TemporaryError(f"{self._file.path} holds an old snapshot that cannot be replaced") from error
+            # Also where nothing could be written: then there is nothing that could count twice.
+            self.number = number
+            return len(records)
+
+    def close(self) -> None:
+        """Remove the file where everything was delivered; else leave it to the agent."""
+        self._stopping.set()
+        self._thread.join()
+        count = self.save()
+        with self._guard:
+            if count:
+                self._file.close()
+            else:
+                self._file.remove()
+
+    def _work(self) -> None:
+        while not self._stopping.wait(open_window.SAVE_S):
+            try:
+                self.save()
+            except Exception:  # whatever it was, the next one may succeed
+                log.exception("the open window could not be kept")
+
+    def _say(self, error: OSError) -> None:
+        if str(error) != self._said:
+            self._said = str(error)
+            log.warning("the open window cannot be kept (%s): a crash now would lose it", error)
+
+
+def _fitting(records: Sequence[Waiting], bytes_max: int) -> tuple[list[Waiting], dict[str, int]]:
+    """Return those that fit, in order, and how many of each kind do not."""
+    excess = sum(len(one.data) for one in records) - bytes_max
+    left_out: set[int] = set()
+    dropped: dict[str, int] = {}
+    for kind in DROP_ORDER:
+        for one in records:
+            if excess > 0 and one.kind == kind:
+                left_out.add(one.number)
+                dropped[kind] = dropped.get(kind, 0) + 1
+                excess -= len(one.data)
+    return [one for one in records if one.number not in left_out], dropped
 
 
 # ── the agent's side ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -364,13 +478,8 @@ def left_messages(folder: Path) -> Iterator[tuple[Path, list[tuple[dict[str, Any
     One that cannot be read, which only a failing disk makes, is yielded with the messages before the damage.
     """
     for path in sorted(folder.glob(f"{LEFT_PREFIX}*")):
-        messages: list[tuple[dict[str, Any], bytes]] = []
         with path.open("rb") as file:
-            try:
-                while (found := receive_message(file.read)) is not None:
-                    messages.append(found)
-            except InvalidInputError as error:
-                log.warning("%s is damaged after %d messages: %s", path, len(messages), error)
+            messages = messages_of(file.read, path)
         yield path, messages
 
 
@@ -403,6 +512,17 @@ def _record(kind: str, key: str | None, stamp: Stamp | None) -> dict[str, Any]:
     header: dict[str, Any] = {"type": "record", "kind": kind}
     header |= {} if key is None else {"key": key}
     return header | ({} if stamp is None else {"stamp": stamp_told(stamp)})
+
+
+def messages_of(read: Callable[[int], bytes], path: Path) -> list[tuple[dict[str, Any], bytes]]:
+    """Read every message, those before the damage where there is some."""
+    messages: list[tuple[dict[str, Any], bytes]] = []
+    try:
+        while (found := receive_message(read)) is not None:
+            messages.append(found)
+    except InvalidInputError as error:
+        log.warning("%s is damaged after %d messages: %s", path, len(messages), error)
+    return messages
 
 
 def message(header: Mapping[str, Any], payload: bytes = b"") -> bytes:

@@ -6,12 +6,14 @@
 
 The device is the one whose folder `DRIFTLINE_EDGE_HOME` names (default ~/.driftline/edge). A call counts and returns;
 a thread of its own hands closed windows to the agent, keeps them while no agent runs, and delivers the rest when the
-program ends, to the agent or in a file for the next one. The standard library alone, but for `image`, as the image
+program ends, to the agent or in a file for the next one; of a program that is killed the agent takes what it had
+counted some seconds before. The standard library alone, but for `image`, as the image
 observer needs OpenCV, and for vectors that an assay watches as a whole: they need numpy.
 """
 
 import atexit
 import logging
+import os
 import threading
 import time as real_time
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from driftline.clock import Clock, from_environment, to_ns
 from driftline.edge.home import Home
 from driftline.edge.link import Courier, stamp_told
+from driftline.edge.open_window import place
 from driftline.edge.recorder import Recorder
 from driftline.edge.timekeeping import stamp_now
 from driftline.errors import EntityNotFoundError, InvalidInputError, MissingExtraError, UnreachableError
@@ -74,10 +77,12 @@ class Observer:
         self._clock = clock
         self._courier = Courier(lambda: home.socket, "observe", clock.now_ns)
         self._recorder = Recorder(self._courier.put, clock)
+        self._courier.keep(place(home.path).folder, self._recorder.snapshot)
         self._guard = threading.Lock()
         self._pipelines: dict[str, _Known] = {}
         self._seen: set[str] = set()
         self._revision = ""
+        self._process = os.getpid()
         self._stopping = threading.Event()
         saved = home.desired()
         if saved is not None:
@@ -106,7 +111,8 @@ class Observer:
 
     def close(self) -> None:
         """Hand over what was counted, as far as an agent is there to take it."""
-        if self._stopping.is_set():
+        # A process that was forked from the one that counted has a copy of all this, which is not its own to deliver.
+        if self._stopping.is_set() or self._process != os.getpid():
             return
         self._stopping.set()
         self._thread.join(2)
@@ -180,17 +186,19 @@ class Observer:
             self._seen &= {one.id for one in desired.pipelines}
 
 
-_observers: dict[str, Observer] = {}
+# By process and home: what a forked process counts is its own.
+_observers: dict[tuple[int, str], Observer] = {}
 _making = threading.Lock()
 
 
 def _observer() -> Observer:
     """Return the observer of the device that the environment names."""
     home = Home.of_environment()
+    key = (os.getpid(), str(home.path))
     with _making:
-        observer = _observers.get(str(home.path))
+        observer = _observers.get(key)
         if observer is None:
-            observer = _observers[str(home.path)] = Observer(home, from_environment())
+            observer = _observers[key] = Observer(home, from_environment())
             atexit.register(observer.close)
         return observer
 

@@ -16,19 +16,21 @@ anew where the owner's next `close` or value says; no window is made for the tim
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
 from driftline.clock import NS_PER_S, Clock, iso
+from driftline.edge.open_window import Counted, Snapshot
 from driftline.edge.timekeeping import STEP_NS, WINDOW_NS, offset_ns, stamp_now
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import RECORDED_SIZE_MAX, recorded_fields
 from driftline.pipeline.iopath import ResolvedField
 from driftline.summary import codec
 from driftline.summary.grid import UNIVERSAL, Grid
-from driftline.summary.summary import CategoryTally, Tally
+from driftline.summary.summary import CategorySummary, CategoryTally, Summary, Tally
 from driftline.wire.device import (
     BASE_WINDOW_S,
     ColumnType,
@@ -121,19 +123,19 @@ class _Window:
                 tally.add(_number(value))
 
     def record(self, pipeline: str) -> WindowRecord:
-        """Return the window as a record."""
+        """Return the window as a record of what it has counted so far; it may go on counting."""
+        tallies = dict(self.tallies)
         if self.inferences and self.plan.declared:
-            for key in self.plan.fields:
-                if key not in self.tallies:
-                    self.tallies[key] = self.plan.tally(key, None)
+            tallies |= {key: self.plan.tally(key, None) for key in self.plan.fields if key not in tallies}
         summaries: list[FieldSummary] = []
-        for key, tally in self.tallies.items():
-            # Every inference counts in every field: where it gave none, the value is missing.
-            for _ in range(self.inferences - self.seen.get(key, 0)):
-                tally.add(None)
-            summary = tally.summary()
+        for key, tally in tallies.items():
+            summary = _with_missing(tally.summary(), self.inferences - self.seen.get(key, 0))
             summaries.append(FieldSummary(key, summary.grid_id, codec.encode(summary)))
         return WindowRecord(pipeline, self.start_s, BASE_WINDOW_S, self.inferences, tuple(summaries))
+
+    def rows_record(self, pipeline: str, *, complete: bool) -> RowsRecord:
+        """Return the rows gathered so far; there must be one."""
+        return RowsRecord(pipeline, self.start_s, BASE_WINDOW_S, complete, self.times_ns, _columns(self.rows))
 
 
 @dataclass
@@ -148,9 +150,18 @@ class _Line:
     begun_s: int | None = None
     # Whether it begins anew with the next value or close, because the clock was set.
     broken: bool = False
+    # Up to where this line has nothing to count: its beginning.
+    begun_ns: int = 0
+    # Up to where a source that shows its frames in order has been counted.
+    counted_ns: int = 0
     # From here on no empty window is made: the hub no longer wants this version.
     retired_s: int | None = None
     windows: dict[int, _Window] = field(default_factory=dict[int, _Window])
+
+    @property
+    def complete_ns(self) -> int | None:
+        """Up to where everything is closed; None where nothing has begun."""
+        return None if self.next_s is None else max(self.next_s * NS_PER_S, self.begun_ns)
 
     @property
     def keeps_rows(self) -> bool:
@@ -171,6 +182,7 @@ class _Line:
         """Forget where it is: its windows have been handed over, and their times are of a clock that shows others."""
         self.broken = self.next_s is not None and self.retired_s is None
         self.next_s = None
+        self.begun_ns = self.counted_ns = 0
         if self.retired_s is not None:
             self.retired_s = 0
         self.plans = [replace(self.plans[-1], from_s=0)]
@@ -200,7 +212,35 @@ class Recorder:
     def complete_until_ns(self) -> dict[str, int]:
         """Up to where every window was delivered, by pipeline version; versions that have not begun are not in it."""
         with self._guard:
-            return {pv: line.next_s * NS_PER_S for pv, line in self._lines.items() if line.next_s is not None}
+            told = {pv: line.complete_ns for pv, line in self._lines.items()}
+            return {pv: until_ns for pv, until_ns in told.items() if until_ns is not None}
+
+    @property
+    def counted_ns(self) -> int:
+        """Up to where a source that shows its frames in order has been counted; 0 where there is none."""
+        with self._guard:
+            return max((line.counted_ns for line in self._lines.values()), default=0)
+
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        """Give what open windows hold; until the context ends no value is counted and no record delivered.
+
+        So whoever also takes what was delivered, within the context, has every inference in exactly one of the two.
+        """
+        with self._guard:
+            self._heed_clock()
+            records: list[Counted] = []
+            for pv, line in self._lines.items():
+                for start_s in sorted(line.windows):
+                    window = line.windows[start_s]
+                    records.append(Counted("window", encode_window(window.record(pv)), window.stamp))
+                    if window.rows:
+                        rows = encode_rows(window.rows_record(pv, complete=False))
+                        records.append(Counted("rows", rows, window.stamp))
+            counted = {pv: line.counted_ns for pv, line in self._lines.items()}
+            complete = self.complete_until_ns
+            until_ns = {pv: max(complete[pv], counted[pv]) for pv in complete}
+            yield Snapshot(records, until_ns, stamp_now(self._clock))
 
     def configure(self, desired: Desired, rows_sent: Mapping[str, int], now_ns: int) -> None:
         """Take a new desired state: what is known already changes at the next base-window boundary after `now_ns`.
@@ -220,7 +260,8 @@ class Recorder:
     def begin(self, pipeline: str, from_ns: int) -> None:
         """Record windows from the one that holds `from_ns` on, empty ones too; a line that has begun is left alone.
 
-        Where that is in the middle of a window, its rows are not called complete: a restart looks like this.
+        Where that is in the middle of a window, its rows are not called complete: a restart looks like this. What
+        comes before `from_ns` was counted by others.
 
         Raises:
             InvalidInputError: `configure` named no such pipeline version.
@@ -231,14 +272,22 @@ class Recorder:
             if line.next_s is None and not self._is_of_before(from_ns):
                 start_s = window_start_s(from_ns)
                 line.begin(start_s, in_the_middle=from_ns != start_s * NS_PER_S)
+                line.begun_ns = from_ns
 
     def record(
-        self, pipeline: str, time_ns: int, values: Mapping[str, Any], log_values: LogValues | None = None
+        self,
+        pipeline: str,
+        time_ns: int,
+        values: Mapping[str, Any],
+        log_values: LogValues | None = None,
+        *,
+        in_order: bool = False,
     ) -> None:
         """Count one inference; `values` by field key, None and NaN for missing.
 
         `log_values` are what its row shows where rows travel, whole fields, beside which the numbers made of whole
-        vectors are put; by default the same values.
+        vectors are put; by default the same values. `in_order`: it is of the one source that shows its frames in
+        order, so that none before `time_ns` is still to come.
 
         Raises:
             InvalidInputError: `configure` named no such pipeline version.
@@ -250,6 +299,8 @@ class Recorder:
             of_before = self._is_of_before(time_ns)
             if line.next_s is None and not of_before:
                 line.begin(start_s, in_the_middle=line.broken)
+            if in_order and not of_before:
+                line.counted_ns = max(line.counted_ns, time_ns + 1)
             window = self._window(line, start_s, of_before=of_before)
             window.touched = self._closes
             window.add(values if window.plan.declared else _flat(values, window.plan.extra))
@@ -361,6 +412,7 @@ class Recorder:
             line.plans = [*(one for one in line.plans if one.from_s < boundary_s), plan]
         if line.retired_s is not None:
             line.retired_s = line.next_s = None
+            line.begun_ns = 0
         line.rows_max = pipeline.rows_max
         line.rows_taken = max(line.rows_taken, rows_sent)
 
@@ -426,10 +478,13 @@ class Recorder:
     def _deliver_rows(self, pv: str, window: _Window, *, complete: bool) -> None:
         if not window.rows:
             return
-        columns = _columns(window.rows)
-        rows = RowsRecord(pv, window.start_s, BASE_WINDOW_S, complete, window.times_ns, columns)
-        self._deliver("rows", encode_rows(rows), window.stamp)
+        self._deliver("rows", encode_rows(window.rows_record(pv, complete=complete)), window.stamp)
         window.times_ns, window.rows, window.weight, window.parted = [], [], 0, True
+
+
+def _with_missing(summary: Summary | CategorySummary, count: int) -> Summary | CategorySummary:
+    """Count what gave no value: every inference counts in every field."""
+    return replace(summary, count=summary.count + count, missing=summary.missing + count) if count else summary
 
 
 def _differs(old: _Plan, new: _Plan) -> bool:

@@ -97,17 +97,13 @@ def lines(
     else:
         where = "" if home is None else f" --home {home}"
         yield f"agent     not running; start it with: driftline edge run{where}"
-    if state.get("clock"):
-        yield f"clock     {state['clock']}"
-    elif (ahead_s := state.get("hub_ahead_s")) is not None:
-        yield f"clock     {_clock(ahead_s, state.get('clock_error_s') or 0.0)}"
-    elif running and "now_ns" in state:
-        shown = iso(state["now_ns"] // NS_PER_S * NS_PER_S)
-        yield f"clock     shows {shown}; whether that is right is known when the hub has answered"
+    yield from _time(state, running=running)
     yield f"hub       {_hub(state, now_ns, running=running)}"
     yield f"waiting   {_waiting(state, spool, now_ns)}"
     for one in room:
         yield f"disk      {one.what} has {size(one.free_bytes)} left of {size(one.total_bytes)}"
+    if state.get("open_windows"):
+        yield f"flash     {state['open_windows']}"
     if state.get("rows_kb_a_day") is not None:
         yield f"link      rows take at most {state['rows_kb_a_day']} kB a day of it; what is beyond waits"
     if state.get("conflict_ns") is not None:
@@ -123,6 +119,16 @@ def lines(
         yield f"worker    started again {_times(ends['count'])}, last {_ago(at_ns, now_ns)}: {why}"
     if running and state.get("serving"):
         yield f"serving   {state['serving']}"
+
+
+def _time(state: Mapping[str, Any], *, running: bool) -> Iterator[str]:
+    if state.get("clock"):
+        yield f"clock     {state['clock']}"
+    elif (ahead_s := state.get("hub_ahead_s")) is not None:
+        yield f"clock     {_clock(ahead_s, state.get('clock_error_s') or 0.0)}"
+    elif running and "now_ns" in state:
+        shown = iso(state["now_ns"] // NS_PER_S * NS_PER_S)
+        yield f"clock     shows {shown}; whether that is right is known when the hub has answered"
 
 
 def _pipelines(state: Mapping[str, Any], *, running: bool) -> Iterator[str]:

@@ -7,6 +7,9 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
+
+from driftline.edge.limits import MemoryDeaths
 
 log = logging.getLogger("driftline.edge")
 PAUSE_FIRST_S, PAUSE_MAX_S = 1.0, 60.0
@@ -17,8 +20,20 @@ SILENT_S_MAX = 120.0
 # Finishing inferences takes it up to 3 s.
 STOP_S = 6.0
 
-# What to tell of a worker's end: a sentence.
-Ended = Callable[[str], None]
+# What to tell of a worker's end: a sentence, and what else is known of it.
+Ended = Callable[[str, Mapping[str, float]], None]
+
+
+class Deaths(Protocol):
+    """Knows whether the kernel has ended a process for lack of memory."""
+
+    def watch(self, pid: int) -> None:
+        """Take note of how things are while this process lives."""
+        ...
+
+    def why(self) -> str | None:
+        """Say in words why the process that was watched was ended by SIGKILL, None where memory was not the reason."""
+        ...
 
 
 class Supervisor:
@@ -30,8 +45,12 @@ class Supervisor:
         environment: Mapping[str, str],
         ended: Ended,
         *,
+        silent_s_max: float = SILENT_S_MAX,
+        deaths: Deaths | None = None,
         real_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._silent_s_max = silent_s_max
+        self._deaths = MemoryDeaths() if deaths is None else deaths
         self._command = list(command)
         self._environment = dict(environment)
         self._ended = ended
@@ -40,6 +59,7 @@ class Supervisor:
         self._started_s = self._heard_s = 0.0
         self._again_s = 0.0
         self._pause_s = PAUSE_FIRST_S
+        self._times = 0
         self.trouble: str | None = None
 
     @property
@@ -61,11 +81,13 @@ class Supervisor:
             return
         code = self._process.poll()
         if code is not None:
-            self._note_end(now_s, f"the worker {_how(code)}")
-        elif now_s - self._heard_s > SILENT_S_MAX:
+            self._note_end(now_s, f"the worker {self._how(code)}")
+        elif now_s - self._heard_s > self._silent_s_max:
             self._process.kill()
             self._process.wait()
-            self._note_end(now_s, f"the worker gave no sign of life for {SILENT_S_MAX:g} s and was killed")
+            self._note_end(now_s, f"the worker gave no sign of life for {self._silent_s_max:g} s and was killed")
+        else:
+            self._deaths.watch(self._process.pid)
 
     def stop(self) -> None:
         """Ask the worker to finish and hand over; kill it where that takes too long."""
@@ -83,12 +105,20 @@ class Supervisor:
     def _note_end(self, now_s: float, text: str) -> None:
         self._process = None
         if now_s - self._started_s > SETTLED_S:
-            self._pause_s = PAUSE_FIRST_S
+            self._pause_s, self._times = PAUSE_FIRST_S, 0
+        self._times += 1
+        if self._times > 1:
+            text += f", the {_ordinal(self._times)} time soon after its start"
         log.warning("%s; it is started again in %g s", text, self._pause_s)
-        self.trouble = text
+        self.trouble = f"{text}; it is started again in {self._pause_s:g} s"
         self._again_s = now_s + self._pause_s
+        facts = {"ran_s": round(now_s - self._started_s, 1), "times": self._times, "pause_s": self._pause_s}
         self._pause_s = min(PAUSE_MAX_S, self._pause_s * 2)
-        self._ended(text)
+        self._ended(text, facts)
+
+    def _how(self, code: int) -> str:
+        memory = self._deaths.why() if code == -signal.SIGKILL else None
+        return _how(code) if memory is None else memory
 
 
 def terminate(process: "subprocess.Popen[bytes]") -> None:
@@ -126,6 +156,16 @@ def _is_worker(pid: int, home: Path) -> bool:
     except OSError:
         return False
     return b"driftline.edge.worker" in words and os.fsencode(home) in words
+
+
+def _ordinal(number: int) -> str:
+    """Write a number of times.
+
+    >>> [_ordinal(one) for one in (2, 3, 4, 11, 22)]
+    ['2nd', '3rd', '4th', '11th', '22nd']
+    """
+    tail = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{tail}"
 
 
 def _how(code: int) -> str:

@@ -9,8 +9,9 @@ reach any more; deliver; and only when everything is delivered tell up to where 
 believes a window complete that could still be lost here.
 
 Stopped by SIGTERM, or left by an agent that was killed, it hands over the open windows as far as they were counted,
-and says up to where: to an agent, or where none is there in a file for the next one. A paced source goes on from there
-after a restart; after a crash it goes on from the last complete window.
+and says up to where: to an agent, or where none is there in a file for the next one. Killed, it has left the same in
+its open window (`driftline.edge.open_window`), some seconds old. A paced source goes on from there after a restart, so
+that no frame is lost and none counts twice; a live one has lost those seconds.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from driftline.edge.home import AGENT_VARIABLE, Home
 from driftline.edge.limits import Held, Holder, Limits
 from driftline.edge.lineup import Lineup, Member, ReplacedError, limits_in_words, takes_frame
 from driftline.edge.link import Courier, stamp_told
+from driftline.edge.open_window import place
 from driftline.edge.serving import Server
 from driftline.edge.sources import Source, open_source, redacted
 from driftline.edge.timekeeping import stamp_now
@@ -281,6 +283,7 @@ class Worker:
             ends=self._until,
             woken=self._wake.set,
         )
+        self._courier.keep(place(home.path).folder, self._lineup.snapshot)
         self._server: Server | None = None
         self._serving = Backoff()
         # An agent that was killed while this process was being started has never been its parent.
@@ -427,7 +430,8 @@ class Worker:
             if time.monotonic() >= deadline_s or not self._agent_lives:
                 return self._leave(complete)
             time.sleep(0.1)
-        self._courier.beat(**facts, **complete)
+        if self._courier.beat(**facts, **complete) is None:
+            return self._leave(complete)
         return 0
 
     def _leave(self, complete: Mapping[str, Any]) -> int:
