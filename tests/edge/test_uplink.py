@@ -1,6 +1,5 @@
 """What a device's command line wants of its link, and the numbers of its requests."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -25,22 +24,20 @@ def test_the_command_line_wins_where_it_says_something(overrides: Overrides, des
     assert overrides.wishes(desired) == wishes
 
 
-def test_request_numbers_only_grow_over_restarts_and_clocks_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_request_numbers_only_grow_over_restarts_and_clocks_set_back(tmp_path: Path):
     given: list[int] = []
     for now_s in (2_000_000_000, 1_000_000_000):
-        monkeypatch.setattr(time, "time_ns", lambda now_s=now_s: now_s * 10**9)
         spool = Spool(tmp_path / "spool.db", now_ns=lambda: 0)
-        numbers = RequestNumbers(spool)
+        numbers = RequestNumbers(spool, lambda now_s=now_s: now_s * 10**9)
         given += [numbers.next() for _ in range(3)]
         spool.close()
     assert given == sorted(set(given))
 
 
-def test_request_numbers_go_on_above_what_the_hub_knows_and_leave_room(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(time, "time_ns", lambda: 0)
-    numbers = RequestNumbers(outbox := MemoryOutbox())
+def test_request_numbers_go_on_above_what_the_hub_knows_and_leave_room():
+    numbers = RequestNumbers(outbox := MemoryOutbox(), lambda: 0)
     numbers.above(5_000_000)
     assert numbers.next() == 5_000_001
-    assert RequestNumbers(outbox).next() > 5_000_001  # and after a restart
+    assert RequestNumbers(outbox, lambda: 0).next() > 5_000_001  # and after a restart
     numbers.above(2**63)
     assert numbers.next() == NUMBER_MAX + 1
