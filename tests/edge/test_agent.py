@@ -21,9 +21,7 @@ from driftline.edge.agent import Agent, worker_command
 from driftline.edge.home import Home
 from driftline.edge.link import Courier, Link
 from driftline.edge.open_window import Counted, Snapshot, place
-from driftline.edge.uplink import RequestNumbers
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, MissingExtraError, TemporaryError
-from driftline.spool.spool import Spool
 from driftline.wire.device import (
     BundleFile,
     Desired,
@@ -479,17 +477,6 @@ def test_a_folder_where_nobody_joined_says_how_to(tmp_path: Path):
     with pytest.raises(EntityNotFoundError, match="driftline edge join"):
         agent_module.run(options(home=tmp_path / "empty"))
     assert not (tmp_path / "empty").exists()
-
-
-def test_request_numbers_only_grow_over_restarts_and_clocks_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    given: list[int] = []
-    for now_s in (2_000_000_000, 1_000_000_000):
-        monkeypatch.setattr(time, "time_ns", lambda now_s=now_s: now_s * 10**9)
-        spool = Spool(tmp_path / "spool.db", now_ns=lambda: 0)
-        numbers = RequestNumbers(spool)
-        given += [numbers.next() for _ in range(3)]
-        spool.close()
-    assert given == sorted(set(given))
 
 
 def test_a_locked_home_names_the_way_out(joined_home: Home):
