@@ -1,7 +1,9 @@
 """Carries signed requests to the hub over one kept connection, with the standard library alone.
 
 Over TLS the hub is known by its certificate's SHA-256, which came with the join token, and by nothing else: no name, no
-authority, no date (a device that boots in 1970 must still reach its hub). It is checked before a byte is sent.
+authority, no date (a device that boots in 1970 must still reach its hub). It is checked before a byte is sent. The next
+connection goes on with the TLS session of the one before, which saves the hub's certificate and half of the handshake's
+bytes; only the hub that this session was made with can, and its certificate, kept with the session, is checked again.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from driftline.edge.home import Identity, sync_folder
@@ -101,8 +103,14 @@ class Connection:
         self.timeout_s = timeout_s
         self._address = Address.parse(url)
         self._fingerprint = None if fingerprint is None else fingerprint.lower().replace(":", "")
+        self._tls = TlsSession(url, self._fingerprint) if self._address.secure else None
         self._http: http.client.HTTPConnection | None = None
         self._used_s = 0.0
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the connection that is open now went on with the TLS session of one before."""
+        return self._tls is not None and self._tls.resumed
 
     def ask(
         self, method: str, path: str, body: bytes | None, headers: Callable[[], Mapping[str, str]]
@@ -166,27 +174,81 @@ class Connection:
 
     def _connected(self) -> http.client.HTTPConnection:
         address = self._address
-        if not address.secure:
-            plain = http.client.HTTPConnection(address.host, address.port, timeout=self.timeout_s)
-            plain.connect()
-            _without_delay(plain)
-            return plain
-        context = ssl.create_default_context()
+        if self._tls is None:
+            made = http.client.HTTPConnection(address.host, address.port, timeout=self.timeout_s)
+        else:
+            made = _Secure(address.host, address.port, self.timeout_s, self._tls)
+        made.connect()
+        return made
+
+
+class TlsSession:
+    """What one hub's TLS connections share: whom they believe, and the session that the next one goes on with."""
+
+    def __init__(self, url: str, fingerprint: str | None) -> None:
+        self.url = url
+        self._fingerprint = fingerprint
+        # The authorities' certificates are a quarter of a megabyte, and nobody asks them about a pinned one.
+        self.context = ssl.create_default_context() if fingerprint is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if fingerprint is not None:
+            self.context.check_hostname = False
+            self.context.verify_mode = ssl.CERT_NONE
+        self.resumed = False
+        self._session: ssl.SSLSession | None = None
+
+    def secured(self, plain: socket.socket, host: str) -> ssl.SSLSocket:
+        """Shake hands over a connected socket.
+
+        Raises:
+            UnreachableError: who answers has another certificate than the pinned one; nothing was sent to it.
+        """
+        # What a failed handshake used up is not tried again.
+        session, self._session = self._session, None
+        secure = self.context.wrap_socket(plain, server_hostname=host, session=session)
         if self._fingerprint is not None:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        secure = http.client.HTTPSConnection(address.host, address.port, timeout=self.timeout_s, context=context)
-        secure.connect()
-        _without_delay(secure)
-        if self._fingerprint is not None:
-            certificate = cast("ssl.SSLSocket", secure.sock).getpeercert(binary_form=True) or b""
+            certificate = secure.getpeercert(binary_form=True) or b""
             if not hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), self._fingerprint):
                 secure.close()
                 raise UnreachableError(
                     f"who answers at {self.url} is not the hub this device joined: its certificate is another one; "
                     "if the hub was set up anew, join it again with a new token"
                 )
+        self.resumed = bool(secure.session_reused)
         return secure
+
+    def keep(self, secure: ssl.SSLSocket) -> None:
+        """Keep the session that the hub offers; it comes with the first bytes of an answer."""
+        session = secure.session
+        if session is not None and session.has_ticket:
+            self._session = session
+
+
+class _Secure(http.client.HTTPConnection):
+    """HTTP over TLS. Whatever makes it connect, `http.client` by itself included, the certificate is checked."""
+
+    default_port = http.client.HTTPS_PORT
+
+    def __init__(self, host: str, port: int, timeout_s: float, tls: TlsSession) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._tls = tls
+        self._secure: ssl.SSLSocket | None = None
+
+    def connect(self) -> None:
+        """Connect and shake hands."""
+        super().connect()
+        try:
+            self.sock = self._secure = self._tls.secured(self.sock, self.host)
+        except BaseException:
+            self.close()
+            raise
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Return the response; with it came the session for the next connection."""
+        response = super().getresponse()
+        # `sock` is gone by now where the hub hangs up after this answer.
+        if self._secure is not None:
+            self._tls.keep(self._secure)
+        return response
 
 
 class Transport:
@@ -294,8 +356,3 @@ def refusal(status: int, body: bytes) -> DriftlineError:
         return NotAllowedError(text)
     return by_code(code)(text)
 
-
-def _without_delay(connection: http.client.HTTPConnection) -> None:
-    # Headers and body are two writes: without this the second waits 40 ms for the first one's acknowledgement.
-    if connection.sock is not None:
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
