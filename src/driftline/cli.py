@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(prog="driftline", description="Which device drifted, since when, and why.")
     top.add_argument("--version", action="version", version=f"driftline {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(prog="driftline", dest="command", required=True, metavar="COMMAND")
     _demo(commands.add_parser("demo", help="see it work: a hub, three cameras, one of which loses focus"))
     _up(commands.add_parser("up", help="run the hub on this machine"))
     _edge(commands.add_parser("edge", help="run a device"))
@@ -74,7 +74,7 @@ def _up(command: argparse.ArgumentParser) -> None:
 
 
 def _edge(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = command.add_subparsers(prog="driftline edge", dest="action", required=True, metavar="ACTION")
     home = argparse.ArgumentParser(add_help=False)
     home.add_argument("--home", type=Path, default=Path("~/.driftline/edge"), metavar="DIR", help="the device's folder")
 
@@ -83,7 +83,7 @@ def _edge(command: argparse.ArgumentParser) -> None:
     join.add_argument("token", help="the join token, as pipeline.publish().add_edge(…).token gives it")
 
     run = actions.add_parser("run", parents=[home], help="run the pipelines the hub wants, until stopped")
-    run.set_defaults(runs=("driftline.edge.agent", ""))
+    run.set_defaults(runs=("driftline.edge.start", ""))
     run.add_argument(
         "--serve", default="127.0.0.1:8080", metavar="HOST:PORT", help="where inferences are answered; port 0 is any"
     )

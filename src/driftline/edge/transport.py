@@ -8,7 +8,6 @@ bytes; only the hub that this session was made with can, and its certificate, ke
 
 import hashlib
 import hmac
-import http.client
 import ipaddress
 import json
 import logging
@@ -21,10 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from driftline.edge.home import Identity, sync_folder
+from driftline.edge.http import HttpError, Line, Response
 from driftline.errors import (
     DriftlineError,
     InvalidInputError,
@@ -74,6 +74,16 @@ class Address:
             )
         return cls(secure, host, port or (443 if secure else 80))
 
+    @property
+    def name(self) -> bytes | str:
+        """The host for resolver and TLS; in bytes they load no table of the world's scripts, half a megabyte."""
+        return self.host.encode() if self.host.isascii() else self.host
+
+    @property
+    def header(self) -> str:
+        """What a request's `Host` says."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine itself.
@@ -104,7 +114,7 @@ class Connection:
         self._address = Address.parse(url)
         self._fingerprint = None if fingerprint is None else fingerprint.lower().replace(":", "")
         self._tls = TlsSession(url, self._fingerprint) if self._address.secure else None
-        self._http: http.client.HTTPConnection | None = None
+        self._line: Line | None = None
         self._used_s = 0.0
 
     @property
@@ -112,9 +122,7 @@ class Connection:
         """Whether the connection that is open now went on with the TLS session of one before."""
         return self._tls is not None and self._tls.resumed
 
-    def ask(
-        self, method: str, path: str, body: bytes | None, headers: Callable[[], Mapping[str, str]]
-    ) -> http.client.HTTPResponse:
+    def ask(self, method: str, path: str, body: bytes | None, headers: Callable[[], Mapping[str, str]]) -> Response:
         """Send one request and return the response, its body not yet read.
 
         `headers` is called for each try: a signature is good for one.
@@ -122,20 +130,20 @@ class Connection:
         Raises:
             UnreachableError: no hub answers, or not the one that is expected.
         """
-        if self._http is not None and time.monotonic() - self._used_s > IDLE_S_MAX:
+        if self._line is not None and not (self._line.ready and time.monotonic() - self._used_s <= IDLE_S_MAX):
             self.close()
         try:
-            if self._http is not None:
+            if self._line is not None:
                 try:
                     return self._once(method, path, body, headers())
-                except (OSError, http.client.HTTPException):
+                except (OSError, HttpError):
                     self.close()  # a kept connection may end at any time; a new one decides
             return self._once(method, path, body, headers())
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpError) as error:
             self.close()
             raise UnreachableError(f"the hub at {self.url} does not answer ({error or repr(error)})") from error
 
-    def read(self, response: http.client.HTTPResponse, bytes_max: int = REPLY_BYTES_MAX) -> bytes:
+    def read(self, response: Response, bytes_max: int = REPLY_BYTES_MAX) -> bytes:
         """Read a response whole.
 
         Raises:
@@ -143,7 +151,7 @@ class Connection:
         """
         try:
             body = response.read(bytes_max + 1)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpError) as error:
             self.close()
             raise UnreachableError(f"the answer of the hub at {self.url} was torn on the way ({error!r})") from error
         if len(body) > bytes_max:
@@ -154,32 +162,37 @@ class Connection:
 
     def interrupt(self) -> None:
         """Make a request under way in another thread fail now."""
-        connection = self._http
-        if connection is not None and connection.sock is not None:
+        line = self._line
+        if line is not None:
             with suppress(OSError):  # it may just have ended by itself
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                line.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Hang up."""
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
-    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        connection = self._http = self._http or self._connected()
-        connection.request(method, path, body, dict(headers))
-        response = connection.getresponse()
+    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
+        line = self._line = self._line or self._connected()
+        response = line.ask(method, path, headers, body)
+        if self._tls is not None:
+            self._tls.keep(line.socket)
         self._used_s = time.monotonic()
         return response
 
-    def _connected(self) -> http.client.HTTPConnection:
+    def _connected(self) -> Line:
         address = self._address
-        if self._tls is None:
-            made = http.client.HTTPConnection(address.host, address.port, timeout=self.timeout_s)
-        else:
-            made = _Secure(address.host, address.port, self.timeout_s, self._tls)
-        made.connect()
-        return made
+        connected = socket.create_connection((address.name, address.port), self.timeout_s)
+        try:
+            # What is sent is whole: waiting for more would only cost 40 ms.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                connected = self._tls.secured(connected, address.name)
+        except BaseException:
+            connected.close()
+            raise
+        return Line(connected, address.header)
 
 
 class TlsSession:
@@ -196,7 +209,7 @@ class TlsSession:
         self.resumed = False
         self._session: ssl.SSLSession | None = None
 
-    def secured(self, plain: socket.socket, host: str) -> ssl.SSLSocket:
+    def secured(self, plain: socket.socket, host: bytes | str) -> ssl.SSLSocket:
         """Shake hands over a connected socket.
 
         Raises:
@@ -204,7 +217,7 @@ class TlsSession:
         """
         # What a failed handshake used up is not tried again.
         session, self._session = self._session, None
-        secure = self.context.wrap_socket(plain, server_hostname=host, session=session)
+        secure = self.context.wrap_socket(plain, server_hostname=host, session=session)  # pyright: ignore[reportArgumentType]  bytes are taken, too
         if self._fingerprint is not None:
             certificate = secure.getpeercert(binary_form=True) or b""
             if not hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), self._fingerprint):
@@ -216,39 +229,11 @@ class TlsSession:
         self.resumed = bool(secure.session_reused)
         return secure
 
-    def keep(self, secure: ssl.SSLSocket) -> None:
+    def keep(self, secure: socket.socket) -> None:
         """Keep the session that the hub offers; it comes with the first bytes of an answer."""
-        session = secure.session
+        session = cast("ssl.SSLSocket", secure).session
         if session is not None and session.has_ticket:
             self._session = session
-
-
-class _Secure(http.client.HTTPConnection):
-    """HTTP over TLS. Whatever makes it connect, `http.client` by itself included, the certificate is checked."""
-
-    default_port = http.client.HTTPS_PORT
-
-    def __init__(self, host: str, port: int, timeout_s: float, tls: TlsSession) -> None:
-        super().__init__(host, port, timeout=timeout_s)
-        self._tls = tls
-        self._secure: ssl.SSLSocket | None = None
-
-    def connect(self) -> None:
-        """Connect and shake hands."""
-        super().connect()
-        try:
-            self.sock = self._secure = self._tls.secured(self.sock, self.host)
-        except BaseException:
-            self.close()
-            raise
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        """Return the response; with it came the session for the next connection."""
-        response = super().getresponse()
-        # `sock` is gone by now where the hub hangs up after this answer.
-        if self._secure is not None:
-            self._tls.keep(self._secure)
-        return response
 
 
 class Transport:
@@ -303,7 +288,7 @@ class Transport:
         """Hang up."""
         self._connection.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
+    def _ask(self, method: str, path: str, body: bytes | None) -> Response:
         identity = self._identity
 
         def headers() -> dict[str, str]:
@@ -315,7 +300,7 @@ class Transport:
             raise refusal(response.status, self._connection.read(response))
         return response
 
-    def _stream(self, response: http.client.HTTPResponse, file: BundleFile, beside: Path) -> str:
+    def _stream(self, response: Response, file: BundleFile, beside: Path) -> str:
         """Write a response's body to disk; return its SHA-256."""
         digest = hashlib.sha256()
         size = 0
@@ -331,10 +316,10 @@ class Transport:
             os.fsync(out.fileno())
         return digest.hexdigest()
 
-    def _chunk(self, response: http.client.HTTPResponse) -> bytes:
+    def _chunk(self, response: Response) -> bytes:
         try:
             return response.read(CHUNK_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpError) as error:
             self._connection.close()
             raise UnreachableError(f"a download was torn on the way ({error!r})") from error
 
@@ -355,4 +340,3 @@ def refusal(status: int, body: bytes) -> DriftlineError:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} and not code:
         return NotAllowedError(text)
     return by_code(code)(text)
-

@@ -102,6 +102,8 @@ def application(hub: Hub) -> Starlette:
 class Guard:
     """Refuses requests that a foreign page or machine makes, and sends every reply with headers browsers obey.
 
+    What a device asks is answered without them: its link may be slow, and they are half of an answer.
+
     `local_only`: other machines can reach this hub, so that what is not a device's is refused to them.
     """
 
@@ -111,7 +113,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or str(scope["path"]).startswith(DEVICE_PATHS):
             await self.app(scope, receive, send)
             return
 
@@ -129,8 +131,6 @@ class Guard:
         await answer(scope, receive, send_guarded)
 
     def _reason_against(self, scope: Scope) -> str | None:
-        if str(scope["path"]).startswith(DEVICE_PATHS):
-            return None
         headers = Headers(scope=scope)
         client = scope.get("client")
         if self.local_only and (client is None or not is_loopback(client[0])):
