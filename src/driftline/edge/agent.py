@@ -49,7 +49,9 @@ log = logging.getLogger("driftline.edge")
 # A batch of a megabyte takes a slow uplink (1 Mbit/s) eight seconds, within the time a request has.
 BATCH_BYTES = 1024 * 1024
 TICK_S = 0.1
-STATE_EVERY_S = 10.0
+# What processes left is looked for more often than the state is written: who asks for the state asks the agent, the
+# file is for when it is gone, and each writing costs a flash some 30 kB.
+LEFT_EVERY_S, STATE_EVERY_S = 10.0, 600.0
 # Stopping: how long the last sync may take, and how long a request under way may still go on.
 LAST_SYNC_S, GRACE_S = 2.0, 0.75
 DOWNLOAD_PAUSE_FIRST_S, DOWNLOAD_PAUSE_MAX_S = 1.0, 60.0
@@ -166,14 +168,16 @@ class Agent:
             dismiss(self._left_worker, self._home.path)
         # Before a new worker asks from where to go on.
         self._take_left()
-        saved_s = 0.0
+        saved_s = looked_s = 0.0
         while not self._stopping.wait(TICK_S):
             if self._supervisor is not None:
                 before = self._supervisor.pid
                 self._supervisor.tick()
                 saved_s = saved_s if self._supervisor.pid == before else 0.0
-            if time.monotonic() - saved_s > STATE_EVERY_S:
+            if time.monotonic() - looked_s > LEFT_EVERY_S:
                 self._take_left()
+                looked_s = time.monotonic()
+            if time.monotonic() - saved_s > STATE_EVERY_S:
                 self._save_state(server.path)
                 saved_s = time.monotonic()
         self._finish(server, network)

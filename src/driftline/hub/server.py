@@ -113,7 +113,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or str(scope["path"]).startswith(DEVICE_PATHS):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
@@ -128,9 +128,11 @@ class Guard:
 
         reason = self._reason_against(scope)
         answer = self.app if reason is None else failure(NotAllowedError(reason))
-        await answer(scope, receive, send_guarded)
+        await answer(scope, receive, send if _is_for_devices(scope) else send_guarded)
 
     def _reason_against(self, scope: Scope) -> str | None:
+        if _is_for_devices(scope):
+            return None
         headers = Headers(scope=scope)
         client = scope.get("client")
         if self.local_only and (client is None or not is_loopback(client[0])):
@@ -142,6 +144,10 @@ class Guard:
         if not is_loopback(_hostname(host)):
             return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
         return _foreign(scope["method"], headers, host)
+
+
+def _is_for_devices(scope: Scope) -> bool:
+    return str(scope["path"]).startswith(DEVICE_PATHS)
 
 
 def _foreign(method: str, headers: Mapping[str, str], host: str) -> str | None:
