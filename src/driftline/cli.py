@@ -1,4 +1,4 @@
-"""The command line: `driftline demo | up | edge | login`.
+"""The command line: `driftline demo | up | edge | login | doctor`.
 
 Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
 only when it runs.
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _up(commands.add_parser("up", help="run the hub on this machine"))
     _edge(commands.add_parser("edge", help="run a device"))
     _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
+    _doctor(commands.add_parser("doctor", help="say what is wrong with a device, or with a hub, and what to do"))
     return top
 
 
@@ -81,25 +82,60 @@ def _edge(command: argparse.ArgumentParser) -> None:
     join = actions.add_parser("join", parents=[home], help="make this machine a device of a hub")
     join.set_defaults(runs=("driftline.edge.join", ""))
     join.add_argument("token", help="the join token, as pipeline.publish().add_edge(…).token gives it")
+    join.add_argument(
+        "--anew", action="store_true", help="replace the device that lives in this folder; what waits here is kept"
+    )
 
-    run = actions.add_parser("run", parents=[home], help="run the pipelines the hub wants, until stopped")
+    how = _how_to_run()
+    run = actions.add_parser("run", parents=[home, how], help="run the pipelines the hub wants, until stopped")
     run.set_defaults(runs=("driftline.edge.start", ""))
-    run.add_argument(
+
+    install = actions.add_parser("install", parents=[home, how], help="make this device a service of systemd")
+    install.set_defaults(runs=("driftline.edge.service", ""))
+    install.add_argument("--print", action="store_true", help="show the unit and write nothing")
+    install.add_argument("--user", metavar="NAME", help="who runs the device (default: who owns its folder)")
+
+    status = actions.add_parser("status", parents=[home], help="say how this device is")
+    status.set_defaults(runs=("driftline.edge.status", ""))
+    status.add_argument("--json", action="store_true", help="the same for programs")
+
+
+def _how_to_run() -> argparse.ArgumentParser:
+    how = argparse.ArgumentParser(add_help=False)
+    how.add_argument(
         "--serve", default="127.0.0.1:8080", metavar="HOST:PORT", help="where inferences are answered; port 0 is any"
     )
-    run.add_argument(
+    how.add_argument(
         "--camera",
         metavar="SOURCE",
         help="a video file, a folder of images, a camera's index, an RTSP or HTTP address, or python:module:factory",
     )
-    run.add_argument("--rate", type=float, metavar="FPS", help="frames a second (default: the source's own)")
-    run.add_argument("--loop", action="store_true", help="start a file again when it ends")
-    run.add_argument("--pipeline", metavar="NAME", help="the pipeline that sees the camera (default: the only one)")
-    run.add_argument("--start", metavar="ISO", help="the time of the first frame of a file (default: now)")
-    run.add_argument("--sync-interval", type=float, metavar="S", help="seconds between syncs (default: the hub's wish)")
+    how.add_argument("--rate", type=float, metavar="FPS", help="frames a second (default: the source's own)")
+    how.add_argument("--loop", action="store_true", help="start a file again when it ends")
+    how.add_argument("--pipeline", metavar="NAME", help="the pipeline that sees the camera (default: the only one)")
+    how.add_argument("--start", metavar="ISO", help="the time of the first frame of a file (default: now)")
+    how.add_argument("--sync-interval", type=float, metavar="S", help="seconds between syncs (default: the hub's wish)")
+    how.add_argument(
+        "--rows-kb-a-day", type=int, metavar="KB", help="how much of the link rows may take (default: the hub's wish)"
+    )
+    how.add_argument(
+        "--newest-first",
+        action=argparse.BooleanOptionalAction,
+        help="after an outage send the newest records first (default: the hub's wish)",
+    )
+    return how
 
-    status = actions.add_parser("status", parents=[home], help="say how this device is")
-    status.set_defaults(runs=("driftline.edge.status", ""))
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.edge.doctor", ""))
+    command.add_argument(
+        "--home",
+        type=Path,
+        default=Path("~/.driftline/edge"),
+        metavar="DIR",
+        help="the folder of a device, or of a hub (default: ~/.driftline/edge)",
+    )
+    command.add_argument("--json", action="store_true", help="the same for programs")
 
 
 def _login(command: argparse.ArgumentParser) -> None:

@@ -46,6 +46,16 @@ class NotAllowedError(PermanentError):
     code = "not_allowed"
 
 
+class StaleRequestError(NotAllowedError):
+    """A signed request whose number is not above `last`, the last that was used; a greater number may be tried."""
+
+    code = "stale_request"
+
+    def __init__(self, message: str, last: int = 0) -> None:
+        super().__init__(message)
+        self.last = last
+
+
 class NotYetError(PermanentError, NotImplementedError):
     """A call the reference platform has and driftline does not have yet."""
 
@@ -87,6 +97,7 @@ def by_code(code: str) -> type[DriftlineError]:
         EntityNotFoundError,
         ConflictError,
         NotAllowedError,
+        StaleRequestError,
         NotYetError,
         UnreachableError,
         EmptyWindowError,

@@ -23,7 +23,15 @@ def test_it_names_every_folder_of_the_package():
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/first-assay.md", "docs/compat.md", "docs/metrics.md", "docs/alarms.md", "CONTRIBUTING.md"],
+    [
+        "README.md",
+        "docs/first-assay.md",
+        "docs/compat.md",
+        "docs/metrics.md",
+        "docs/alarms.md",
+        "docs/devices.md",
+        "CONTRIBUTING.md",
+    ],
 )
 def test_the_files_that_a_page_links_to_are_there(page: str):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -169,3 +170,60 @@ def joined_home(standin_hub: StandInHub, tmp_path: Path) -> Home:
 @pytest.fixture
 def standin_token(standin_hub: StandInHub) -> JoinToken:
     return JoinToken(standin_hub.url, "secret")
+
+
+class Stream:
+    """An MJPEG camera on loopback, as network cameras speak: frames in one endless multipart answer."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.standing_still = False
+        self.broken = False
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if outer.broken:
+                    self.send_error(503)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                try:
+                    while not outer.broken:
+                        self.wfile.write(outer.next_part())
+                        time.sleep(0.01)
+                except OSError:
+                    pass  # the viewer hung up
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/video.mjpg"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def next_part(self) -> bytes:
+        if not self.standing_still:
+            self.sent += 1
+        import cv2
+        import numpy as np
+
+        picture = np.full((48, 64, 3), self.sent % 200, np.uint8)
+        picture[:8, : 1 + self.sent % 60] = 255
+        data = cv2.imencode(".jpg", picture)[1].tobytes()
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        return head.encode() + data + b"\r\n"
+
+    def close(self) -> None:
+        self.broken = True
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def stream() -> Iterator[Stream]:
+    one = Stream()
+    yield one
+    one.close()

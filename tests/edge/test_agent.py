@@ -15,9 +15,10 @@ import pytest
 
 from driftline.clock import SystemClock
 from driftline.edge import agent as agent_module
-from driftline.edge.agent import Agent, RequestNumbers, worker_command
+from driftline.edge.agent import Agent, worker_command
 from driftline.edge.home import Home
 from driftline.edge.link import Courier, Link
+from driftline.edge.uplink import RequestNumbers
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, MissingExtraError, TemporaryError
 from driftline.spool.spool import Spool
 from driftline.wire.device import (
@@ -141,7 +142,7 @@ def test_what_a_process_left_while_no_agent_ran_is_taken_over_once(
     courier.leave(joined_home.path, complete_until_ns={"pv": until_ns})
     (left,) = joined_home.path.glob("left.*")
     again = left.read_bytes()
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None)
     thread = threading.Thread(target=agent.serve)
     thread.start()
     wait_for(lambda: minutes(standin_hub) == [0, 1])
@@ -279,27 +280,11 @@ def test_rows_and_how_far_windows_are_complete_are_remembered_over_restarts(devi
 
 
 def test_rows_that_come_again_are_counted_once_whatever_came_between(joined_home: Home):
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None)
     rows = encode_rows(RowsRecord("pv", 1_767_261_600, 60, True, [1, 2], {"out.x": ("d", [1.0, 2.0])}))
     for key, kind, data in (("w:1", "rows", rows), ("o:1", "window", window(0)), ("w:1", "rows", rows)):
         agent.answer(1, {"type": "record", "kind": kind, "key": key}, data)
     assert agent.answer(1, {"type": "hello", "role": "worker"}, b"")["rows_sent"] == {"pv": 2}
-
-
-def test_a_batch_that_is_not_all_says_no_more_than_it_holds_is_complete(
-    joined_home: Home, standin_hub: Any, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(agent_module, "BATCH_BYTES", len(window(0)) * 2)
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
-    for minute in range(5):
-        agent.answer(1, {"type": "record", "kind": "window"}, window(minute))
-    thread = threading.Thread(target=agent.serve)
-    thread.start()
-    wait_for(lambda: len(standin_hub.records) == 5)
-    agent.stop()
-    thread.join()
-    told = [head.complete_until_ns["pv"] // 10**9 - 1_767_261_600 for head in standin_hub.heads[:3]]
-    assert told == [120, 240, 300]
 
 
 def test_a_device_that_was_removed_keeps_everything_and_says_so_once(device: Device, standin_hub: Any):
@@ -364,7 +349,7 @@ courier.flush()
 @pytest.fixture
 def supervised(joined_home: Home) -> Iterator[Agent]:
     command = [sys.executable, "-c", WORKER]
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), command, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), command)
     thread = threading.Thread(target=agent.serve)
     thread.start()
     yield agent
@@ -395,7 +380,7 @@ def test_a_worker_that_ends_is_started_again_and_the_hub_is_told_why(
 
 
 def options(**given: Any) -> Namespace:
-    usual = dict.fromkeys(("camera", "rate", "pipeline", "start", "sync_interval"))
+    usual = dict.fromkeys(("camera", "rate", "pipeline", "start", "sync_interval", "rows_kb_a_day"))
     return Namespace(**(usual | {"serve": "127.0.0.1:0", "loop": False} | given))
 
 
@@ -415,6 +400,7 @@ def test_the_worker_gets_the_options_it_needs(tmp_path: Path):
         ({"serve": "127.0.0.1:99999"}, "HOST:PORT"),
         ({"rate": 0.0}, "--rate 0"),
         ({"sync_interval": -1.0}, "--sync-interval"),
+        ({"rows_kb_a_day": -1}, "--rows-kb-a-day"),
         ({"start": "noon"}, "ISO 8601"),
     ],
 )

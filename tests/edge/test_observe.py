@@ -50,7 +50,7 @@ WANTED = Desired(
 @pytest.fixture
 def agent(joined_home: Home, standin_hub: Any) -> Iterator[Agent]:
     standin_hub.desired = WANTED
-    one = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    one = Agent(joined_home, joined_home.identity(), SystemClock(), None)
     thread = threading.Thread(target=one.serve)
     thread.start()
     yield one
@@ -124,7 +124,7 @@ def test_without_an_agent_it_counts_on_and_delivers_when_one_is_there(
         one.observe("doors", {}, {"open": 0}, None, None)
     clock.set(T0 + 3 * MINUTE_NS)
     standin_hub.desired = WANTED
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None)
     thread = threading.Thread(target=agent.serve)
     thread.start()
     wait_for(lambda: [window.inferences for window in windows(standin_hub)] == [1, 1, 1])

@@ -143,7 +143,7 @@ class Shop:
         with self.hub.database.writing() as connection:
             telemetry.write(connection, device, "epoch", records, self.clock.now_ns())
             if heard is not None:
-                telemetry.write_complete(connection, device, {(pipeline, version): ns(heard)})
+                telemetry.write_complete(connection, device, {(pipeline, version): (ns(heard), None)})
                 told = {"heard_ns": self.clock.now_ns(), "complete_until_ns": {version: ns(heard)}}
                 connection.execute(update(devices).where(devices.c.name == device).values(**told))
 

@@ -73,11 +73,17 @@ def test_late_values_of_a_window_are_one_more_record_of_it(hub: Any, till: Any, 
     assert [decode(one.summary, one.grid_id).max for one in stored(hub, till)] == [1.0, 2.0]
 
 
-def test_another_record_under_a_number_that_was_used_is_named(camera: Any, pv: str):
+def test_another_record_under_a_number_that_was_used_is_a_conflict_and_the_rest_is_taken(
+    hub: Any, till: Any, camera: Any, pv: str
+):
     first = camera.counted(pv, START_S, {FIELD: [1.0]})
     camera.send(first)
     other = replace(camera.counted(pv, START_S, {FIELD: [2.0]}), sequence=first.sequence)
-    assert "restored from a copy" in camera.send(other).refused["1"]
+    reply = camera.send(other, camera.counted(pv, START_S + 60, {FIELD: [3.0]}))
+    assert (reply.conflicts, reply.refused, reply.acknowledged) == ((1,), {}, 3)
+    assert [decode(one.summary, one.grid_id).max for one in stored(hub, till)] == [1.0, 3.0]
+    (event,) = hub.telemetry.events("camera-1", "identity_conflict")
+    assert (event["first"], event["count"]) == (1, 1)
 
 
 def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, pv: str):

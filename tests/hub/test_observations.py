@@ -59,9 +59,9 @@ def test_counts_on_one_grid_merge_and_those_on_two_stay_apart(shop: Any) -> None
 
 def test_a_device_is_heard_up_to_what_it_told(shop: Any) -> None:
     span = Span(shop.hub, shop.target, "camera-1", ns(0), ns(4))
-    assert span.heard(ns(4))
-    assert not span.heard(ns(4) + 1)
-    assert not Span(shop.hub, shop.target, "camera-2", ns(0), ns(4)).heard(ns(1))
+    assert span.heard(ns(0), ns(4))
+    assert not span.heard(ns(0), ns(4) + 1)
+    assert not Span(shop.hub, shop.target, "camera-2", ns(0), ns(4)).heard(ns(0), ns(1))
 
 
 @pytest.mark.parametrize(("start", "end", "values"), [(0, 2, 3), (2, 4, 3), (0, 4, 6)])

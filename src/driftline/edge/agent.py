@@ -1,10 +1,12 @@
 """A device's agent: takes records into the spool, syncs them with the hub, keeps the worker running.
 
 Standard library alone: it survives whatever a model does to its worker, and runs where nothing else can be installed.
-Three kinds of threads: the main one supervises and says how the agent is, one talks to the hub, and one a connection
-serves the worker and programs that observe. Nothing that was answered "committed" is lost when any of them dies.
+Three kinds of threads: the main one supervises and says how the agent is, one talks to the hub
+(`driftline.edge.uplink`), and one a connection serves the worker and programs that observe. Nothing that was answered
+"committed" is lost when any of them dies.
 """
 
+import faulthandler
 import json
 import logging
 import os
@@ -21,42 +23,31 @@ from typing import Any
 
 from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso
-from driftline.edge.bundles import Bundles
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
 from driftline.edge.link import Server, left_messages
-from driftline.edge.shipper import Shipper, Upload
+from driftline.edge.notify import Notifier
 from driftline.edge.supervisor import Supervisor, dismiss
-from driftline.edge.transport import Transport
+from driftline.edge.uplink import Overrides, Uplink
 from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError, TemporaryError
 from driftline.spool.spool import Spool
 from driftline.wire.device import (
     BatchHead,
-    BundleFile,
-    Desired,
     DesiredPipeline,
     Reader,
-    Record,
     RecordKind,
-    Reply,
     WireError,
     decode_event,
     decode_window,
-    encode_batch,
     encode_event,
 )
 
 log = logging.getLogger("driftline.edge")
-# A batch of a megabyte takes a slow uplink (1 Mbit/s) eight seconds, within the time a request has.
-BATCH_BYTES = 1024 * 1024
 TICK_S = 0.1
 # What processes left is looked for more often than the state is written: who asks for the state asks the agent, the
 # file is for when it is gone, and each writing costs a flash some 30 kB.
 LEFT_EVERY_S, STATE_EVERY_S = 10.0, 600.0
-# Stopping: how long the last sync may take, and how long a request under way may still go on.
-LAST_SYNC_S, GRACE_S = 2.0, 0.75
-DOWNLOAD_PAUSE_FIRST_S, DOWNLOAD_PAUSE_MAX_S = 1.0, 60.0
-# Request numbers are reserved so many at a time, by the clock a minute: a commit for each would wear the flash.
-NUMBERS_RESERVED = 60_000
+# Of how many ends of the worker `status` tells.
+ENDS_TOLD = 8
 # How a pipeline without a model fares while no program calls `driftline.observe` for it.
 UNOBSERVED = "waiting for driftline.observe"
 WORKER_LIBRARIES = ("numpy", "cv2", "onnxruntime", "starlette", "uvicorn")
@@ -74,10 +65,13 @@ def run(options: Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     home = Home(options.home)
     identity = home.identity()
+    # An agent that its service manager kills for hanging says first where each thread stood.
+    faulthandler.enable()
     command = worker_command(home, options)
     lock = home.lock()
     try:
-        agent = Agent(home, identity, from_environment(), command, interval_s=options.sync_interval)
+        overrides = Overrides(options.sync_interval, options.rows_kb_a_day, options.newest_first)
+        agent = Agent(home, identity, from_environment(), command, overrides)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, agent.stop)
         agent.serve()
@@ -99,6 +93,8 @@ def worker_command(home: Home, options: Namespace) -> list[str] | None:
     for name, value in (("--rate", options.rate), ("--sync-interval", options.sync_interval)):
         if value is not None and not value > 0:
             raise InvalidInputError(f"{name} {value:g} is not more than zero")
+    if options.rows_kb_a_day is not None and options.rows_kb_a_day < 0:
+        raise InvalidInputError(f"--rows-kb-a-day {options.rows_kb_a_day} is less than nothing; 0 keeps all rows here")
     if options.start is not None:
         parse_iso(options.start)
     if not all(find_spec(name) for name in WORKER_LIBRARIES):
@@ -116,18 +112,20 @@ class Agent:
     """One device at work. `serve` returns after `stop`, which any thread or signal handler may call."""
 
     def __init__(
-        self, home: Home, identity: Identity, clock: Clock, command: Sequence[str] | None, *, interval_s: float | None
+        self,
+        home: Home,
+        identity: Identity,
+        clock: Clock,
+        command: Sequence[str] | None,
+        overrides: Overrides | None = None,
     ) -> None:
         self._home = home
         self._identity = identity
         self._clock = clock
-        self._interval_s = interval_s
         self._left_worker = home.state().get("worker")
         self._spool = Spool(home.spool, now_ns=clock.now_ns)
-        self._bundles = Bundles(home.bundles)
-        self._desired = home.desired() or Desired()
-        self._transport = Transport(identity, RequestNumbers(self._spool))
-        self._shipper = Shipper(time.monotonic())
+        # Before the worker's environment is made of this process's.
+        self._notifier = Notifier.of_environment()
         self._supervisor: Supervisor | None = None
         if command is not None:
             told = {HOME_VARIABLE: str(home.path), AGENT_VARIABLE: str(os.getpid()), "ORT_DISABLE_TELEMETRY": "1"}
@@ -140,16 +138,20 @@ class Agent:
         self._peers: dict[int, dict[str, Any]] = {}
         self._rows_sent = _numbers(self._spool.recall_all("rows:"))
         self._complete_ns = _numbers(self._spool.recall_all("complete:"))
-        self._told_ns: dict[str, int] = {}
-        self._download_error: str | None = None
-        self._synced_ns: int | None = None
-        self._sync_error: str | None = None
-        self._offset_s: float | None = None
-        self._refused = 0
+        self._ends: list[tuple[int, str]] = []
+        self._ends_count = 0
         self._started_ns = clock.now_ns()
         self._stopping = threading.Event()
-        self._finishing = threading.Event()
-        self._wake = threading.Event()
+        self._uplink = Uplink(
+            home,
+            identity,
+            clock,
+            self._spool,
+            overrides or Overrides(),
+            head=self._head,
+            # A device that observes only has nobody to run a model.
+            runs_models=command is not None,
+        )
 
     # ── the main thread ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,12 +164,12 @@ class Agent:
         server = Server(self._home.socket_to_make(), self)
         self._say_hello()
         self._save_state(server.path)
-        network = threading.Thread(target=self._talk, name="hub", daemon=True)
-        network.start()
+        self._uplink.start()
         if isinstance(self._left_worker, int):
             dismiss(self._left_worker, self._home.path)
         # Before a new worker asks from where to go on.
         self._take_left()
+        self._notifier.ready(f"starting, for the hub at {self._identity.url}")
         saved_s = looked_s = 0.0
         while not self._stopping.wait(TICK_S):
             if self._supervisor is not None:
@@ -180,23 +182,24 @@ class Agent:
             if time.monotonic() - saved_s > STATE_EVERY_S:
                 self._save_state(server.path)
                 saved_s = time.monotonic()
-        self._finish(server, network)
+            self._tell_manager(server)
+        self._notifier.stopping()
+        self._finish(server)
 
-    def _finish(self, server: Server, network: threading.Thread) -> None:
+    def _tell_manager(self, server: Server) -> None:
+        """Tell systemd how the agent is; where a thread has died it hears no more that the agent lives."""
+        if self._uplink.alive and server.alive:
+            self._notifier.alive()
+        self._notifier.status(f"{self._uplink.sentence}; {self._spool.backlog} records wait")
+
+    def _finish(self, server: Server) -> None:
         if self._supervisor is not None:
             self._supervisor.stop()
-        self._transport.hasten(LAST_SYNC_S)
-        self._finishing.set()
-        self._wake.set()
-        network.join(GRACE_S)
-        if network.is_alive():
-            # It waits for an answer, or in the middle of a download.
-            self._transport.interrupt()
-            network.join(LAST_SYNC_S + GRACE_S)
+        has_ended = self._uplink.finish()
         server.close()
         self._save_state(None)
         log.info("the device %s has stopped; %d records wait for the hub", self._identity.name, self._spool.backlog)
-        if not network.is_alive():
+        if has_ended:
             self._spool.close()
 
     def _say_hello(self) -> None:
@@ -218,8 +221,10 @@ class Agent:
             log.warning("state.json cannot be written (%s)", error)
 
     def _worker_ended(self, text: str) -> None:
+        self._ends = [*self._ends, (self._clock.now_ns(), text)][-ENDS_TOLD:]
+        self._ends_count += 1
         self._note("worker_ended", text=text)
-        self._hurry()
+        self._uplink.hurry()
 
     def _note(self, kind: str, **facts: Any) -> None:
         """Put an event into the spool."""
@@ -266,7 +271,7 @@ class Agent:
                 self._rows_sent |= rows
                 self._complete_ns |= complete
         if kind == "event":
-            self._hurry()
+            self._uplink.hurry()
         return sequence
 
     def _take_left(self) -> None:
@@ -314,7 +319,7 @@ class Agent:
             changed = _told(facts) != before
         self._hear(peer)
         if changed:
-            self._hurry()
+            self._uplink.hurry()
         offer = self._offer()
         return {"revision": offer["revision"]} if request.get("revision") == offer["revision"] else offer
 
@@ -337,10 +342,10 @@ class Agent:
     def _offer(self) -> dict[str, Any]:
         """Return what a worker is to run. The revision also changes when a file arrives."""
         with self._guard:
-            files = self._bundles.files(self._desired)
+            desired, files = self._uplink.offer()
             return {
-                "desired": asdict(self._desired),
-                "revision": f"{self._desired.revision}+{len(files)}",
+                "desired": asdict(desired),
+                "revision": f"{desired.revision}+{len(files)}",
                 "device": self._identity.name,
                 "rows_sent": dict(self._rows_sent),
                 "files": files,
@@ -352,143 +357,22 @@ class Agent:
         pid = None if self._supervisor is None else self._supervisor.pid
         return next((one for one in self._peers.values() if one["role"] == "worker" and one["pid"] == pid), {})
 
-    # ── the hub ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _talk(self) -> None:
-        """Sync and download, one request at a time, until the agent stops; then sync once more."""
-        again_s = pause_s = 0.0
-        while not self._finishing.is_set():
-            self._wake.clear()
-            now_s = time.monotonic()
-            step = self._shipper.next(now_s)
-            # A device that observes only has nobody to run a model.
-            missing = self._bundles.missing(self._desired) if self._supervisor is not None else ()
-            if isinstance(step, Upload):
-                self._sync()
-            elif missing and now_s >= again_s:
-                fetched = self._fetch(missing)
-                pause_s = 0.0 if fetched else min(DOWNLOAD_PAUSE_MAX_S, pause_s * 2 or DOWNLOAD_PAUSE_FIRST_S)
-                again_s = time.monotonic() + pause_s
-            else:
-                self._wake.wait(min(step.seconds, again_s - now_s) if missing else step.seconds)
-        # What does not fit into one batch goes when the device is back.
-        self._sync()
-        self._transport.close()
-
-    def _sync(self) -> None:
-        try:
-            self._exchange()
-        except DriftlineError as error:
-            self._shipper.refused(time.monotonic())
-            self._say_trouble(error)
-        except Exception:  # a bug here must not end the only thread that talks to the hub
-            self._shipper.refused(time.monotonic())
-            log.exception("a sync failed")
-
-    def _exchange(self) -> None:
-        with self._guard:
-            complete_ns, last = dict(self._complete_ns), self._spool.last_sequence
-        records = self._spool.batch(BATCH_BYTES)
-        epoch = self._spool.epoch
-        if records and records[-1].sequence < last:
-            complete_ns = self._complete_with(records, complete_ns)
-        head = self._head(epoch, complete_ns, max(0, self._spool.backlog - len(records)))
-        reply = self._transport.sync(encode_batch(head, records))
-        self._told_ns |= complete_ns
-        self._acknowledge(epoch, records, reply)
-        if reply.desired is not None:
-            self._adopt(reply.desired)
-        self._say_well(reply)
-        interval_s = self._real_s(self._interval_s or reply.sync_interval_s)
-        waits = bool(records) and records[-1].sequence < last
-        # Without progress another try at once would only be the same again.
-        more = waits and reply.acknowledged >= records[-1].sequence
-        idle = not self._desired.pipelines and self._interval_s is None
-        self._shipper.acknowledged(time.monotonic(), interval_s, more=more, idle=idle)
-
-    def _complete_with(self, records: Sequence[Record], complete_ns: Mapping[str, int]) -> dict[str, int]:
-        """Return up to where pipelines are complete with a batch that is not all that waits."""
-        told_ns = dict(self._told_ns)
-        for one in records:
-            if one.kind == "window":
-                window = decode_window(one.data)
-                end_ns = (window.start_s + window.width_s) * NS_PER_S
-                told_ns[window.pipeline] = max(told_ns.get(window.pipeline, 0), end_ns)
-        return {pv: min(until_ns, complete_ns.get(pv, until_ns)) for pv, until_ns in told_ns.items()}
-
-    def _acknowledge(self, epoch: str, records: Sequence[Record], reply: Reply) -> None:
-        if records and reply.epoch == epoch == self._spool.epoch:
-            # Never more than was sent, whatever the hub says.
-            self._spool.acknowledge(min(reply.acknowledged, records[-1].sequence))
-        for sequence, reason in reply.refused.items():
-            log.warning("the hub refused record %s: %s", sequence, reason)
-        self._refused += len(reply.refused)
-
-    def _adopt(self, desired: Desired) -> None:
-        """Take a new desired state, on disk first."""
-        try:
-            self._home.save_desired(desired)
-        except OSError as error:
-            log.warning("what the hub wants could not be saved (%s); it is used and asked for again", error)
-        with self._guard:
-            self._desired = desired
-            self._bundles.prune(desired)
-        names = ", ".join(sorted({one.name for one in desired.pipelines})) or "nothing"
-        log.info("the hub wants this device to run %s", names)
-
-    def _fetch(self, missing: Sequence[BundleFile]) -> bool:
-        """Download the first missing file."""
-        file = missing[0]
-        try:
-            self._transport.download(file, self._bundles.path(file.digest))
-        except DriftlineError as error:
-            log.warning("a model file is still missing: %s", error)
-            self._download_error = str(error)
-            return False
-        with self._guard:
-            self._bundles.arrived(file.digest)
-            self._bundles.prune(self._desired)
-        self._download_error = None
-        log.info("a model file of %d bytes arrived", file.size)
-        return True
-
-    def _real_s(self, interval_s: float) -> float:
-        """Return how long an interval of the windows' time takes."""
-        return self._clock.wait_s(self._clock.now_ns() + int(interval_s * NS_PER_S))
-
-    def _hurry(self) -> None:
-        self._shipper.hurry(time.monotonic())
-        self._wake.set()
-
-    def _say_trouble(self, error: DriftlineError) -> None:
-        if self._sync_error is None:
-            way = "nothing is lost, and it is tried again" if isinstance(error, PermanentError) else "trying on"
-            log.warning("%s; %d records wait, %s", error, self._spool.backlog, way)
-        self._sync_error = str(error)
-
-    def _say_well(self, reply: Reply) -> None:
-        if self._sync_error is not None or self._synced_ns is None:
-            log.info("the hub at %s answers", self._identity.url)
-        self._sync_error = None
-        self._synced_ns = self._clock.now_ns()
-        self._offset_s = (reply.now_ns - self._synced_ns) / NS_PER_S
-
     # ── how the device is ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _head(self, epoch: str, complete_ns: Mapping[str, int], backlog: int) -> BatchHead:
+    def _head(self) -> BatchHead:
+        """Return what the device says of itself with a sync; what it says of its records is for the exchange to add."""
         with self._guard:
             worker = self._worker()
             return BatchHead(
                 self._identity.name,
-                epoch,
-                revision=self._desired.revision,
+                self._spool.epoch,
+                revision=self._uplink.desired.revision,
                 wall_ns=self._clock.now_ns(),
                 monotonic_ns=time.monotonic_ns(),
                 boot_id=_boot_id(),
                 software=f"driftline {__version__}",
-                backlog=backlog,
                 serving=worker.get("serving"),
-                complete_until_ns=dict(complete_ns),
+                complete_until_ns=dict(self._complete_ns),
                 pipelines=self._pipelines(worker),
                 limits=worker.get("limits") or {},
                 sources=worker.get("sources") or {},
@@ -500,7 +384,7 @@ class Agent:
         for facts in self._peers.values():
             if facts["role"] != "worker" or facts is worker:
                 states |= facts.get("pipelines") or {}
-        for one in self._desired.pipelines:
+        for one in self._uplink.desired.pipelines:
             # Where the owner's program observes it, it runs there.
             trouble = None if states.get(one.id) == "running" else self._trouble(one, worker)
             if trouble is not None:
@@ -516,59 +400,30 @@ class Agent:
             return "this device observes only; to run models: pip install 'driftline[edge]'"
         if not worker and self._supervisor.trouble is not None:
             return self._supervisor.trouble
-        digests = {file.digest for file in pipeline.files.values()}
-        if self._download_error is not None and digests.intersection(
-            file.digest for file in self._bundles.missing(self._desired)
-        ):
-            return f"a model file is missing: {self._download_error}"
-        return None
+        return self._uplink.missing_text(pipeline)
 
     def status(self) -> dict[str, Any]:
         """Return how the device is, as JSON's objects."""
         with self._guard:
-            worker = self._worker()
-            return {
+            worker, desired = self._worker(), self._uplink.desired
+            return self._uplink.status() | {
                 "device": self._identity.name,
                 "url": self._identity.url,
                 "software": f"driftline {__version__}",
                 "started_ns": self._started_ns,
                 "now_ns": self._clock.now_ns(),
                 "clock": self._clock.banner,
-                "synced_ns": self._synced_ns,
-                "sync_error": self._sync_error,
-                "hub_ahead_s": self._offset_s,
                 "backlog": self._spool.backlog,
                 "backlog_bytes": self._spool.waiting_bytes,
-                "refused": self._refused,
-                "revision": self._desired.revision,
-                "names": {one.id: one.name for one in self._desired.pipelines},
+                "worker_ends": {"count": self._ends_count, "recent": self._ends},
+                "revision": desired.revision,
+                "names": {one.id: one.name for one in desired.pipelines},
                 "pipelines": self._pipelines(worker),
                 "sources": worker.get("sources") or {},
                 "limits": worker.get("limits") or {},
                 "serving": worker.get("serving"),
                 "complete_until_ns": dict(self._complete_ns),
             }
-
-
-class RequestNumbers:
-    """Numbers for signed requests, kept in the spool's metadata.
-
-    They follow the milliseconds of the machine's clock where that is ahead: a device whose spool was lost is then still
-    believed, and one whose clock was set back goes on counting.
-    """
-
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
-        self._reserved = int(spool.recall("request") or 0)
-        self._last = self._reserved
-
-    def next(self) -> int:
-        """Return a number greater than all before it."""
-        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
-        if self._last >= self._reserved:
-            self._reserved = self._last + NUMBERS_RESERVED
-            self._spool.remember("request", str(self._reserved))
-        return self._last
 
 
 def _told(facts: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -26,20 +26,24 @@ def run(options: Namespace) -> int:
         NotAllowedError: the hub refuses the token (used, expired), or the folder cannot be written.
         UnreachableError: no hub answers, or another one than the token names.
     """
-    identity = join(Home(options.home), options.token)
+    identity = join(Home(options.home), options.token, anew=options.anew)
     print(f"this machine is now the device {identity.name!r} of the hub at {identity.url}")
     print(f"start it with: driftline edge run --home {Home(options.home).path}")
     return 0
 
 
-def join(home: Home, text: str) -> Identity:
-    """Use a join token; return who this device is from now on. Raises what `run` does."""
+def join(home: Home, text: str, *, anew: bool = False) -> Identity:
+    """Use a join token; return who this device is from now on. Raises what `run` does.
+
+    `anew` lets a device that lives here already become the one of the token; what waits here for the hub is kept.
+    """
     token = JoinToken.parse(text)
     connection = Connection(token.url, token.fingerprint)
     # Two joins at once would leave one key here and another at the hub.
     lock = home.lock()
     try:
-        _refuse_second(home)
+        if not anew:
+            _refuse_second(home)
         answer = _ask(connection, token.secret)
         identity = Identity(
             str(answer["device"]), str(answer["name"]), token.url, token.fingerprint, bytes.fromhex(answer["key"])
@@ -65,7 +69,7 @@ def _refuse_second(home: Home) -> None:
         return
     raise ConflictError(
         f"{home.path} is the device {known.name!r} of the hub at {known.url} already; "
-        "use another --home, or remove this folder to join anew"
+        "use another --home, or join it anew with --anew, which keeps what waits here for the hub"
     )
 
 

@@ -291,7 +291,13 @@ class Server:
         self._socket.bind(os.fspath(path))
         path.chmod(0o600)
         self._socket.listen(16)
-        threading.Thread(target=self._accept, name="link", daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, name="link", daemon=True)
+        self._accepting.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still takes connections."""
+        return self._accepting.is_alive()
 
     def close(self) -> None:
         """Stop listening and hang up on everybody."""

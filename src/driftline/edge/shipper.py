@@ -62,8 +62,8 @@ class Shipper:
     def acknowledged(self, now_s: float, interval_s: float, *, more: bool = False, idle: bool = False) -> None:
         """Plan the next sync after one that succeeded.
 
-        `interval_s` is what the hub wishes; `more` says that records still wait (they did not fit into one batch),
-        `idle` that the device has nothing to run yet.
+        `interval_s` is what the hub wishes; `more` says that the next one should follow at once (records still wait
+        that did not fit into the batch, or the hub asked for something), `idle` that the device has nothing to run yet.
         """
         self._failures = 0
         self._interval_s = max(INTERVAL_MIN_S, interval_s)
@@ -75,9 +75,12 @@ class Shipper:
             least_s = max(INTERVAL_MIN_S, self._interval_s * INTERVAL_JITTER_SHARE)
             self._next_s = now_s + self._uniform(least_s, self._interval_s)
 
-    def refused(self, now_s: float) -> None:
-        """Back off after one that failed; everything is kept."""
-        most_s = min(BACK_OFF_MAX_S, max(BACK_OFF_MAX_LEAST_S, self._interval_s))
+    def refused(self, now_s: float, *, for_good: bool = False) -> None:
+        """Back off after one that failed; everything is kept.
+
+        `for_good` says that the hub refuses this device: until its owner does something, more tries are of no use.
+        """
+        most_s = BACK_OFF_MAX_S if for_good else min(BACK_OFF_MAX_S, max(BACK_OFF_MAX_LEAST_S, self._interval_s))
         # Past 2**20 every pause is the longest one, and the power would only grow.
         pause_s = min(most_s, BACK_OFF_FIRST_S * 2.0 ** min(self._failures, 20))
         self._failures += 1

@@ -29,6 +29,7 @@ from driftline.errors import (
     DriftlineError,
     InvalidInputError,
     NotAllowedError,
+    StaleRequestError,
     TemporaryError,
     UnreachableError,
     by_code,
@@ -102,6 +103,10 @@ class Numbers(Protocol):
 
     def next(self) -> int:
         """Return the next number."""
+        ...
+
+    def above(self, last: int) -> None:
+        """Go on above a number that the hub knows."""
         ...
 
 
@@ -296,9 +301,20 @@ class Transport:
             return signed | ({} if body is None else {"Content-Type": "application/octet-stream"})
 
         response = self._connection.ask(method, path, body, headers)
-        if response.status != HTTPStatus.OK:
-            raise refusal(response.status, self._connection.read(response))
+        error = self._refusal(response)
+        if isinstance(error, StaleRequestError):
+            # The clock was set back and the spool is new, or another machine counts on under this identity.
+            self._numbers.above(error.last)
+            response = self._connection.ask(method, path, body, headers)
+            error = self._refusal(response)
+        if error is not None:
+            raise error
         return response
+
+    def _refusal(self, response: Response) -> DriftlineError | None:
+        if response.status == HTTPStatus.OK:
+            return None
+        return refusal(response.status, self._connection.read(response))
 
     def _stream(self, response: Response, file: BundleFile, beside: Path) -> str:
         """Write a response's body to disk; return its SHA-256."""
@@ -326,10 +342,11 @@ class Transport:
 
 def refusal(status: int, body: bytes) -> DriftlineError:
     """Return the error that a hub's answer is, as itself where it says which one it is."""
-    text, code = f"the hub answered with status {status}", ""
+    text, code, last = f"the hub answered with status {status}", "", None
     try:
         document: Any = json.loads(body)
         text, code = str(document["error"]["message"]), str(document["error"]["code"])
+        last = document["error"].get("last_request")
     except (ValueError, KeyError, TypeError):
         pass  # not a hub's own error: a proxy's, or a crash; the status says enough
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in {
@@ -339,4 +356,6 @@ def refusal(status: int, body: bytes) -> DriftlineError:
         return TemporaryError(text)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} and not code:
         return NotAllowedError(text)
+    if code == StaleRequestError.code:
+        return StaleRequestError(text, last if isinstance(last, int) else 0)
     return by_code(code)(text)

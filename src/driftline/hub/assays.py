@@ -368,7 +368,7 @@ def list_incidents(call: Call[None]) -> list[api.Incident]:
 
 @routes.post("/incidents/{incident}/resolve")
 def resolve_incident(call: Call[None]) -> api.Incident:
-    """Close an incident by hand; the next Alert opens another."""
+    """Close an incident by hand; the next Alert opens another, or the next sync that is in conflict."""
     return close(call.hub, call.path["incident"])
 
 
@@ -379,7 +379,10 @@ def close(hub: Hub, incident: str) -> api.Incident:
         EntityNotFoundError: there is no such incident.
     """
     with hub.database.writing() as connection:
-        store.resolve(connection, store.incident(connection, incident).id, hub.now_ns())
+        found = store.incident(connection, incident)
+        store.resolve(connection, found.id, hub.now_ns())
+        if found.kind == "identity conflict":
+            fleet.forget_conflict(connection, found.device)
         return store.incident(connection, incident)
 
 

@@ -82,7 +82,7 @@ class Walk:
             device=span.device,
             start_ns=start_ns,
             end_ns=end_ns,
-            heard=span.heard(end_ns),
+            heard=span.heard(start_ns, end_ns),
             assay_id=course.assay_id,
         )
         plain = _noted(plain, footing)

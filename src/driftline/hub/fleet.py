@@ -45,6 +45,8 @@ SILENT_AFTER_REAL_S = 30.0
 # Ten minutes of one pipeline are 20 records; a device that holds this many cannot get rid of them.
 BACKLOG_BEHIND = 1000
 CAMERA_STATES = ("camera lost", "feed frozen")
+# Two machines with one identity sync at least this often; a disk that was restored from a copy is in conflict once.
+CONFLICT_NS = 24 * 3600 * NS_PER_S
 
 
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -60,6 +62,22 @@ def get_devices(call: Call[None]) -> list[api.Device]:
 def get_device(call: Call[None]) -> api.Device:
     """Return one device by its name."""
     return device(call.hub, call.path["name"])
+
+
+@routes.put("/devices/{name}/link", body=api.Link)
+def put_link(call: Call[api.Link]) -> api.Device:
+    """Say how a device's link is to be used; the device hears it with its next sync.
+
+    Raises:
+        EntityNotFoundError: there is no device of this name.
+    """
+    wish, name = call.body, call.path["name"]
+    with call.hub.database.writing() as connection:
+        facts = {"rows_kb_a_day": wish.rows_kb_a_day, "newest_first": wish.newest_first}
+        row = need_device(connection, name)
+        connection.execute(update(devices).where(devices.c.id == row.id).values(facts))
+    call.hub.changed()
+    return device(call.hub, name)
 
 
 @routes.delete("/devices/{name}")
@@ -112,6 +130,11 @@ def need_device(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
+def forget_conflict(connection: Connection, name: str) -> None:
+    """Take it that a device is one machine, until something else is seen."""
+    connection.execute(update(devices).where(devices.c.name == name).values(conflict_ns=None, epochs=[]))
+
+
 def ensure_device(connection: Connection, name: str, now_ns: int) -> Row[Any]:
     """Return the row of the device of this name, making it, or taking it back into the fleet, where needed."""
     made = {"id": str(uuid.uuid4()), "name": name, "created_ns": now_ns}
@@ -147,6 +170,8 @@ def _device(hub: Hub, row: Row[Any], assigned: Mapping[str, str], *, drifting: b
         pipelines={name: pipeline_state(row, version) for version, name in assigned.items()},
         sources=row.sources,
         dropped=row.dropped,
+        waiting=row.waiting,
+        link=api.Link(rows_kb_a_day=row.rows_kb_a_day, newest_first=row.newest_first),
     )
 
 
@@ -158,6 +183,8 @@ def _states(hub: Hub, row: Row[Any], assigned: Iterable[str], *, drifting: bool)
     states += ["drifting"] if drifting else []
     cameras = {camera_state(state) for state in row.sources.values()}
     states += [state for state in CAMERA_STATES if state in cameras]
+    in_conflict = row.conflict_ns is not None and hub.now_ns() - row.conflict_ns < CONFLICT_NS
+    states += ["identity conflict"] if in_conflict else []
     behind = row.backlog > BACKLOG_BEHIND or (not silent and _lags(hub, row, assigned))
     states += ["behind"] if behind else []
     return states or ["healthy"]
@@ -304,7 +331,15 @@ def _desired(connection: Connection, row: Row[Any]) -> Desired:
     )
     wanted = tuple(_desired_pipeline(connection, row, one) for one in connection.execute(query))
     named = {grid_id for one in wanted for grid_id in one.grids.values()}
-    return Desired(wanted, grids.edges_of(connection, named))
+    wish = connection.execute(
+        select(devices.c.rows_kb_a_day, devices.c.newest_first).where(devices.c.id == row.id)
+    ).one()
+    return Desired(
+        wanted,
+        grids.edges_of(connection, named),
+        rows_kb_a_day=wish.rows_kb_a_day,
+        newest_first=wish.newest_first,
+    )
 
 
 def _desired_pipeline(connection: Connection, row: Row[Any], assigned: Any) -> DesiredPipeline:

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from driftline.errors import DriftlineError, InvalidInputError, TemporaryError
+from driftline.errors import DriftlineError, InvalidInputError, StaleRequestError, TemporaryError
 from driftline.hub.core import Hub
 from driftline.wire import api
 
@@ -46,6 +46,7 @@ STATUS = {
     "not_found": 404,
     "conflict": 409,
     "not_allowed": 403,
+    "stale_request": 403,
     "not_yet": 501,
     "missing_extra": 501,
     "temporary": 503,
@@ -146,7 +147,8 @@ class Routes:
 
 def failure(error: DriftlineError) -> Response:
     """Return the error envelope with the status of the error's family."""
-    return _failure(STATUS.get(error.code, 500), error.code, str(error))
+    last = error.last if isinstance(error, StaleRequestError) else None
+    return _failure(STATUS.get(error.code, 500), error.code, str(error), last)
 
 
 def reply(answer: Any) -> Response:
@@ -167,8 +169,8 @@ async def not_here(request: Request, error: Exception) -> Response:
     return _failure(status, code, words.get(status, f"HTTP {status}"))
 
 
-def _failure(status: int, code: str, message: str) -> Response:
-    envelope = api.ErrorReply(error=api.Failure(code=code, message=message))
+def _failure(status: int, code: str, message: str, last_request: int | None = None) -> Response:
+    envelope = api.ErrorReply(error=api.Failure(code=code, message=message, last_request=last_request))
     headers = {"Retry-After": "1"} if status == 503 else None
     return Response(api.encode(envelope), status, headers, JSON)
 

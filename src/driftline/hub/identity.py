@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 from starlette.responses import FileResponse
 
 from driftline.clock import NS_PER_S
-from driftline.errors import EntityNotFoundError, NotAllowedError
+from driftline.errors import EntityNotFoundError, NotAllowedError, StaleRequestError
 from driftline.hub import fleet
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
@@ -85,7 +85,9 @@ def join(call: Call[Join]) -> dict[str, str]:
 def give_key(connection: Connection, device_id: str, now_ns: int, software: str = "") -> bytes:
     """Give a device a new key and return it; whatever it signed before is history."""
     key = secrets.token_bytes(KEY_BYTES)
+    # Of two machines with one identity at most one has the new key.
     facts = {"key": key, "joined_ns": now_ns, "last_request": 0, "software": software[:200]}
+    facts |= {"conflict_ns": None, "epochs": []}
     connection.execute(update(devices).where(devices.c.id == device_id).values(facts))
     return key
 
@@ -116,8 +118,8 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
         if row.key is not None and hmac.compare_digest(expected.encode(), given.encode()):
             return row, int(number)
     raise NotAllowedError(
-        f"the signature of device {name!r} does not fit; it was removed, or joined anew elsewhere: join again with a "
-        "new token"
+        f"the signature of device {name!r} does not fit; it was removed, or joined anew elsewhere. What waits on it is "
+        "kept: make a new token with publish.add_edge(name), then run there: driftline edge join TOKEN --anew"
     )
 
 
@@ -125,14 +127,15 @@ def claim(connection: Connection, row: Row[Any], number: int) -> None:
     """Use up a request's number.
 
     Raises:
-        NotAllowedError: it was used before, or one after it.
+        StaleRequestError: it was used before, or one after it.
     """
     unused = update(devices).where(devices.c.id == row.id, devices.c.last_request < number)
     if connection.execute(unused.values(last_request=number)).rowcount != 1:
         last = connection.execute(select(devices.c.last_request).where(devices.c.id == row.id)).scalar()
-        raise NotAllowedError(
+        raise StaleRequestError(
             f"request {number} of {row.name!r} came before (the last was {last}); numbers only grow, so that nobody "
-            "can repeat a recorded request"
+            "can repeat a recorded request",
+            int(last or 0),
         )
 
 

@@ -4,8 +4,9 @@
 over when no field is in alarm any more, as the evidence says; under a fixed alarm, when three windows in a row were Ok
 for every field that alerted. Windows that say nothing (NoData, TooFew, Late) neither help nor hurt; a Warning is not
 Ok. Windows outside the opening hours, and those that overlap one that was counted, wake nobody. A new baseline ends it.
-*silent*: the device missed its syncs (`fleet.is_silent`). *camera lost*, *feed frozen*: a camera's own state. A person
-may resolve an incident earlier; the next Alert opens another.
+*silent*: the device missed its syncs (`fleet.is_silent`). *camera lost*, *feed frozen*: a camera's own state. *identity
+conflict*: two machines sync as one device; over when it joins anew, or a day went without. A person may resolve an
+incident earlier; the next Alert opens another.
 
 Everything is worked out from what is stored, so that a hub may be killed anywhere and do it again.
 """
@@ -25,9 +26,10 @@ from driftline.hub.store import assays as store
 from driftline.hub.store.assays import Alarm, Mark, Stored
 from driftline.wire import api
 
-Kind = Literal["drift", "silent", "camera lost", "feed frozen"]
+Kind = Literal["drift", "silent", "camera lost", "feed frozen", "identity conflict"]
 CameraState = Literal["camera lost", "feed frozen"]
 CAMERA_STATES: tuple[CameraState, ...] = get_args(CameraState)
+WATCHED: tuple[Kind, ...] = ("silent", "identity conflict", *CAMERA_STATES)
 
 OK_WINDOWS_TO_RESOLVE = 3
 
@@ -189,14 +191,14 @@ def _drift(analysis: api.Analysis) -> api.Incident:
 
 
 def watch(connection: Connection, devices: Iterable[api.Device], heard_of: Collection[str], now_ns: int) -> None:
-    """Open and resolve the incidents of the devices' own states: silence, a lost camera, a frozen feed.
+    """Open and resolve the incidents of the devices' own states: silence, a lost camera, a frozen feed, a double.
 
     `heard_of` names the devices that had the chance to be heard since this hub started: after its own absence a hub
     does not blame its devices for it.
     """
     known = {
         (incident.device, incident.kind, source): incident
-        for incident, source in store.open_sources(connection, ("silent", *CAMERA_STATES))
+        for incident, source in store.open_sources(connection, WATCHED)
     }
     by_name = {device.name: device for device in devices}
     for device in by_name.values():
@@ -223,6 +225,8 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
     since = iso(device.heard_ns)
     if "silent" in device.states:
         yield "silent", "", f"device {device.name}: silent since {since}; see whether it has power and a link"
+    if "identity conflict" in device.states:
+        yield "identity conflict", "", f"device {device.name}: {_CONFLICT_WORDS}"
     for source, state in device.sources.items():
         if state.startswith("error"):
             # It cannot be opened at all: the reason is the device's own.
@@ -246,6 +250,10 @@ def _trouble(device: api.Device, kind: Kind, text: str, now_ns: int) -> api.Inci
     )
 
 
+_CONFLICT_WORDS = (
+    "two machines use its identity, or its disk was restored from a copy; nothing is lost. If they are two, remove the "
+    "device here, and let each join anew under a name of its own: driftline edge join TOKEN --anew"
+)
 _CAMERA_WORDS: dict[CameraState, str] = {
     "camera lost": "no picture from its camera",
     "feed frozen": "its camera shows the same picture all the time",

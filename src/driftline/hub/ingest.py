@@ -1,25 +1,25 @@
 """Taking in what devices recorded: one signed request up, one reply with what they should run down.
 
-A record is known by its place, (device, spool epoch, sequence), and by its content's hash. The whole batch is committed
-in one transaction together with those places, and acknowledged only then: a batch that comes twice, because the reply
-to it was lost, changes nothing. A record that can never be taken is named with its reason and counts as acknowledged,
-so that it does not hold up those behind it.
+What becomes of each record is decided in `driftline.hub.intake`. The whole batch is committed in one transaction
+together with its records' places, and acknowledged only then: a batch that comes twice, because the reply to it was
+lost, changes nothing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row, select, update
 from starlette.responses import Response
 
 from driftline.clock import NS_PER_S, iso
 from driftline.errors import DriftlineError, InvalidInputError
-from driftline.hub import fleet, grids, identity
+from driftline.hub import fleet, grids, identity, intake
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, Call, Routes
+from driftline.hub.intake import Decision
 from driftline.hub.store.fleet import devices
-from driftline.hub.store.telemetry import Incoming, content_hash
+from driftline.hub.store.telemetry import Incoming
 from driftline.summary.codec import decode
 from driftline.summary.grid import Grid
 from driftline.summary.summary import CATEGORY_GRID_ID, Summary
@@ -51,7 +51,8 @@ def sync(call: Call[None]) -> Response:
     """Take a batch and answer with what was committed and what the device should run.
 
     Raises:
-        NotAllowedError: not signed by a device of this hub, or a request that was sent before.
+        NotAllowedError: not signed by a device of this hub.
+        StaleRequestError: a request that was sent before, or one after it was.
         WireError: not a batch, torn, or larger than a batch may be.
     """
     row, number = identity.authenticate(call)
@@ -69,40 +70,52 @@ def take(
     with hub.database.reading() as connection:
         checker = Checker(connection, fleet.granted(connection, row.id), now_ns)
         checked = [checker.check(record) for record in records]
-    refused = {one.sequence: reason for one, reason in checked if reason}
     interval_s = fleet.sync_interval_s(hub, row)
-    complete = checker.complete_until_ns(head.complete_until_ns)
+    complete = checker.complete(head)
     hub.telemetry.intern(_names(row.name, head.epoch, [one for one, _ in checked], complete))
     with hub.database.writing() as connection:
         identity.claim(connection, row, number)
-        known = hub.telemetry.seen(connection, row.name, head.epoch, [one.sequence for one in records])
-        new = [one for one, _ in checked if one.sequence not in known]
-        again = {one.sequence for one, _ in checked if known.get(one.sequence) == content_hash(one.data)}
-        refused = {sequence: reason for sequence, reason in refused.items() if sequence not in again}
-        refused |= {
-            one.sequence: "another record came before under this number; was the spool restored from a copy?"
-            for one, _ in checked
-            if one.sequence in known and one.sequence not in again
-        }
-        hub.telemetry.write(connection, row.name, head.epoch, new, now_ns)
-        for sequence, reason in refused.items():
-            event = {"type": "refused", "at_ns": now_ns, "sequence": sequence, "reason": reason}
+        row = connection.execute(select(devices).where(devices.c.id == row.id)).one()
+        decision = _decide(hub, connection, row, number, head, checked)
+        hub.telemetry.write(connection, row.name, head.epoch, decision.new, now_ns)
+        if decision.is_believed:
+            hub.telemetry.write_complete(connection, row.name, complete)
+        facts = _told(row, head, now_ns) if decision.is_believed else {}
+        facts |= _counted(row, decision) | _epochs(row, head, decision, now_ns) | {"synced_request": decision.synced}
+        said = {"heard_ns": now_ns, "interval_s": interval_s} | _said(head) | facts
+        connection.execute(update(devices).where(devices.c.id == row.id).values(said))
+        for event in _events(hub, row, head, decision, now_ns):
             hub.telemetry.write_event(connection, row.name, event, now_ns)
-        hub.telemetry.write_complete(connection, row.name, complete)
-        _remember(connection, row, head, new, len(refused), now_ns=now_ns, interval_s=interval_s)
-    for pipeline in sorted({one.pipeline for one in new if one.rows is not None}):
+    for pipeline in sorted({one.pipeline for one in decision.new if one.rows is not None}):
         grids.learn(hub, pipeline)
     hub.wake.set()
     desired = fleet.desired(hub, row)
     return device.Reply(
         epoch=head.epoch,
-        acknowledged=max((one.sequence for one in records), default=0),
+        acknowledged=decision.acknowledged,
         now_ns=hub.now_ns(),
         sync_interval_s=interval_s,
         revision=desired.revision,
         desired=None if head.revision == desired.revision else desired,
-        refused={str(sequence): reason for sequence, reason in sorted(refused.items())},
+        refused={str(sequence): reason for sequence, reason in sorted(decision.refused.items())},
+        conflicts=decision.conflicts,
+        held=decision.held,
+        synced=decision.synced,
     )
+
+
+def _decide(
+    hub: Hub,
+    connection: Connection,
+    row: Row[Any],
+    number: int,
+    head: device.BatchHead,
+    checked: Sequence[tuple[Incoming, str]],
+) -> Decision[Incoming]:
+    known = hub.telemetry.seen(connection, row.name, head.epoch, [one.sequence for one, _ in checked])
+    synced = row.synced_request
+    ranges = hub.telemetry.ranges(connection, row.name, head.epoch) if intake.is_older(head, synced) else ()
+    return intake.decide(head, number, checked, known, synced, ranges)
 
 
 def _decoded(body: bytes) -> tuple[device.BatchHead, list[device.Record]]:
@@ -113,19 +126,30 @@ def _decoded(body: bytes) -> tuple[device.BatchHead, list[device.Record]]:
 
 
 def _check_head(row: Row[Any], head: device.BatchHead, records: Sequence[device.Record]) -> None:
-    maps: list[object] = [head.complete_until_ns, head.pipelines, head.limits, head.sources]
+    maps: list[object] = [
+        head.complete_until_ns,
+        head.complete_from_ns,
+        head.waiting,
+        head.clock,
+        head.pipelines,
+        head.limits,
+        head.sources,
+    ]
     if not all(isinstance(one, dict) for one in maps) or not isinstance(head.epoch, str):  # pyright: ignore[reportUnnecessaryIsInstance]  it is JSON from outside
         raise device.WireError("the head of a batch has a text for its epoch and objects for what it tells by name")
+    if not (_is_whole(head.previous) and 0 <= head.previous <= SEQUENCE_MAX):
+        raise device.WireError("`previous` is the number of a request")
     if head.device not in {row.id, row.name}:
         raise device.WireError(f"{row.name!r} signed a batch of {head.device!r}; a device sends its own")
-    if not 0 < len(head.epoch) <= EPOCH_CHARACTERS_MAX or not head.epoch.isprintable():
-        raise device.WireError("a batch names its spool's epoch")
+    for epoch in (head.epoch, head.newest_epoch or head.epoch):
+        if not isinstance(epoch, str) or not 0 < len(epoch) <= EPOCH_CHARACTERS_MAX or not epoch.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]  it is JSON from outside
+            raise device.WireError("a batch names its spool's epoch")
     sequences = [one.sequence for one in records]
     if sequences != sorted(set(sequences)) or any(not 0 < one <= SEQUENCE_MAX for one in sequences):
         raise device.WireError("the records of a batch are numbered from 1 on, and the numbers grow")
 
 
-def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping[tuple[str, str], int]) -> set[str]:
+def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping[tuple[str, str], Any]) -> set[str]:
     return {
         name,
         epoch,
@@ -134,43 +158,68 @@ def _names(name: str, epoch: str, records: Sequence[Incoming], complete: Mapping
     }
 
 
-def _remember(
-    connection: Connection,
-    row: Row[Any],
-    head: device.BatchHead,
-    new: Sequence[Incoming],
-    refused: int,
-    *,
-    now_ns: int,
-    interval_s: float,
-) -> None:
+# ── what is kept of the device itself ────────────────────────────────────────────────────────────────────────────
+
+
+def _said(head: device.BatchHead) -> dict[str, Any]:
+    """Return what a device says of itself, as far as it can be stored and shown."""
+    return {
+        "backlog": _whole(head.backlog),
+        "waiting": {_text(kind, 20): _whole(count) for kind, count in list(head.waiting.items())[:TOLD_MAX]},
+        "software": _text(head.software, 200),
+        "serving": None if head.serving is None else _text(head.serving, 200),
+        "pipelines": _texts(head.pipelines),
+        "limits": _texts(head.limits),
+        "sources": _texts(head.sources),
+    }
+
+
+def _told(row: Row[Any], head: device.BatchHead, now_ns: int) -> dict[str, Any]:
+    """Return up to where the device is complete by its own account, by pipeline version."""
+    latest_ns = now_ns + AHEAD_MAX_S * NS_PER_S
+    # What it is complete in from some time on only, it is complete in up to where it was before.
+    said = {**head.complete_until_ns, **{one: row.complete_until_ns.get(one) for one in head.complete_from_ns}}
+    until_ns = {
+        version: until
+        for version, until in list(said.items())[:TOLD_MAX]
+        if _is_whole(until) and 0 <= until <= latest_ns
+    }
+    return {"complete_until_ns": until_ns}
+
+
+def _counted(row: Row[Any], decision: Decision[Incoming]) -> dict[str, Any]:
+    """Return how many records were dropped or refused so far, with those of this batch."""
     dropped = dict(row.dropped)
-    for one in new:
+    for one in decision.new:
         if one.event is not None and one.event["type"] == "dropped":
             for kind, count in _counts(one.event).items():
                 dropped[kind] = dropped.get(kind, 0) + count
-    if refused:
-        dropped["refused"] = dropped.get("refused", 0) + refused
-    connection.execute(
-        update(devices)
-        .where(devices.c.id == row.id)
-        .values(
-            heard_ns=now_ns,
-            interval_s=interval_s,
-            backlog=_whole(head.backlog),
-            software=_text(head.software, 200),
-            serving=None if head.serving is None else _text(head.serving, 200),
-            pipelines=_texts(head.pipelines),
-            limits=_texts(head.limits),
-            sources=_texts(head.sources),
-            complete_until_ns={
-                version: until
-                for version, until in list(head.complete_until_ns.items())[:TOLD_MAX]
-                if _is_whole(until) and 0 <= until <= now_ns + AHEAD_MAX_S * NS_PER_S
-            },
-            dropped=dropped,
-        )
-    )
+    if decision.refused:
+        dropped["refused"] = dropped.get("refused", 0) + len(decision.refused)
+    return {"dropped": dropped}
+
+
+def _epochs(row: Row[Any], head: device.BatchHead, decision: Decision[Incoming], now_ns: int) -> dict[str, Any]:
+    """Return the device's epochs, and when two machines were last seen to use its identity."""
+    epochs, came_back = intake.epochs_after(row.epochs, head.newest_epoch or head.epoch)
+    return {"epochs": epochs} | ({"conflict_ns": now_ns} if came_back or decision.conflicts else {})
+
+
+def _events(
+    hub: Hub, row: Row[Any], head: device.BatchHead, decision: Decision[Incoming], now_ns: int
+) -> Iterator[dict[str, Any]]:
+    """Yield what is to be said of a batch in the device's history; `row` is the device before it."""
+    for sequence, reason in decision.refused.items():
+        yield {"type": "refused", "at_ns": now_ns, "sequence": sequence, "reason": reason}
+    if decision.conflicts:
+        numbers = {"epoch": head.epoch, "first": decision.conflicts[0], "count": len(decision.conflicts)}
+        yield {"type": "identity_conflict", "at_ns": now_ns, **numbers}
+    if decision.held is not None:
+        asked = {"type": "asked_again", "previous": head.previous, "synced": decision.synced}
+        before = next(iter(hub.telemetry.events(row.name, "asked_again", 1)), {})
+        # A reply that was lost is given again; that is no other event.
+        if any(before.get(key) != value for key, value in asked.items()):
+            yield asked | {"at_ns": now_ns}
 
 
 # ── checking ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,13 +247,17 @@ class Checker:
             # JSON can hold numbers beyond all bounds, and objects too deep to read.
             return Incoming(record.sequence, record.data), f"a record that cannot be read: {error}"
 
-    def complete_until_ns(self, told: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-        """Return up to where each (pipeline, version) is complete, as far as the device may and can say so."""
+    def complete(self, head: device.BatchHead) -> dict[tuple[str, str], tuple[int, int | None]]:
+        """Return from where on, and up to where, each (pipeline, version) is complete, as far as the device may say.
+
+        None stands for the beginning.
+        """
         latest_ns = self._now_ns + AHEAD_MAX_S * NS_PER_S
         return {
-            (self._granted[version][0], version): until
-            for version, until in told.items()
-            if version in self._granted and _is_whole(until) and 0 <= until <= latest_ns
+            (self._granted[version][0], version): (until, head.complete_from_ns.get(version))
+            for version, until in head.complete_until_ns.items()
+            if version in self._granted
+            and all(_is_whole(one) and 0 <= one <= latest_ns for one in (until, head.complete_from_ns.get(version, 0)))
         }
 
     def _window(self, record: device.Record) -> Incoming:
@@ -295,8 +348,10 @@ def _check_spelling(key: str) -> None:
 
 
 def _counts(event: Mapping[str, Any]) -> dict[str, int]:
-    """Return what an event counts: its whole numbers but for its time."""
-    return {name: value for name, value in event.items() if name != "at_ns" and _is_whole(value)}
+    """Return what an event counts: its whole numbers but for its time, or those of its `counts`."""
+    told = event.get("counts")
+    counts = cast("Mapping[str, Any]", told) if isinstance(told, dict) else event
+    return {str(name): value for name, value in counts.items() if name != "at_ns" and _is_whole(value)}
 
 
 def _is_whole(value: object) -> bool:

@@ -36,7 +36,7 @@ class Span:
 
     def __init__(self, hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> None:
         self.hub, self.target, self.device = hub, target, device
-        self.complete_until_ns = hub.telemetry.complete_until_ns(target.pipeline, device) or 0
+        self._heard = hub.telemetry.heard(target.pipeline, device)
         self._windows = _windows(hub, target, device, start_ns, end_ns)
         self._starts_s = [window.start_s for window in self._windows]
         first_s, end_s = start_ns // NS_PER_S, -(-end_ns // NS_PER_S)
@@ -49,9 +49,9 @@ class Span:
         """Whether every inference of the span is there as a row."""
         return self._rows is not None
 
-    def heard(self, end_ns: int) -> bool:
-        """Whether the device has told everything up to this moment."""
-        return self.complete_until_ns >= end_ns
+    def heard(self, start_ns: int, end_ns: int) -> bool:
+        """Whether the device has told everything of this window."""
+        return self._heard.has(start_ns, end_ns)
 
     def parts(self, start_ns: int, end_ns: int) -> list[Part]:
         """Return what came in [start_ns, end_ns): one part of values, or one a summary."""

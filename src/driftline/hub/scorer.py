@@ -52,6 +52,7 @@ from driftline.hub.store import baselines
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
 from driftline.hub.store.fleet import devices as device_rows
+from driftline.hub.store.telemetry import Heard
 from driftline.wire import api
 
 # Real seconds between two looks where nothing wakes the scorer: windows become due by time alone.
@@ -269,8 +270,19 @@ class Round:
                 return True
             before = replace(before, next_ns=touched[0][0]) if touched else before
         else:
-            self._revise(job, before, starts_s)
+            self._revise(job, before, job.touched(starts_s, before.next_ns))
+        self._revise(job, before, self._ahead(job, before, starts_s))
         return self._advance(job, before, grace_ns)
+
+    def _ahead(self, job: _Job, before: Progress, starts_s: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the windows that were answered Late and are heard now, while older ones still wait on the device."""
+        if not starts_s:
+            return []
+        heard = self.hub.telemetry.heard(job.spec.pipeline, before.device)
+        if heard.since_ns is None:
+            return []
+        touched = job.touched(starts_s, before.late_ns)
+        return [(start, end) for start, end in touched if start >= before.next_ns and heard.has(start, end)]
 
     def _advance(self, job: _Job, before: Progress, grace_ns: int) -> bool:
         """Answer the next due windows of one device; return whether there are more than were answered now."""
@@ -278,24 +290,27 @@ class Round:
         first_open = next(job.plan.due(before.late_ns, job.until_ns), None)
         if first_open is None and before.late_ns <= before.next_ns:
             return False
-        heard_ns = self.hub.telemetry.complete_until_ns(job.spec.pipeline, before.device) or 0
-        if next(self._due(job, before, heard_ns, grace_ns), None) is None:
+        heard = self.hub.telemetry.heard(job.spec.pipeline, before.device)
+        if next(self._due(job, before, heard, grace_ns), None) is None:
             return False
         calibrated = self._calibrate(job, before)
         if calibrated is None:
             return True
         before = calibrated
-        due = list(islice(self._due(job, before, heard_ns, grace_ns), self.windows_at_once + 1))
+        due = list(islice(self._due(job, before, heard, grace_ns), self.windows_at_once + 1))
         now = due[: self.windows_at_once]
-        return not self._answer(job, before, now, heard_ns) or len(due) > len(now)
+        return not self._answer(job, before, now, heard.until_ns) or len(due) > len(now)
 
-    def _due(self, job: _Job, before: Progress, heard_ns: int, grace_ns: int) -> Iterator[tuple[int, int]]:
-        """Yield the windows to be answered: those that were heard, then those that have been late for long enough."""
-        yield from job.plan.due(before.next_ns, min(heard_ns, job.until_ns))
+    def _due(self, job: _Job, before: Progress, heard: Heard, grace_ns: int) -> Iterator[tuple[int, int]]:
+        """Yield the windows to be answered: those that were heard, then those that have been late for long enough.
+
+        Among the latter are those that were heard before older ones; all of them are answered again when these came.
+        """
+        yield from job.plan.due(before.next_ns, min(heard.until_ns, job.until_ns))
         now_ns = self.hub.now_ns()
         for start, end in job.plan.due(max(before.next_ns, before.late_ns), job.until_ns):
-            if end > heard_ns:
-                if now_ns < max(end, self.listening_ns) + grace_ns:
+            if end > heard.until_ns:
+                if not heard.has(start, end) and now_ns < max(end, self.listening_ns) + grace_ns:
                     return
                 yield start, end
 
@@ -312,9 +327,8 @@ class Round:
             after = replace(after, end_ns=newest_ns, **_newest(answers, newest_ns))
         return self._store(job, answers, before, after)
 
-    def _revise(self, job: _Job, before: Progress, starts_s: Sequence[int]) -> None:
-        """Answer again the windows that late data came for; where no promise is kept, no other changes with them."""
-        windows = job.touched(starts_s, before.next_ns)
+    def _revise(self, job: _Job, before: Progress, windows: Sequence[tuple[int, int]]) -> None:
+        """Answer again the windows that late data came for, and no other: where a promise is kept, until older came."""
         for at in range(0, len(windows), self.windows_at_once):
             answers = self._answers(job, before.device, windows[at : at + self.windows_at_once])
             newest_ns = answers[-1].analysis.end_ns
@@ -501,7 +515,7 @@ class Round:
         devices = list(there)
         heard_of = {one.name for one in devices if listened_ns > fleet.SILENT_AFTER_SYNCS * grace_ns.get(one.name, 0)}
         with self.hub.database.reading() as connection:
-            calm = not store.open_sources(connection, ("silent", *incidents.CAMERA_STATES))
+            calm = not store.open_sources(connection, incidents.WATCHED)
         if calm and not any(True for one in devices for _ in incidents.troubles(one)):
             return
         with self.hub.database.writing() as connection:

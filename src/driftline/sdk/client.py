@@ -207,6 +207,18 @@ class Client:
             ),
         )
 
+    def set_link(self, name: str, *, rows_kb_a_day: int | None = None, newest_first: bool = False) -> api.Device:
+        """Say how the device `name` is to use its link; it hears of it with its next sync.
+
+        `rows_kb_a_day` is how many kilobytes a day rows may take: None means as many as there are, 0 none. Windows and
+        events always go. With `newest_first` the newest records go first after an outage.
+
+        Raises:
+            EntityNotFoundError: there is no device of this name.
+        """
+        wish = api.Link(rows_kb_a_day=rows_kb_a_day, newest_first=newest_first)
+        return self._connection.put(f"/devices/{quote(name, safe='')}/link", wish, api.Device)
+
     def get_device(self, name: str) -> api.Device:
         """Return one device.
 

@@ -99,6 +99,10 @@ class Connection:
         reply = self.send("POST", path, content=api.encode(body), timeout_s=timeout_s)
         return msgspec.json.decode(reply.content, type=kind)
 
+    def put(self, path: str, body: object, kind: type[T]) -> T:
+        """Send a message that replaces what was there, and read its answer."""
+        return msgspec.json.decode(self.send("PUT", path, content=api.encode(body)).content, type=kind)
+
     def post_items(self, path: str, body: object, kind: type[T]) -> list[T]:
         """Send a message that a list answers."""
         return self._items(self.send("POST", path, content=api.encode(body)).content, kind)

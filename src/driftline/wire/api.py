@@ -4,7 +4,7 @@ Times are nanoseconds since 1970 UTC in fields ending in `_ns`; durations end in
 `{"items": […]}`, a failure with `{"error": {"code", "message"}}`, whose code names a class of `driftline.errors`.
 """
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -33,11 +33,12 @@ class Struct(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_unknown_f
     """A message; unknown fields of a newer peer are passed over."""
 
 
-class Failure(Struct):
-    """Why a request was refused."""
+class Failure(Struct, omit_defaults=True):
+    """Why a request was refused; `last_request` stands with `stale_request`: a device goes above it."""
 
     code: str
     message: str
+    last_request: int | None = None
 
 
 class ErrorReply(Struct):
@@ -195,10 +196,23 @@ class Edge(Struct):
     expires_ns: int | None
 
 
-class Device(Struct):
-    """A device as the hub knows it; `states` are healthy, drifting, silent, behind, camera lost, feed frozen, new.
+class Link(Struct, frozen=True):
+    """How a device's link is used: `PUT /devices/{name}/link`.
 
+    `rows_kb_a_day`: how many kilobytes (of 1,000) a day rows may take; None means as many as there are, 0 none. Windows
+    and events always go. `newest_first`: after an outage the newest records go first, so that today is known at once.
+    """
+
+    rows_kb_a_day: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    newest_first: bool = False
+
+
+class Device(Struct):
+    """A device as the hub knows it.
+
+    `states` are healthy, drifting, silent, behind, camera lost, feed frozen, identity conflict, new.
     `complete_until_ns`: up to there every window of every pipeline it runs has been heard; None before the first.
+    `backlog` counts what waits there for its turn, `waiting` by kind also what the budget of its `link` holds back.
     """
 
     id: str
@@ -213,6 +227,8 @@ class Device(Struct):
     pipelines: dict[str, str] = {}
     sources: dict[str, str] = {}
     dropped: dict[str, int] = {}
+    waiting: dict[str, int] = {}
+    link: Link = Link()
 
 
 # ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────

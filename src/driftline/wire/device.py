@@ -187,6 +187,14 @@ def decode_window(data: bytes) -> WindowRecord:
     return WindowRecord(pipeline, start_s, width_s, inferences, tuple(fields))
 
 
+def window_span(data: bytes) -> tuple[str, int, int]:
+    """Return a window record's pipeline version, start and end in seconds, without reading its fields."""
+    reader = Reader(data)
+    _version(reader)
+    pipeline, start_s, width_s = reader.string(), reader.varint(), reader.varint()
+    return pipeline, start_s, start_s + width_s
+
+
 @dataclass(frozen=True, slots=True)
 class RowsRecord:
     """The values themselves of every inference in one base window: the inference log.
@@ -288,12 +296,29 @@ def decode_event(data: bytes) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """By which clock a record was made: the boot it was made in, and the wall clock's lead over its steady clock.
+
+    `offset_ns` is wall time minus steady time when the record's window was opened.
+    """
+
+    boot: str
+    offset_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One record with its place in the device's spool; sequences start at 1 and only grow within an epoch."""
+    """One record with its place in the device's spool; sequences start at 1 and only grow within an epoch.
+
+    `stamp` is what the spool knows of its clock. On the wire stands what follows from that: `moved_s`, the whole base
+    windows, in seconds, by which the hub moves the record in time; None where nobody knows its time.
+    """
 
     sequence: int
     kind: RecordKind
     data: bytes
+    stamp: Stamp | None = None
+    moved_s: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,10 +326,18 @@ class BatchHead:
     """What a device says of itself with every sync.
 
     `complete_until_ns` says, by pipeline version, up to where every window this device closed is in this batch or
-    was acknowledged before; `backlog` how many records wait besides those in this batch; `pipelines`, by pipeline
-    version, how it fares (`running`, `starting`, `waiting …` for a program that observes, `error: …`); `sources` the
-    state of each camera (`starting`, `ok`, `camera lost`, `feed frozen`, `ended`, `error: …`); `serving` is the URL on
-    which this device answers inferences, if any.
+    was acknowledged before. Where newer windows go first it says so only from `complete_from_ns` on: what lies between
+    that and what was complete before still waits. `waiting` counts, by kind, what waits besides this batch; `backlog`
+    how many of these only wait for their turn (the others wait for the budget).
+
+    `epoch` is that of this batch, `newest_epoch` that of records made now, where it is another. `previous` is what the
+    reply to the last acknowledged batch named as `synced`, `first_kept` the oldest record of the epoch that the device
+    still has (one more than the last where it has none). `clock` says how far the hub's clock is ahead of the device's,
+    as the device estimates it: `offset_ns`, and by how much that may be wrong, `error_ns`; empty before it knows.
+
+    `pipelines` says, by pipeline version, how it fares (`running`, `starting`, `waiting …` for a program that observes,
+    `error: …`); `sources` the state of each camera (`starting`, `ok`, `camera lost`, `feed frozen`, `ended`,
+    `error: …`); `serving` is the URL on which this device answers inferences, if any.
     """
 
     device: str
@@ -315,9 +348,15 @@ class BatchHead:
     monotonic_ns: int = 0
     boot_id: str = ""
     software: str = ""
+    newest_epoch: str = ""
+    previous: int = 0
+    first_kept: int = 0
+    clock: Mapping[str, int] = field(default_factory=dict)
     backlog: int = 0
+    waiting: Mapping[str, int] = field(default_factory=dict)
     serving: str | None = None
     complete_until_ns: Mapping[str, int] = field(default_factory=dict)
+    complete_from_ns: Mapping[str, int] = field(default_factory=dict)
     pipelines: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -327,11 +366,24 @@ def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:
     """Encode and compress one request body."""
     # What is empty is what a reader takes for granted.
     facts = {name: value for name, value in asdict(head).items() if value}
-    document = facts | {"records": [[one.sequence, one.kind, len(one.data)] for one in records]}
+    document = facts | {"records": [_entry(one) for one in records]}
     encoded = json.dumps(document, separators=(",", ":")).encode()
     body = b"".join([BATCH_MAGIC, varint(len(encoded)), encoded, *(one.data for one in records)])
     # mtime=0: the same batch is the same bytes, so that a repeated request has the same hash.
     return gzip.compress(body, compresslevel=6, mtime=0)
+
+
+def _entry(record: Record) -> list[Any]:
+    """Return what the head says of a record; a time that is right, as most are, needs no word."""
+    entry: list[Any] = [record.sequence, record.kind, len(record.data)]
+    return entry if record.moved_s == 0 else [*entry, record.moved_s]
+
+
+def _record(entry: Sequence[Any], reader: Reader) -> Record:
+    sequence, kind, size, *moved = entry
+    if len(moved) > 1 or any(one is not None and type(one) is not int for one in moved):
+        raise WireError(f"record {sequence} moves by {moved}; that is a whole number of seconds, or null")
+    return Record(int(sequence), kind, reader.take(int(size)), moved_s=moved[0] if moved else 0)
 
 
 def decode_batch(body: bytes) -> tuple[BatchHead, list[Record]]:
@@ -345,7 +397,7 @@ def decode_batch(body: bytes) -> tuple[BatchHead, list[Record]]:
         raise WireError("not a batch of this protocol; update the older of device and hub")
     document = _object(reader.take(reader.varint()))
     try:
-        records = [Record(int(seq), kind, reader.take(int(size))) for seq, kind, size in document.pop("records")]
+        records = [_record(entry, reader) for entry in document.pop("records")]
         known = {key: document[key] for key in BatchHead.__dataclass_fields__ if key in document}
         head = BatchHead(**known)
     except (KeyError, TypeError, ValueError) as error:
@@ -378,10 +430,14 @@ def inflate(body: bytes, bytes_max: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the hub answers: everything up to `acknowledged` (of `epoch`) is committed and may be deleted.
+    """What the hub answers: the batch's records (of `epoch`) up to `acknowledged` are committed, but for `conflicts`.
 
-    `refused` names records the hub will never take, with the reason; they count as acknowledged.
-    `desired` is None where the device already has `revision`.
+    `refused` names records the hub will never take, with the reason; they count as acknowledged. `conflicts` are
+    numbers under which it holds other records: these are kept, and sent again under another epoch. `synced` is the
+    number of the last request it knows to have committed; a device says it as `previous` with the next. `held` is None
+    but where `previous` names a request the hub no longer knows, because it was restored from an older backup: then
+    nothing was taken, and it is the ranges (first, last) of the epoch's records that it has. `desired` is None where
+    the device already has `revision`.
     """
 
     epoch: str
@@ -391,6 +447,9 @@ class Reply:
     revision: str
     desired: "Desired | None" = None
     refused: Mapping[str, str] = field(default_factory=dict)
+    conflicts: Sequence[int] = ()
+    held: Sequence[tuple[int, int]] | None = None
+    synced: int = 0
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -404,6 +463,9 @@ def decode_reply(body: bytes) -> Reply:
     try:
         desired = document.get("desired")
         document["desired"] = None if desired is None else desired_from(desired)
+        document["conflicts"] = tuple(int(one) for one in document.get("conflicts") or ())
+        held = document.get("held")
+        document["held"] = None if held is None else tuple((int(first), int(last)) for first, last in held)
         return Reply(**document)
     except (KeyError, TypeError, ValueError) as error:
         raise WireError(f"a reply that cannot be read: {error}") from error
@@ -453,11 +515,17 @@ class DesiredPipeline:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What a device should be running; `grids` holds the edges of every grid id that `pipelines` name."""
+    """What a device should be running; `grids` holds the edges of every grid id that `pipelines` name.
+
+    `rows_kb_a_day`: how many kilobytes (of 1,000) a day rows may take on the link; None means as many as there are.
+    `newest_first`: what waits is sent beginning with the newest, so that after a long outage today is known first.
+    """
 
     pipelines: Sequence[DesiredPipeline] = ()
     grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
     version: int = 1
+    rows_kb_a_day: int | None = None
+    newest_first: bool = False
 
     @property
     def revision(self) -> str:
@@ -471,7 +539,14 @@ def desired_from(document: Mapping[str, Any]) -> Desired:
     try:
         pipelines = tuple(_desired_pipeline(one) for one in document["pipelines"])
         grids = {str(key): tuple(float(edge) for edge in edges) for key, edges in document["grids"].items()}
-        return Desired(pipelines, grids, int(document["version"]))
+        budget = document.get("rows_kb_a_day")
+        return Desired(
+            pipelines,
+            grids,
+            int(document["version"]),
+            None if budget is None else int(budget),
+            bool(document.get("newest_first", False)),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WireError(f"a desired state that cannot be read: {error}") from error
 

@@ -1,6 +1,6 @@
 """Tables of devices, join tokens and what each device is to run."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
 
 from driftline.hub.store.database import metadata
 
@@ -16,9 +16,18 @@ devices = Table(
     Column("removed_ns", Integer),
     Column("heard_ns", Integer),
     Column("last_request", Integer, nullable=False, default=0),
+    # The last request whose batch was committed, as the device was told: see `hub.intake`.
+    Column("synced_request", Integer, nullable=False, default=0),
+    # Its spools' epochs, the present one last, and when two machines were last seen to use its identity.
+    Column("epochs", JSON, nullable=False, default=list),
+    Column("conflict_ns", Integer),
+    # How its owner wants its link used: see `wire.device.Desired`.
+    Column("rows_kb_a_day", Integer),
+    Column("newest_first", Boolean, nullable=False, default=False),
     # What the device said of itself with its last sync: see `wire.device.BatchHead`.
     Column("interval_s", Float, nullable=False, default=60.0),
     Column("backlog", Integer, nullable=False, default=0),
+    Column("waiting", JSON, nullable=False, default=dict),
     Column("software", String, nullable=False, default=""),
     Column("serving", String),
     Column("pipelines", JSON, nullable=False, default=dict),

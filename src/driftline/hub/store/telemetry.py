@@ -5,7 +5,6 @@ summary's row is then mostly the summary. Everything of one record is written in
 record's place in the device's spool, so that nothing is lost or counted twice.
 """
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from driftline.clock import NS_PER_S
+from driftline.hub.intake import Range, Told, content_hash
 from driftline.hub.store.columns import Columns, pack
 from driftline.hub.store.database import Database, metadata
 from driftline.wire.device import BASE_WINDOW_S, RowsRecord, WindowRecord
@@ -105,6 +105,9 @@ complete = Table(
     Column("device", Integer),
     Column("version", Integer),
     Column("until_ns", Integer),
+    # Where the newest goes first: what is told besides, beyond what still waits. See `hub.intake.Told`.
+    Column("since_ns", Integer),
+    Column("ahead_ns", Integer),
     PrimaryKeyConstraint("pipeline", "device", "version"),
     sqlite_with_rowid=False,
 )
@@ -165,9 +168,26 @@ class Incoming:
             yield from (self.pipeline, self.rows.pipeline)
 
 
-def content_hash(data: bytes) -> bytes:
-    """Name a record's content: half its SHA-256."""
-    return hashlib.sha256(data).digest()[:16]
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a device has told about a pipeline: everything up to `until_ns`, and from `since_ns` to `ahead_ns`.
+
+    The latter is None but where the device sends the newest first and older windows still wait.
+    """
+
+    until_ns: int
+    since_ns: int | None = None
+    ahead_ns: int | None = None
+
+    def has(self, start_ns: int, end_ns: int) -> bool:
+        """Say whether everything of a window was told."""
+        if end_ns <= self.until_ns:
+            return True
+        return (
+            self.since_ns is not None
+            and self.ahead_ns is not None
+            and self.since_ns <= start_ns < end_ns <= self.ahead_ns
+        )
 
 
 class Telemetry:
@@ -203,6 +223,17 @@ class Telemetry:
             (self._ids[device], self._ids[epoch], min(sequences), max(sequences)),
         )
         return {int(sequence): bytes(found_hash) for sequence, found_hash in found}
+
+    def ranges(self, connection: Connection, device: str, epoch: str) -> list[Range]:
+        """Return the numbers of an epoch's records that came, as ranges (first, last) in order."""
+        # In a run of numbers without a hole, a number less its rank is the same throughout.
+        found = connection.exec_driver_sql(
+            "SELECT min(sequence), max(sequence) FROM ("
+            "SELECT sequence, sequence - row_number() OVER (ORDER BY sequence) AS run "
+            "FROM records WHERE device=? AND epoch=?) GROUP BY run ORDER BY 1",
+            (self._ids[device], self._ids[epoch]),
+        )
+        return [(int(first), int(last)) for first, last in found]
 
     def write(self, connection: Connection, device: str, epoch: str, incoming: Sequence[Incoming], now_ns: int) -> None:
         """Write new records and their places; names must have been interned."""
@@ -257,16 +288,24 @@ class Telemetry:
             (self._ids[device], event["at_ns"], now_ns, event["type"], json.dumps(dict(event))),
         )
 
-    def write_complete(self, connection: Connection, device: str, until_ns: Mapping[tuple[str, str], int]) -> None:
-        """Write up to where (pipeline, version) is complete; it never moves back. Names must have been interned."""
-        _many(
-            connection,
-            "INSERT INTO complete VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET until_ns=max(until_ns, excluded.until_ns)",
-            [
-                (self._ids[pipeline], self._ids[device], self._ids[version], until)
-                for (pipeline, version), until in until_ns.items()
-            ],
-        )
+    def write_complete(
+        self, connection: Connection, device: str, told: Mapping[tuple[str, str], tuple[int, int | None]]
+    ) -> None:
+        """Write up to where (pipeline, version) is complete, and from where on (None: from the beginning).
+
+        What was told stays told. Names must have been interned.
+        """
+        rows: list[tuple[Any, ...]] = []
+        for (pipeline, version), (until_ns, from_ns) in told.items():
+            place = (self._ids[pipeline], self._ids[device], self._ids[version])
+            found = connection.exec_driver_sql(
+                "SELECT until_ns, since_ns, ahead_ns FROM complete WHERE pipeline=? AND device=? AND version=?", place
+            ).first()
+            before = Told(0) if found is None else Told(*found)
+            after = before.after(until_ns, from_ns)
+            if found is None or after != before:
+                rows.append((*place, after.until_ns, after.since_ns, after.ahead_ns))
+        _many(connection, "INSERT OR REPLACE INTO complete VALUES (?,?,?,?,?,?)", rows)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -331,11 +370,21 @@ class Telemetry:
 
     def complete_until_ns(self, pipeline: str, device: str) -> int | None:
         """Return up to where the device has told everything about the pipeline; None before it told anything."""
-        ((until,),) = self._all(
-            "SELECT max(until_ns) FROM complete WHERE pipeline=? AND device=?",
+        return self.heard(pipeline, device).until_ns or None
+
+    def heard(self, pipeline: str, device: str) -> Heard:
+        """Return what the device has told about the pipeline, over all its versions."""
+        found = self._all(
+            "SELECT until_ns, since_ns, ahead_ns FROM complete WHERE pipeline=? AND device=?",
             (self._known(pipeline), self._known(device)),
         )
-        return until
+        until_ns = max((until for until, _, _ in found), default=0)
+        # A device runs one version of a pipeline at a time: what waits of any lies before the last of these.
+        since_ns = max((since for _, since, _ in found if since is not None), default=until_ns)
+        ahead_ns = max((ahead for _, _, ahead in found if ahead is not None), default=until_ns)
+        if since_ns <= until_ns:
+            return Heard(max(until_ns, ahead_ns))
+        return Heard(until_ns, since_ns, max(since_ns, ahead_ns))
 
     def first_inference_ns(self, pipeline: str, device: str | None = None) -> int | None:
         """Return when the first inference was made, by any device where none is named.

@@ -223,7 +223,7 @@ def one_device(view: views.Device) -> str:
     known: list[tuple[str, Content]] = [
         ("heard", moment(one.heard_ns, now_ns)),
         ("complete until", _until(one)),
-        ("waiting on the device", counted(one.backlog, "record")),
+        ("waiting on the device", _waiting(one)),
         ("software", one.software or "–"),
         ("in the fleet since", moment(one.created_ns)),
     ]
@@ -250,6 +250,15 @@ def one_device(view: views.Device) -> str:
     )
 
 
+def _waiting(device: api.Device) -> str:
+    """Say what waits there, and how much of it the budget holds back."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(device.waiting.items()))
+    held_back = sum(device.waiting.values()) - device.backlog
+    text = kinds or counted(device.backlog, "record")
+    budget = device.link.rows_kb_a_day
+    return text if held_back <= 0 or budget is None else f"{text} (rows go by a budget of {budget} kB a day)"
+
+
 def _until(device: api.Device) -> Html:
     return el("span", "–", class_="soft") if device.complete_until_ns is None else moment(device.complete_until_ns)
 
@@ -269,7 +278,16 @@ def _time_of(event: Mapping[str, object]) -> int | None:
 
 
 def _details(event: Mapping[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in event.items() if key not in {"type", "at_ns"})
+    told = ((key, value) for key, value in event.items() if key not in {"type", "at_ns"})
+    return ", ".join(f"{key} {_told(value)}" for key, value in told)
+
+
+def _told(value: object) -> str:
+    """Return a fact of an event as text; what it counts by name is listed."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    inner = cast("Mapping[str, object]", value)
+    return f"({', '.join(f'{name} {_told(one)}' for name, one in inner.items())})"
 
 
 # ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,6 +33,7 @@ LOOKS = {
     "healthy": "good",
     "drifting": "bad",
     "silent": "bad",
+    "identity conflict": "bad",
     "camera lost": "bad",
     "feed frozen": "bad",
     "behind": "warn",
