@@ -127,7 +127,7 @@ def _link(device: Device, before: Reading, after: Reading) -> Iterator[Figure]:
     parts = f"up {traffic.up / days / MB:.3f}, down {traffic.down / days / MB:.3f}"
     yield Figure(f"{title}: TCP payload a day, TLS included", whole / days / MB, "MB", target, parts)
     estimate = (whole + traffic.headers) / days / MB
-    yield Figure(f"{title}: with headers of TCP and IP, estimated", estimate, "MB", target)
+    yield Figure(f"{title}: with headers of TCP and IP, estimated", estimate, "MB")
     each = whole / max(1, traffic.connections)
     yield Figure(f"{title}: connections a day", traffic.connections / days, "", None, f"{each:.0f} bytes each")
 

@@ -1,8 +1,8 @@
 """`driftline edge run` in fast time: `python -m bench.footprint.hastened FACTOR edge run …`.
 
-Windows, sync and the agent's clock follow `DRIFTLINE_CLOCK`. What follows the machine's own clock (how long a connection
-is kept, for how long request numbers are reserved, how often the state is written) is made to follow it here, so
-that a fast day sends and writes what a day does.
+Windows, sync and the agent's clock follow `DRIFTLINE_CLOCK`. What follows the machine's own clock (how long a
+connection is kept, for how long request numbers are reserved, how often the state is written) is made to follow it
+here, so that a fast day sends and writes what a day does.
 """
 
 import importlib

@@ -46,7 +46,8 @@ def recording(*, quick: bool, samples: Path) -> tuple[dict[str, object], list[st
     detector = DetectorConfig(class_names=tuple(names[: FIELDS - 7]))
     step = {"model": "m", "name": "yolox", "framework": "onnx", "digest": "", "detector": detector.document}
     definition = make_definition("shelf", [step | {"input_schema": FRAME, "output_schema": FOUND}])
-    assert len(definition["fields"]) == FIELDS
+    if len(definition["fields"]) != FIELDS:
+        raise RuntimeError(f"the pipeline records {len(definition['fields'])} fields, not {FIELDS}")
     alone = OnnxStep("yolox", model.read_bytes(), parse_schema(FRAME), parse_schema(FOUND), detector)
     with Pipeline(definition, {"m": model}) as pipeline:
         pipeline.start()

@@ -38,6 +38,7 @@ def test_a_body_has_its_announced_length_and_the_next_answer_follows(line: tuple
         line, b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhelloHTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno"
     )
     assert (first.status, first.read(3), line[0].ready) == (200, b"hel", False)
+    assert (first.header("Content-Length"), first.header("Date")) == ("5", None)
     assert (first.read(99), line[0].ready) == (b"lo", True)
     second = line[0].ask("GET", "/", {}, None)
     assert (second.status, second.read(99)) == (404, b"no")

@@ -61,15 +61,20 @@ class Response:
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
         version, self.status = _status(stream)
-        headers = _headers(stream)
+        headers = self._headers = _headers(stream)
         while self.status < HTTPStatus.OK:  # 1xx: the answer itself follows
             version, self.status = _status(stream)
-            headers = _headers(stream)
+            headers = self._headers = _headers(stream)
         self._stays = version == b"HTTP/1.1" and b"close" not in headers.get(b"connection", b"").lower()
         self._chunked = b"chunked" in headers.get(b"transfer-encoding", b"").lower()
         # Bytes left of the body or of the chunk at hand; None: up to the end of the connection.
         self._left = 0 if self._chunked or self.status in _BODYLESS else _length(headers)
         self._ended = self._left == 0 and not self._chunked
+
+    def header(self, name: str) -> str | None:
+        """Return what a header says, None where it is not there."""
+        value = self._headers.get(name.lower().encode())
+        return None if value is None else value.decode("latin-1")
 
     @property
     def over(self) -> bool:
