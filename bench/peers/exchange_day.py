@@ -1,8 +1,8 @@
 """How a benchmark asks another library to record a day: numbers in, JSON out. Runs in the library's own environment.
 
 In the folder that is named on the command line lies `day.npy`: float32, shape (minutes, inferences a minute, fields).
-The answer goes to `answer.json` beside it: bytes that leave the device a day, as they are and compressed, CPU seconds of
-recording and encoding, and what the process holds in the end.
+The answer goes to `answer.json` beside it: bytes that leave the device a day, as they are and compressed, CPU seconds
+of recording and encoding, and what the process holds in the end.
 """
 
 import gzip

@@ -29,7 +29,7 @@ class Deferred(ModuleType):
         if self.__spec__ is None or self.__spec__.loader is None:
             raise AttributeError(name)
         self.__spec__.loader.exec_module(self)
-        self.__class__ = ModuleType
+        object.__setattr__(self, "__class__", ModuleType)
         return getattr(self, name)
 
 

@@ -76,9 +76,10 @@ class Address:
         return cls(secure, host, port or (443 if secure else 80))
 
     @property
-    def name(self) -> bytes | str:
+    def name(self) -> str:
         """The host for resolver and TLS; in bytes they load no table of the world's scripts, half a megabyte."""
-        return self.host.encode() if self.host.isascii() else self.host
+        # Both take bytes, which their types do not say.
+        return cast("str", self.host.encode()) if self.host.isascii() else self.host
 
     @property
     def header(self) -> str:
@@ -214,7 +215,7 @@ class TlsSession:
         self.resumed = False
         self._session: ssl.SSLSession | None = None
 
-    def secured(self, plain: socket.socket, host: bytes | str) -> ssl.SSLSocket:
+    def secured(self, plain: socket.socket, host: str) -> ssl.SSLSocket:
         """Shake hands over a connected socket.
 
         Raises:
@@ -222,7 +223,7 @@ class TlsSession:
         """
         # What a failed handshake used up is not tried again.
         session, self._session = self._session, None
-        secure = self.context.wrap_socket(plain, server_hostname=host, session=session)  # pyright: ignore[reportArgumentType]  bytes are taken, too
+        secure = self.context.wrap_socket(plain, server_hostname=host, session=session)
         if self._fingerprint is not None:
             certificate = secure.getpeercert(binary_form=True) or b""
             if not hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), self._fingerprint):
