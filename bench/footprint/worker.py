@@ -38,7 +38,7 @@ def workers(*, quick: bool, samples: Path) -> tuple[dict[str, object], list[str]
             seen = _watched(_worker(home), for_s, lambda: time.sleep(1))
             figures = [*_figures("YOLOX-Nano, a video at its own rate", seen, WITH_VIDEO_MIB_MAX)]
         with running(hub, hub.device("light", folder / "light", light), []) as home:
-            serving = urlsplit(str(_when(lambda: ask(home)[1].get("serving"))))
+            serving = urlsplit(str(_when(lambda: ask(home).state.get("serving"))))
             asking = http.client.HTTPConnection(serving.hostname or "", serving.port)
             seen = _watched(_worker(home), for_s, lambda: _ask(asking))
             asking.close()
@@ -53,7 +53,7 @@ def running(hub: RunningHub, home: Home, more: list[str]) -> Iterator[Home]:
     with (home.path / "agent.log").open("w") as log:
         agent = subprocess.Popen([*command, *more], env=hub.environment, stderr=log)
     try:
-        _when(lambda: set((ask(home)[1].get("pipelines") or {"": ""}).values()) == {"running"})
+        _when(lambda: set((ask(home).state.get("pipelines") or {"": ""}).values()) == {"running"})
         yield home
     finally:
         agent.terminate()
