@@ -157,7 +157,7 @@ def ask_all(sizes: Mapping[str, tuple[Floats, Floats]], fleet: tuple[Floats, Flo
 
 def _asked(peer: Peer, folder: Path, sizes: Mapping[str, int]) -> Answers:
     began = time.perf_counter()
-    reason = _install(peer)
+    reason = install(peer)
     install_s = time.perf_counter() - began
     if reason:
         return Answers(peer, f"not installed: {reason}", install_s=install_s)
@@ -185,7 +185,7 @@ def _answering(peer: Peer, folder: Path) -> str | None:
     """Run a peer's script; return why it did not answer everything, or None."""
     script = Path(__file__).with_name(f"ask_{peer.name}.py")
     try:
-        _run([_python(peer.environment), "-W", "ignore", script, folder], ANSWER_MAX_S)
+        run([python_of(peer.environment), "-W", "ignore", script, folder], ANSWER_MAX_S)
     except subprocess.TimeoutExpired:
         return f"stopped after {ANSWER_MAX_S} s; what it had answered by then counts"
     except (subprocess.SubprocessError, OSError) as error:
@@ -193,7 +193,7 @@ def _answering(peer: Peer, folder: Path) -> str | None:
     return None
 
 
-def _install(peer: Peer) -> str | None:
+def install(peer: Peer) -> str | None:
     """Make the environment unless it is there; return why that is impossible, or None."""
     home = peer.environment
     done = home / "installed"
@@ -202,22 +202,24 @@ def _install(peer: Peer) -> str | None:
     print(f"{peer.name}: installing {' '.join(peer.pins)} into {home.relative_to(CACHE.parent)}", flush=True)
     shutil.rmtree(home, ignore_errors=True)
     try:
-        _run([sys.executable, "-m", "venv", home], INSTALL_MAX_S)
-        pip = [_python(home), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        _run([*pip, *peer.pins], INSTALL_MAX_S)
+        run([sys.executable, "-m", "venv", home], INSTALL_MAX_S)
+        pip = [python_of(home), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        run([*pip, *peer.pins], INSTALL_MAX_S)
     except (subprocess.SubprocessError, OSError) as error:
         return _last_line(error)
     done.touch()
     return None
 
 
-def _run(command: list[str | Path], seconds: float) -> None:
+def run(command: list[str | Path], seconds: float) -> None:
+    """Run a command of a peer's, or make it stop."""
     # The peers get one core each, as we do, and nothing of our own path.
     kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds, env=kept)
 
 
-def _python(home: Path) -> Path:
+def python_of(home: Path) -> Path:
+    """Return the interpreter of an environment."""
     return home / ("Scripts" if os.name == "nt" else "bin") / "python"
 
 

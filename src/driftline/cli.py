@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = argparse.ArgumentParser(prog="driftline", description="Which device drifted, since when, and why.")
     top.add_argument("--version", action="version", version=f"driftline {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(prog="driftline", dest="command", required=True, metavar="COMMAND")
     _demo(commands.add_parser("demo", help="see it work: a hub, three cameras, one of which loses focus"))
     _up(commands.add_parser("up", help="run the hub on this machine"))
     _edge(commands.add_parser("edge", help="run a device"))
@@ -75,7 +75,7 @@ def _up(command: argparse.ArgumentParser) -> None:
 
 
 def _edge(command: argparse.ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = command.add_subparsers(prog="driftline edge", dest="action", required=True, metavar="ACTION")
     home = argparse.ArgumentParser(add_help=False)
     home.add_argument("--home", type=Path, default=Path("~/.driftline/edge"), metavar="DIR", help="the device's folder")
 
@@ -88,7 +88,7 @@ def _edge(command: argparse.ArgumentParser) -> None:
 
     how = _how_to_run()
     run = actions.add_parser("run", parents=[home, how], help="run the pipelines the hub wants, until stopped")
-    run.set_defaults(runs=("driftline.edge.agent", ""))
+    run.set_defaults(runs=("driftline.edge.start", ""))
 
     install = actions.add_parser("install", parents=[home, how], help="make this device a service of systemd")
     install.set_defaults(runs=("driftline.edge.service", ""))

@@ -124,8 +124,7 @@ def test_plain_http_is_for_this_machine_alone():
             Address.parse(wrong)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def expired(folder: Path) -> Path:
     """A self-signed certificate that has expired: a pinned one is known by its hash, whatever its dates say."""
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
@@ -137,7 +136,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(began).not_valid_after(began + dt.timedelta(days=1))
     made = builder.sign(key, hashes.SHA256())
-    path = tmp_path_factory.mktemp("tls") / "hub.pem"
+    path = folder / "hub.pem"
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -145,30 +144,53 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+class Secured(http.server.ThreadingHTTPServer):
+    """A TLS server; `reached` are the paths of the requests that came."""
+
+    def __init__(self, certificate: Path, port: int = 0) -> None:
+        reached: list[str] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class calls it so
+                pass
+
+            def do_GET(self) -> None:
+                reached.append(self.path)
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        super().__init__(("127.0.0.1", port), Handler)
+        self.reached = reached
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return expired(tmp_path_factory.mktemp("tls"))
+
+
 @pytest.fixture
-def tls_hub(certificate: Path) -> Iterator[tuple[str, str, list[str]]]:
+def tls_server(certificate: Path) -> Iterator[Secured]:
+    server = Secured(certificate)
+    yield server
+    if server.fileno() != -1:
+        server.stop()
+
+
+@pytest.fixture
+def tls_hub(tls_server: Secured, certificate: Path) -> tuple[str, str, list[str]]:
     """A TLS server; its address, its certificate's hash, and the requests that reached it."""
-    reached: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class calls it so
-            pass
-
-        def do_GET(self) -> None:
-            reached.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    der = ssl.PEM_cert_to_DER_cert(certificate.read_text()[certificate.read_text().index("-----BEGIN CERT") :])
-    yield f"https://127.0.0.1:{server.server_address[1]}", hashlib.sha256(der).hexdigest(), reached
-    server.shutdown()
-    server.server_close()
+    text = certificate.read_text()
+    der = ssl.PEM_cert_to_DER_cert(text[text.index("-----BEGIN CERT") :])
+    return f"https://127.0.0.1:{tls_server.server_address[1]}", hashlib.sha256(der).hexdigest(), tls_server.reached
 
 
 def test_a_hub_is_known_by_its_certificate_and_by_nothing_else(tls_hub: tuple[str, str, list[str]]):
@@ -186,3 +208,52 @@ def test_another_certificate_gets_not_one_byte_of_a_request(tls_hub: tuple[str, 
     with pytest.raises(UnreachableError):
         Connection(url, None).ask("GET", "/secret", None, dict)  # no authority knows it
     assert reached == []
+
+
+def test_the_next_connection_goes_on_with_the_session_of_the_one_before(tls_hub: tuple[str, str, list[str]]):
+    url, fingerprint, reached = tls_hub
+    connection = Connection(url, fingerprint)
+    resumed: list[bool] = []
+    for _ in range(3):
+        connection.read(connection.ask("GET", "/hello", None, dict))
+        resumed.append(connection.resumed)
+        connection.close()
+    assert resumed == [False, True, True]
+    assert len(reached) == 3
+
+
+def test_a_hubs_own_server_resumes_sessions(tmp_path: Path):
+    # uvicorn's TLS is asyncio's, which is not a server's of the standard library.
+    from driftline.clock import SystemClock
+    from driftline.hub.command import listen
+    from driftline.hub.server import Listener, open_hub
+    from driftline.hub.tls import certificate as own_certificate
+
+    file, key, fingerprint = own_certificate(tmp_path / "tls", "127.0.0.1")
+    with listen("127.0.0.1", 0) as listening:
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        hub = open_hub(tmp_path, SystemClock(), url, fingerprint)
+        listener = Listener(hub, listening, (file, key))
+        listener.start()
+        connection = Connection(url, fingerprint)
+        for resumed in (False, True):
+            assert b"now_ns" in connection.read(connection.ask("GET", "/api/v1/version", None, dict))
+            assert connection.resumed is resumed
+            connection.close()
+        listener.stop()
+        hub.database.close()
+
+
+def test_who_has_another_certificate_is_refused_after_a_session_too(
+    tls_hub: tuple[str, str, list[str]], tls_server: Secured, tmp_path: Path
+):
+    url, fingerprint, reached = tls_hub
+    connection = Connection(url, fingerprint)
+    connection.read(connection.ask("GET", "/hello", None, dict))
+    connection.close()
+    tls_server.stop()
+    other = Secured(expired(tmp_path), tls_server.server_address[1])
+    with pytest.raises(UnreachableError, match="not the hub this device joined"):
+        connection.ask("GET", "/secret", None, dict)
+    other.stop()
+    assert (reached, other.reached) == (["/hello"], [])

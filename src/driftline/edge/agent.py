@@ -47,7 +47,9 @@ from driftline.wire.device import (
 
 log = logging.getLogger("driftline.edge")
 TICK_S = 0.1
-STATE_EVERY_S = 10.0
+# What processes left is looked for more often than the state is written: who asks for the state asks the agent, the
+# file is for when it is gone, and each writing costs a flash some 30 kB.
+LEFT_EVERY_S, STATE_EVERY_S = 10.0, 600.0
 # Of how many ends of the worker `status` tells.
 ENDS_TOLD = 8
 # A worker whose agent has gone notices it within half a second, and takes up to five to hand over.
@@ -186,15 +188,17 @@ class Agent:
         # Before a new worker asks from where to go on.
         self._take_left()
         self._notifier.ready(f"starting, for the hub at {self._identity.url}")
-        saved_s = 0.0
+        saved_s = looked_s = 0.0
         while not self._stopping.wait(TICK_S):
             if self._supervisor is not None:
                 before = self._supervisor.pid
                 self._supervisor.tick()
                 saved_s = saved_s if self._supervisor.pid == before else 0.0
             self._heed_clock()
-            if time.monotonic() - saved_s > STATE_EVERY_S:
+            if time.monotonic() - looked_s > LEFT_EVERY_S:
                 self._take_left()
+                looked_s = time.monotonic()
+            if time.monotonic() - saved_s > STATE_EVERY_S:
                 self._save_state(server.path)
                 saved_s = time.monotonic()
             self._tell_manager(server)

@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,7 +112,7 @@ class Home:
         inside = self.path / "agent.sock"
         if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
             return inside
-        base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+        base = Path(os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108  `Server` checks whose it is
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return base / f"driftline-{os.getuid()}-{name}" / "agent.sock"
 
@@ -251,16 +250,18 @@ class Lock:
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file whole or not at all, readable by its owner alone."""
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # By hand: `tempfile` and what it imports would stay in an agent's memory, half a megabyte.
+    beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        Path(beside).replace(path)
+        beside.replace(path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)

@@ -4,7 +4,6 @@ It asks with request number 0, which no hub ever takes: a device that is known i
 """
 
 import hashlib
-import http.client
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 
 from driftline.edge.findings import Probe
 from driftline.edge.home import Identity
+from driftline.edge.http import Response
 from driftline.edge.transport import Address, Connection
 from driftline.errors import DriftlineError
 from driftline.wire.device import BUNDLE_PATH, signed_headers
@@ -74,8 +74,8 @@ def _headers(identity: Identity) -> dict[str, str]:
     return signed_headers(identity.name, identity.key, "GET", _NOTHING, 0, b"")
 
 
-def _understood(response: http.client.HTTPResponse, body: bytes, now_s: float) -> Probe:
-    ahead_s = _ahead_s(response.getheader("Date"), now_s)
+def _understood(response: Response, body: bytes, now_s: float) -> Probe:
+    ahead_s = _ahead_s(response.header("Date"), now_s)
     code, text = _error(body)
     if response.status == HTTPStatus.NOT_FOUND or code == "stale_request" or "came before" in text:
         return Probe("answered", status=response.status, ahead_s=ahead_s)

@@ -1,12 +1,13 @@
 """Carries signed requests to the hub over one kept connection, with the standard library alone.
 
 Over TLS the hub is known by its certificate's SHA-256, which came with the join token, and by nothing else: no name, no
-authority, no date (a device that boots in 1970 must still reach its hub). It is checked before a byte is sent.
+authority, no date (a device that boots in 1970 must still reach its hub). It is checked before a byte is sent. The next
+connection goes on with the TLS session of the one before, which saves the hub's certificate and half of the handshake's
+bytes; only the hub that this session was made with can, and its certificate, kept with the session, is checked again.
 """
 
 import hashlib
 import hmac
-import http.client
 import ipaddress
 import json
 import logging
@@ -23,6 +24,7 @@ from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from driftline.edge.home import Identity, sync_folder
+from driftline.edge.http import HttpError, Line, Response
 from driftline.errors import (
     DriftlineError,
     InvalidInputError,
@@ -73,6 +75,17 @@ class Address:
             )
         return cls(secure, host, port or (443 if secure else 80))
 
+    @property
+    def name(self) -> str:
+        """The host for resolver and TLS; in bytes they load no table of the world's scripts, half a megabyte."""
+        # Both take bytes, which their types do not say.
+        return cast("str", self.host.encode()) if self.host.isascii() else self.host
+
+    @property
+    def header(self) -> str:
+        """What a request's `Host` says."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine itself.
@@ -106,12 +119,16 @@ class Connection:
         self.timeout_s = timeout_s
         self._address = Address.parse(url)
         self._fingerprint = None if fingerprint is None else fingerprint.lower().replace(":", "")
-        self._http: http.client.HTTPConnection | None = None
+        self._tls = TlsSession(url, self._fingerprint) if self._address.secure else None
+        self._line: Line | None = None
         self._used_s = 0.0
 
-    def ask(
-        self, method: str, path: str, body: bytes | None, headers: Callable[[], Mapping[str, str]]
-    ) -> http.client.HTTPResponse:
+    @property
+    def resumed(self) -> bool:
+        """Whether the connection that is open now went on with the TLS session of one before."""
+        return self._tls is not None and self._tls.resumed
+
+    def ask(self, method: str, path: str, body: bytes | None, headers: Callable[[], Mapping[str, str]]) -> Response:
         """Send one request and return the response, its body not yet read.
 
         `headers` is called for each try: a signature is good for one.
@@ -119,20 +136,20 @@ class Connection:
         Raises:
             UnreachableError: no hub answers, or not the one that is expected.
         """
-        if self._http is not None and time.monotonic() - self._used_s > IDLE_S_MAX:
+        if self._line is not None and not (self._line.ready and time.monotonic() - self._used_s <= IDLE_S_MAX):
             self.close()
         try:
-            if self._http is not None:
+            if self._line is not None:
                 try:
                     return self._once(method, path, body, headers())
-                except (OSError, http.client.HTTPException):
+                except (OSError, HttpError):
                     self.close()  # a kept connection may end at any time; a new one decides
             return self._once(method, path, body, headers())
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpError) as error:
             self.close()
             raise UnreachableError(f"the hub at {self.url} does not answer ({error or repr(error)})") from error
 
-    def read(self, response: http.client.HTTPResponse, bytes_max: int = REPLY_BYTES_MAX) -> bytes:
+    def read(self, response: Response, bytes_max: int = REPLY_BYTES_MAX) -> bytes:
         """Read a response whole.
 
         Raises:
@@ -140,7 +157,7 @@ class Connection:
         """
         try:
             body = response.read(bytes_max + 1)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpError) as error:
             self.close()
             raise UnreachableError(f"the answer of the hub at {self.url} was torn on the way ({error!r})") from error
         if len(body) > bytes_max:
@@ -151,47 +168,78 @@ class Connection:
 
     def interrupt(self) -> None:
         """Make a request under way in another thread fail now."""
-        connection = self._http
-        if connection is not None and connection.sock is not None:
+        line = self._line
+        if line is not None:
             with suppress(OSError):  # it may just have ended by itself
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                line.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Hang up."""
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
-    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        connection = self._http = self._http or self._connected()
-        connection.request(method, path, body, dict(headers))
-        response = connection.getresponse()
+    def _once(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Response:
+        line = self._line = self._line or self._connected()
+        response = line.ask(method, path, headers, body)
+        if self._tls is not None:
+            self._tls.keep(line.socket)
         self._used_s = time.monotonic()
         return response
 
-    def _connected(self) -> http.client.HTTPConnection:
+    def _connected(self) -> Line:
         address = self._address
-        if not address.secure:
-            plain = http.client.HTTPConnection(address.host, address.port, timeout=self.timeout_s)
-            plain.connect()
-            _without_delay(plain)
-            return plain
-        context = ssl.create_default_context()
+        connected = socket.create_connection((address.name, address.port), self.timeout_s)
+        try:
+            # What is sent is whole: waiting for more would only cost 40 ms.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                connected = self._tls.secured(connected, address.name)
+        except BaseException:
+            connected.close()
+            raise
+        return Line(connected, address.header)
+
+
+class TlsSession:
+    """What one hub's TLS connections share: whom they believe, and the session that the next one goes on with."""
+
+    def __init__(self, url: str, fingerprint: str | None) -> None:
+        self.url = url
+        self._fingerprint = fingerprint
+        # The authorities' certificates are a quarter of a megabyte, and nobody asks them about a pinned one.
+        self.context = ssl.create_default_context() if fingerprint is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if fingerprint is not None:
+            self.context.check_hostname = False
+            self.context.verify_mode = ssl.CERT_NONE
+        self.resumed = False
+        self._session: ssl.SSLSession | None = None
+
+    def secured(self, plain: socket.socket, host: str) -> ssl.SSLSocket:
+        """Shake hands over a connected socket.
+
+        Raises:
+            UnreachableError: who answers has another certificate than the pinned one; nothing was sent to it.
+        """
+        # What a failed handshake used up is not tried again.
+        session, self._session = self._session, None
+        secure = self.context.wrap_socket(plain, server_hostname=host, session=session)
         if self._fingerprint is not None:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        secure = http.client.HTTPSConnection(address.host, address.port, timeout=self.timeout_s, context=context)
-        secure.connect()
-        _without_delay(secure)
-        if self._fingerprint is not None:
-            certificate = cast("ssl.SSLSocket", secure.sock).getpeercert(binary_form=True) or b""
+            certificate = secure.getpeercert(binary_form=True) or b""
             if not hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), self._fingerprint):
                 secure.close()
                 raise UnreachableError(
                     f"who answers at {self.url} is not the hub this device joined: its certificate is another one; "
                     "if the hub was set up anew, join it again with a new token"
                 )
+        self.resumed = bool(secure.session_reused)
         return secure
+
+    def keep(self, secure: socket.socket) -> None:
+        """Keep the session that the hub offers; it comes with the first bytes of an answer."""
+        session = cast("ssl.SSLSocket", secure).session
+        if session is not None and session.has_ticket:
+            self._session = session
 
 
 class Transport:
@@ -246,7 +294,7 @@ class Transport:
         """Hang up."""
         self._connection.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
+    def _ask(self, method: str, path: str, body: bytes | None) -> Response:
         identity = self._identity
 
         def headers() -> dict[str, str]:
@@ -264,12 +312,12 @@ class Transport:
             raise error
         return response
 
-    def _refusal(self, response: http.client.HTTPResponse) -> DriftlineError | None:
+    def _refusal(self, response: Response) -> DriftlineError | None:
         if response.status == HTTPStatus.OK:
             return None
         return refusal(response.status, self._connection.read(response))
 
-    def _stream(self, response: http.client.HTTPResponse, file: BundleFile, beside: Path) -> str:
+    def _stream(self, response: Response, file: BundleFile, beside: Path) -> str:
         """Write a response's body to disk; return its SHA-256."""
         digest = hashlib.sha256()
         size = 0
@@ -285,10 +333,10 @@ class Transport:
             os.fsync(out.fileno())
         return digest.hexdigest()
 
-    def _chunk(self, response: http.client.HTTPResponse) -> bytes:
+    def _chunk(self, response: Response) -> bytes:
         try:
             return response.read(CHUNK_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HttpError) as error:
             self._connection.close()
             raise UnreachableError(f"a download was torn on the way ({error!r})") from error
 
@@ -312,9 +360,3 @@ def refusal(status: int, body: bytes) -> DriftlineError:
     if code == StaleRequestError.code:
         return StaleRequestError(text, last if isinstance(last, int) else 0)
     return by_code(code)(text)
-
-
-def _without_delay(connection: http.client.HTTPConnection) -> None:
-    # Headers and body are two writes: without this the second waits 40 ms for the first one's acknowledgement.
-    if connection.sock is not None:
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

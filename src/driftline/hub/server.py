@@ -102,6 +102,8 @@ def application(hub: Hub) -> Starlette:
 class Guard:
     """Refuses requests that a foreign page or machine makes, and sends every reply with headers browsers obey.
 
+    What a device asks is answered without them: its link may be slow, and they are half of an answer.
+
     `local_only`: other machines can reach this hub, so that what is not a device's is refused to them.
     """
 
@@ -126,10 +128,10 @@ class Guard:
 
         reason = self._reason_against(scope)
         answer = self.app if reason is None else failure(NotAllowedError(reason))
-        await answer(scope, receive, send_guarded)
+        await answer(scope, receive, send if _is_for_devices(scope) else send_guarded)
 
     def _reason_against(self, scope: Scope) -> str | None:
-        if str(scope["path"]).startswith(DEVICE_PATHS):
+        if _is_for_devices(scope):
             return None
         headers = Headers(scope=scope)
         client = scope.get("client")
@@ -142,6 +144,10 @@ class Guard:
         if not is_loopback(_hostname(host)):
             return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
         return _foreign(scope["method"], headers, host)
+
+
+def _is_for_devices(scope: Scope) -> bool:
+    return str(scope["path"]).startswith(DEVICE_PATHS)
 
 
 def _foreign(method: str, headers: Mapping[str, str], host: str) -> str | None:

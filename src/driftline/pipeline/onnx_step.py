@@ -4,6 +4,7 @@ A session is made from bytes whose digest was checked, never from a path: by pat
 other files. Needs onnxruntime; a detector needs OpenCV.
 """
 
+import ctypes
 import hashlib
 import os
 import re
@@ -178,10 +179,21 @@ def _session(name: str, model: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS
+    # Planning the memory of a run ahead holds 4 MB more for YOLOX-Nano, and makes no frame faster.
+    options.enable_mem_pattern = False
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        _give_back()
+        return session
     except Exception as error:  # as above: no common class
         raise InvalidInputError(f"{called(name)} cannot be loaded as an ONNX graph: {_first_line(error)}") from error
+
+
+def _give_back() -> None:
+    """Return to the machine what loading a graph took and let go of: the C library would keep it, some megabytes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl and macOS do not
+    if trim is not None:
+        trim(0)
 
 
 def _picture_port(name: str, graph: Graph, config: DetectorConfig) -> Port:

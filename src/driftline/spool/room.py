@@ -1,7 +1,6 @@
 """Room on a disk that others fill: when it is full, and a reserve for that hour."""
 
 import os
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -44,5 +43,7 @@ def is_full(error: sqlite3.OperationalError, path: Path) -> bool:
     if code == sqlite3.SQLITE_IOERR:
         # A disk that is full while the log is extended shows as an I/O error with some file systems; a disk that
         # fails shows as one too, and dropping records would not help it.
-        return shutil.disk_usage(path.parent).free < FREE_BYTES_LEAST
+        # `shutil` would tell, and bring every kind of archive into the agent's memory.
+        place = os.statvfs(path.parent)
+        return place.f_bavail * place.f_frsize < FREE_BYTES_LEAST
     return code == sqlite3.SQLITE_FULL

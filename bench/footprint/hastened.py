@@ -1,0 +1,41 @@
+"""`driftline edge run` in fast time: `python -m bench.footprint.hastened FACTOR edge run …`.
+
+Windows, sync and the agent's clock follow `DRIFTLINE_CLOCK`. What follows the machine's own clock (how long a
+connection is kept, for how long request numbers are reserved, how often the state is written) is made to follow it
+here, so that a fast day sends and writes what a day does.
+"""
+
+import importlib
+import sys
+
+from driftline.edge import start
+
+# Seconds, or milliseconds' numbers, of the machine's clock.
+OF_THE_MACHINE = {"IDLE_S_MAX": float, "NUMBERS_RESERVED": int, "STATE_EVERY_S": float}
+MODULES = ("transport", "agent", "uplink")
+
+
+def main() -> int:
+    """Hasten, then be the command."""
+    factor = float(sys.argv.pop(1))
+    # As `driftline.edge.start` does, before anything else is imported.
+    for name in start.HARDLY_ASKED:
+        start.defer(name)
+    found: set[str] = set()
+    for one in MODULES:
+        if importlib.util.find_spec(f"driftline.edge.{one}") is None:
+            continue
+        module = importlib.import_module(f"driftline.edge.{one}")
+        for name, kind in OF_THE_MACHINE.items():
+            if hasattr(module, name):
+                setattr(module, name, kind(getattr(module, name) / factor))
+                found.add(name)
+    if missing := OF_THE_MACHINE.keys() - found:
+        raise SystemExit(f"what a fast day hastens is no longer there: {', '.join(sorted(missing))}")
+    from driftline.cli import main as command
+
+    return command()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
