@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from sqlalchemy import Connection, Row, select, update
 from starlette.responses import Response
@@ -399,7 +399,7 @@ def _counts(event: Mapping[str, Any]) -> dict[str, int]:
     return {str(name): value for name, value in counts.items() if name != "at_ns" and _is_whole(value)}
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
