@@ -7,13 +7,17 @@ TEST_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test faults lint lock clean
 
 demo: $(VENV)/.runs
 	$(BIN)/driftline demo $(DEMO_ARGS)
 
 test: $(VENV)/.develops
 	$(BIN)/python -m pytest -n auto --dist worksteal -q $(TEST_ARGS)
+
+# Crashes, power cuts, full and failing disks, links and clocks at full size, in under 55 minutes; best as root on Linux.
+faults: $(VENV)/.develops
+	$(BIN)/python -m bench.faults
 
 lint: $(VENV)/.develops
 	$(BIN)/ruff format --check .
