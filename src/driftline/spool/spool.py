@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,9 +149,9 @@ class Spool:
     # ── a disk that is full ──────────────────────────────────────────────────────────────────────────────────────
 
     def _with_room(self, act: Callable[[], _Result]) -> _Result:
-        """Act; where the disk is full give up the oldest records, then the ballast too, and try again."""
+        """Act; where the disk is full try again, give up the oldest records, then the ballast too."""
         with self._guard:
-            for help_out in (self._give_records, self._give_ballast, None):
+            for help_out in (self._empty_log, self._give_records, self._give_ballast, None):
                 try:
                     return self._repaired(act)
                 except sqlite3.OperationalError as error:
@@ -158,6 +159,11 @@ class Spool:
                         raise _temporary(error) from error
                     help_out()
         raise AssertionError("the last round either returned or raised")
+
+    def _empty_log(self) -> None:
+        """Bring the log into the file, where it fits; if somebody made room meanwhile there is some then, too."""
+        with suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _give_records(self) -> None:
         """Drop a part of what there is, and let the file grow no more; where even that needs room nothing changes."""
