@@ -102,6 +102,20 @@ def test_what_a_program_observes_reaches_the_hub(
     assert list(decode_rows(standin_hub.data("rows")[0]).times_ns) == [T0]
 
 
+def test_a_desired_state_that_changes_while_a_program_observes_is_taken_once(
+    agent: Agent, observer: tuple[Observer, ManualClock], standin_hub: Any
+):
+    one, _ = observer
+    one.observe("doors", {}, {"open": 1}, None, None)
+    wait_for(lambda: one._greeting and standin_hub.heads and standin_hub.heads[-1].pipelines.get("pv-o") == "running")
+    standin_hub.desired = Desired((*WANTED.pipelines, DesiredPipeline("pv-2", "windows", OPEN)))
+    wait_for(lambda: "windows" in one._pipelines)
+    for _ in range(10):  # beats
+        time.sleep(0.05)
+        assert "windows" in one._pipelines
+        assert "pv-o" in one._seen
+
+
 def test_the_observers_fields_are_counted_for_a_model_that_runs_elsewhere(
     agent: Agent, observer: tuple[Observer, ManualClock], standin_hub: Any
 ):

@@ -83,6 +83,7 @@ class Observer:
         self._seen: set[str] = set()
         self._revision = ""
         self._process = os.getpid()
+        self._greeting: Mapping[str, Any] | None = None
         self._stopping = threading.Event()
         saved = home.desired()
         if saved is not None:
@@ -158,7 +159,9 @@ class Observer:
             complete_ns, stamp = self._recorder.complete_until_ns, stamp_now(self._clock)
             seen = set(self._seen)
         greeting = self._courier.connect()
-        if greeting.get("revision") != self._revision:
+        # Once a connection: what a beat was answered since is newer.
+        if greeting is not self._greeting:
+            self._greeting = greeting
             self._take(greeting)
         if not self._courier.flush():
             return

@@ -186,7 +186,8 @@ def _said(head: device.BatchHead) -> dict[str, Any]:
 
 def _clock(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a device knows of its clock; before it knows, what it said before it was restarted stays."""
-    known = {name: one for name in ("offset_ns", "error_ns") if _is_whole(one := told.get(name)) and abs(one) < 2**63}
+    known = {name: told[name] for name in ("offset_ns", "error_ns") if name in told}
+    known = {name: one for name, one in known.items() if _is_whole(one) and abs(one) < 2**63}
     return {"clock": known} if len(known) == 2 else {}
 
 
