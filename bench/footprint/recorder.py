@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.footprint.figures import Figure, told
-from driftline.clock import NS_PER_S
+from driftline.clock import NS_PER_S, ManualClock
 from driftline.edge.recorder import Recorder
 from driftline.pipeline.definition import make_definition
 from driftline.pipeline.detector import DetectorConfig
@@ -88,7 +88,7 @@ def _recorder(definition: dict[str, object]) -> Recorder:
     grid = quantile_grid(np.random.default_rng(1).normal(size=1000).tolist())
     keys = [str(one["key"]) for one in definition["fields"]]  # type: ignore[union-attr,index]
     wanted = DesiredPipeline("pv", "shelf", definition, grids=dict.fromkeys(keys, grid.id), rows_max=0)
-    recorder = Recorder(lambda *_: None)
+    recorder = Recorder(lambda *_: None, ManualClock(T0_NS))
     recorder.configure(Desired((wanted,), {grid.id: grid.edges}), {}, T0_NS)
     return recorder
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from exchange_day import Day, answer
 
+from driftline.clock import ManualClock
 from driftline.edge.recorder import Recorder
 from driftline.summary.grid import quantile_grid
 from driftline.wire.device import BatchHead, Desired, DesiredPipeline, Record, encode_batch
@@ -18,7 +19,7 @@ def batches(day: Day) -> Iterator[bytes]:
     names = [f"out.field_{i}" for i in range(day.shape[2])]
     grid = quantile_grid(np.sort(day.ravel()[:1000]).tolist(), float32=True)
     records: list[Record] = []
-    recorder = Recorder(lambda kind, data, *_: records.append(Record(len(records) + 1, kind, data)))
+    recorder = Recorder(lambda kind, data, *_: records.append(Record(len(records) + 1, kind, data)), ManualClock(T0_NS))
     fields = [{"key": name, "type": "float32", "kind": "number"} for name in names]
     outputs = [{"name": name[4:], "type": "float32", "shape": []} for name in names]
     definition = {

@@ -384,7 +384,7 @@ def test_a_worker_that_crashes_again_and_again_is_the_state_of_its_pipelines_and
     monkeypatch.setattr(supervisor, "PAUSE_FIRST_S", 0.05)
     standin_hub.desired = Desired((DesiredPipeline("pv", "doors", STEP),))
     command = [sys.executable, "-c", "import sys; sys.exit(3)"]
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), command, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), command)
     thread = threading.Thread(target=agent.serve)
     thread.start()
     wait_for(lambda: len(standin_hub.data("event")) >= 3)
@@ -409,7 +409,7 @@ def test_a_snapshot_that_finds_no_room_waits_and_the_next_worker_goes_on_behind_
     courier.put("window", window(0))
     courier.keep(place(joined_home.path).folder, counted)
     courier.close()  # as the kernel does when it is killed
-    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None, interval_s=None)
+    agent = Agent(joined_home, joined_home.identity(), SystemClock(), None)
 
     def complete() -> dict[str, int]:
         return agent.answer(1, {"type": "hello", "role": "worker"}, b"")["complete_until_ns"]

@@ -261,7 +261,7 @@ def test_what_waits_and_what_is_open_is_kept_under_the_numbers_it_will_have(
     assert courier._keeping.save() == 3
     records, told = kept(tmp_path / "open")
     assert records == [(1, "event", b"e"), (2, "window", b"a"), (3, "window", b"b")]
-    assert told == {"type": "beat", "role": "worker", "complete_until_ns": {"pv": 7}}
+    assert told == {"type": "beat", "role": "worker", "complete_until_ns": {"pv": 7}, "stamp": None}
 
 
 def test_nothing_is_delivered_before_a_snapshot_holds_it(

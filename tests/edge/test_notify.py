@@ -21,7 +21,7 @@ BARE = (
 )
 # An agent whose main loop waits for ever from the moment the file `stuck` is there.
 STICKS = (
-    "import os, time; held = agent.Agent._take_left; agent.STATE_EVERY_S = 0.05; "
+    "import os, time; held = agent.Agent._take_left; agent.LEFT_EVERY_S = 0.05; "
     "agent.Agent._take_left = lambda self: time.sleep(60) if os.path.exists(sys.argv[-1] + '/stuck') else held(self);"
 )
 # One whose network thread dies of a bug.

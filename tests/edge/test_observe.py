@@ -255,7 +255,7 @@ else:
 def test_what_a_program_had_counted_when_it_was_killed_is_taken_by_the_agent(
     agent: Agent, joined_home: Home, standin_hub: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(agent_module, "STATE_EVERY_S", 0.05)
+    monkeypatch.setattr(agent_module, "LEFT_EVERY_S", 0.05)
     wait_for(lambda: joined_home.desired() == WANTED)
     environment = os.environ | {"DRIFTLINE_EDGE_HOME": str(joined_home.path), "PYTHONPATH": os.pathsep.join(sys.path)}
     program = subprocess.Popen([sys.executable, "-c", COUNTING], env=environment, stdout=subprocess.PIPE)

@@ -168,10 +168,11 @@ class _Line:
         """Whether the next inference also travels as a row."""
         return self.rows_max is None or self.rows_taken < self.rows_max
 
-    def begin(self, start_s: int, *, in_the_middle: bool) -> None:
-        """Begin with the window of this start."""
-        self.next_s = start_s
-        self.begun_s = start_s if in_the_middle else None
+    def begin(self, from_ns: int, *, in_the_middle: bool) -> None:
+        """Begin with the window that holds this time."""
+        self.next_s = window_start_s(from_ns)
+        self.begun_s = self.next_s if in_the_middle else None
+        self.begun_ns = from_ns
         self.broken = False
 
     def plan(self, start_s: int) -> _Plan:
@@ -270,9 +271,7 @@ class Recorder:
             self._heed_clock()
             line = self._line(pipeline)
             if line.next_s is None and not self._is_of_before(from_ns):
-                start_s = window_start_s(from_ns)
-                line.begin(start_s, in_the_middle=from_ns != start_s * NS_PER_S)
-                line.begun_ns = from_ns
+                line.begin(from_ns, in_the_middle=from_ns % WINDOW_NS > 0)
 
     def record(
         self,
@@ -298,7 +297,7 @@ class Recorder:
             start_s = window_start_s(time_ns)
             of_before = self._is_of_before(time_ns)
             if line.next_s is None and not of_before:
-                line.begin(start_s, in_the_middle=line.broken)
+                line.begin(start_s * NS_PER_S, in_the_middle=line.broken)
             if in_order and not of_before:
                 line.counted_ns = max(line.counted_ns, time_ns + 1)
             window = self._window(line, start_s, of_before=of_before)
@@ -328,7 +327,7 @@ class Recorder:
                     continue
                 self._close_late(pv, line)
                 if line.broken and not self._is_of_before(until_ns):
-                    line.begin(window_start_s(until_ns), in_the_middle=until_ns % WINDOW_NS > 0)
+                    line.begin(until_ns, in_the_middle=until_ns % WINDOW_NS > 0)
                 if line.next_s is not None:
                     self._close_line(pv, line, line.next_s, window_start_s(until_ns))
 
