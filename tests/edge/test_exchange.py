@@ -557,7 +557,7 @@ def test_a_probe_that_gets_no_answer_is_made_again():
 # ── how much at a time ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def with_backlog(records: int, **options: int) -> Device:
+def with_backlog(records: int, **options: Any) -> Device:
     """Return a device on which rows of a kilobyte wait."""
     device = Device(**options)
     for seed in range(records):
