@@ -39,8 +39,9 @@ log = logging.getLogger("driftline.edge")
 TIMEOUT_S = 20.0
 UPLOAD_CHUNK_BYTES = 16 * 1024
 # What the kernel may hold back after the last chunk, about twice this, has to get through before the answer is late:
-# 64 kB within those 20 s is a link of 26 kbit/s. Up to 5 Mbit/s it slows nothing down at 100 ms there and back.
-SEND_BUFFER_BYTES = 32 * 1024
+# 32 kB within those 20 s is a link of 13 kbit/s. More would also overfill the queue before a slow link, and lose a part
+# of it again and again. Up to 2 Mbit/s it slows nothing down at 100 ms there and back.
+SEND_BUFFER_BYTES = 16 * 1024
 # A hub hangs up on a connection that was idle for 5 s (uvicorn's default): a younger one may still be there.
 IDLE_S_MAX = 4.0
 # A desired state with some hundred grids is below a megabyte.
