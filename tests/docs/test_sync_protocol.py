@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from driftline.clock import NS_PER_S
-from driftline.edge import exchange, shipper, timekeeping
+from driftline.edge import exchange, shipper, timekeeping, transport
 from driftline.hub import ingest
 from driftline.hub.http import STATUS
 from driftline.spool import drops
@@ -100,6 +100,10 @@ def test_a_table_of_the_page_names_nothing_else():
         ("A token is `{}", str(JoinToken("http://127.0.0.1", ""))[:4]),
         ("| a batch, inflated | {} bytes", BATCH_BYTES_MAX),
         ("devices send about {} |", exchange.BATCH_BYTES),
+        ("at first at most {} bytes", exchange.BATCH_BYTES_FIRST),
+        ("more, up to {};", exchange.BATCH_BYTES),
+        ("but at least {}.", exchange.BATCH_BYTES_LEAST),
+        ("carries nothing for {:.0f} s.", transport.TIMEOUT_S),
         ("| an event | {} bytes |", ingest.EVENT_BYTES_MAX),
         ("| fields of a window, columns of rows | {} |", ingest.FIELDS_MAX),
         ("| a field's key | {} characters |", ingest.KEY_CHARACTERS_MAX),

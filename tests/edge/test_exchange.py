@@ -554,6 +554,73 @@ def test_a_probe_that_gets_no_answer_is_made_again():
     assert [device.ask().records, device.ask().records] == [(), ()]
 
 
+# ── how much at a time ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_backlog(records: int, **options: Any) -> Device:
+    """Return a device on which rows of a kilobyte wait."""
+    device = Device(**options)
+    for seed in range(records):
+        device.outbox.append("rows", rows(1000, seed))
+    return device
+
+
+def test_what_a_request_carries_grows_while_requests_arrive(hub: PlayedHub):
+    device = with_backlog(2000)
+    sizes: list[int] = []
+    while device.outbox.backlog:
+        sizes.append(device.ask().size)
+        hub.sync(device)
+    assert sizes == [65_000, 130_000, 260_000, 520_000, 1_025_000]
+
+
+def test_what_fails_is_tried_with_half_as_much_but_never_with_nothing():
+    device = with_backlog(40)
+    sizes: list[int] = []
+    for _ in range(6):
+        sent = device.ask()
+        sizes.append(sent.size)
+        device.exchange.failed(sent)
+    assert sizes == [40_000, 20_000, 10_000, 5_000, 4_000, 4_000]
+
+
+def test_one_record_that_is_larger_than_a_request_goes_alone(hub: PlayedHub):
+    device = Device()
+    for seed in range(2):
+        device.outbox.append("rows", rows(300_000, seed))
+    assert device.ask().size == 300_000
+    device.exchange.failed(device.ask())
+    hub.sync(device)
+    assert device.outbox.backlog == 1
+
+
+def test_a_probe_without_an_answer_says_nothing_about_batches():
+    outbox = MemoryOutbox(now_ns=lambda: at(0))
+    device = Device(outbox)
+    device.exchange.failed(device.ask())
+    for seed in range(40):
+        outbox.append("rows", rows(1000, seed))
+    assert device.ask().size == 40_000
+
+
+@pytest.mark.parametrize("bytes_through", [4096, 9_000, 33_000, 70_000])
+def test_over_a_link_that_tears_whatever_is_larger_everything_arrives(bytes_through: int):
+    device, hub = with_backlog(200), PlayedHub()
+    carried = failures = 0
+    while device.outbox.backlog:
+        sent = device.ask()
+        carried += min(sent.size, bytes_through)
+        if sent.size > bytes_through:
+            failures += 1
+            device.exchange.failed(sent)
+        else:
+            hub.sync(device)
+    assert len(hub.contents) == 200
+    # At first it is found out what arrives; then a request of twice as much fails, after one that arrived.
+    assert failures <= 5 + 2 * 200_000 / bytes_through
+    assert carried < 4 * 200_000
+
+
 # ── all of it ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -589,6 +656,8 @@ def test_whatever_happens_every_window_arrives_once(seed: int):
                     reply = hub.answer(sent, number)
                     if fate > 0.4:
                         device.exchange.answered(sent, reply)
+                if fate <= 0.4:
+                    device.exchange.failed(sent)
     for _ in range(3):
         for device in devices:
             hub.number = number = number + 100

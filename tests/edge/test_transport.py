@@ -3,8 +3,10 @@
 import datetime as dt
 import hashlib
 import http.server
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,77 @@ def test_who_has_another_certificate_is_refused_after_a_session_too(
         connection.ask("GET", "/secret", None, dict)
     other.stop()
     assert (reached, other.reached) == (["/hello"], [])
+
+
+# ── links that are slow, and links that stall ────────────────────────────────────────────────────────────────────
+
+TIMEOUT_S = 0.6
+
+
+class Sluggish:
+    """A hub behind a slow link: takes so many bytes of a request every 20 ms, then answers; none means never."""
+
+    def __init__(self, bytes_at_once: int) -> None:
+        self._bytes = bytes_at_once
+        self.connections = 0
+        self._listening = socket.socket()
+        # What a kernel takes at once would hide how slow it is.
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen()
+        self._ended = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._ended.set()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return  # closed
+            self.connections += 1
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            while True:
+                received = b""
+                while b"end" not in received:
+                    if not self._bytes:
+                        self._ended.wait()
+                        return
+                    self._ended.wait(0.02)
+                    received = received[-2:] + connection.recv(self._bytes)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                self._bytes = 0
+
+
+@pytest.fixture
+def sluggish(request: pytest.FixtureRequest) -> Iterator[Sluggish]:
+    hub = Sluggish(request.param)
+    yield hub
+    hub.close()
+
+
+@pytest.mark.parametrize("sluggish", [8192], indirect=True)
+def test_a_slow_link_is_not_given_up_as_long_as_it_carries_something(sluggish: Sluggish):
+    connection = Connection(sluggish.url, None, TIMEOUT_S)
+    began_s = time.monotonic()
+    assert connection.ask("POST", "/sync", bytes(400_000) + b"end", dict).status == 200
+    assert time.monotonic() - began_s > TIMEOUT_S
+
+
+@pytest.mark.parametrize("sluggish", [8192], indirect=True)
+def test_a_link_that_stalls_is_given_up_and_the_same_is_not_sent_again_at_once(sluggish: Sluggish):
+    connection = Connection(sluggish.url, None, TIMEOUT_S)
+    connection.read(connection.ask("POST", "/sync", b"end", dict))
+    with pytest.raises(UnreachableError, match="timed out"):
+        connection.ask("POST", "/sync", b"end", dict)
+    assert sluggish.connections == 1

@@ -1,5 +1,6 @@
 """Hubs, devices and disks to break, and what a run of faults reports."""
 
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -12,6 +13,14 @@ import pytest
 
 _rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
 Hub, Image, lacking, tmpfs = _rig["Hub"], _rig["Image"], _rig["lacking"], _rig["tmpfs"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked as long, but for a run at full size."""
+    if os.environ.get("DRIFTLINE_FAULTS") != "full":
+        left_out = [one for one in items if one.get_closest_marker("long") is not None]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [one for one in items if one not in left_out]
 
 
 @pytest.fixture(scope="session")

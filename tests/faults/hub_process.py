@@ -1,4 +1,7 @@
-"""A hub for fault tests: what `driftline up` runs, without the device beside it. Arguments: its folder and its port."""
+"""A hub for fault tests: what `driftline up` runs, without the device beside it.
+
+Arguments: its folder, and the host and port to listen at.
+"""
 
 import signal
 import sys
@@ -6,21 +9,21 @@ import threading
 from pathlib import Path
 
 from driftline.clock import SystemClock
-from driftline.hub.command import listen
+from driftline.hub.command import Address, listen
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, open_hub
 
 
-def main(home: Path, port: int) -> None:
+def main(home: Path, host: str, port: int) -> None:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with listen("127.0.0.1", port) as bound:
-        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        hub = open_hub(home, SystemClock(), url)
-        listener, scorer = Listener(hub, bound), Scorer(hub)
+    with listen(host, port) as bound:
+        address = Address.of(bound, host, home)
+        hub = open_hub(home, SystemClock(), address.url, address.fingerprint)
+        listener, scorer = Listener(hub, bound, address.tls), Scorer(hub)
         listener.start()
         scorer.start()
-        print(url, flush=True)
+        print(address.url, flush=True)
         # A signal that another thread takes does not wake this one.
         while not stopped.wait(0.1):
             pass
@@ -30,4 +33,4 @@ def main(home: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

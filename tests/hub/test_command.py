@@ -17,6 +17,7 @@ import pytest
 
 from driftline.cli import main
 from driftline.clock import parse_iso
+from driftline.hub.command import listen
 from driftline.wire import device as wire
 
 
@@ -51,6 +52,15 @@ def test_a_port_in_use_is_named_with_the_way_out(tmp_path: Path, capsys: pytest.
     assert f"port {port} of 127.0.0.1 is in use" in said
     assert "--port" in said
     assert not (tmp_path / "hub.db").exists()
+
+
+def test_a_hub_asks_silent_connections_whether_anybody_is_there():
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        taken, _ = listening.accept()
+        with taken:
+            assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 @pytest.mark.parametrize(

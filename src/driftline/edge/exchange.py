@@ -20,8 +20,12 @@ from driftline.clock import NS_PER_S
 from driftline.spool.outbox import Batch, Outbox
 from driftline.wire.device import BatchHead, Record, RecordKind, Reply, window_span
 
-# A batch of a megabyte takes a slow uplink (1 Mbit/s) eight seconds, within the time a request has.
+# A batch of a megabyte takes a slow uplink (1 Mbit/s) eight seconds.
 BATCH_BYTES = 1024 * 1024
+# What an hour of a few fields fits into, and the slowest uplink (64 kbit/s) carries in eight seconds.
+BATCH_BYTES_FIRST = 64 * 1024
+# A head and its answer take about a kilobyte each: less than this at a time would carry mostly those.
+BATCH_BYTES_LEAST = 4 * 1024
 # What a budget holds back, and what always goes.
 BULK: tuple[RecordKind, ...] = ("rows",)
 URGENT: tuple[RecordKind, ...] = ("window", "event")
@@ -44,6 +48,11 @@ class Sent:
     records: Sequence[Record]
     more: bool
     is_probe: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of its records, before compression."""
+        return sum(len(one.data) for one in self.records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class Exchange:
     ) -> None:
         self._outbox = outbox
         self._timekeeper = timekeeper or TrustedClock()
-        self._bytes_max = bytes_max
+        self._portion = Portion(bytes_max)
         # By device: whoever joins anew under another name has never synced.
         self._synced_key = f"synced:{device}"
         self._previous = int(outbox.recall(self._synced_key) or 0)
@@ -143,8 +152,14 @@ class Exchange:
         )
         return Sent(said, records, more=ready > 0, is_probe=is_probe)
 
+    def failed(self, sent: Sent) -> None:
+        """Note that no answer came: the next request carries less, so that on a bad link something arrives."""
+        if sent.records:
+            self._portion.failed(sent.size)
+
     def answered(self, sent: Sent, reply: Reply) -> Outcome:
         """Take the hub's answer: remember it, and let the outbox forget what is committed."""
+        self._portion.arrived(sent.size)
         if reply.epoch != sent.head.epoch:
             return Outcome(more=False, refused={})
         numbers = [one.sequence for one in sent.records]
@@ -164,14 +179,14 @@ class Exchange:
     def _choose(self, wishes: Wishes, now_ns: int) -> tuple[Batch, bool]:
         """Return the next batch, and whether the budget holds back what it might have held besides."""
         first = self._outbox.batch(
-            self._bytes_max,
+            self._portion.size,
             newest_first=wishes.newest_first,
             without=() if wishes.rows_kb_a_day is None else BULK,
         )
         if wishes.rows_kb_a_day is None:
             return first, False
         self._budget.fill(wishes.rows_kb_a_day * 1000, now_ns)
-        room = self._bytes_max - sum(len(one.data) for one in first.records)
+        room = self._portion.size - sum(len(one.data) for one in first.records)
         if room <= 0 or any(_less(self._outbox.waiting, first.records).get(kind) for kind in URGENT):
             return first, self._budget.is_spent
         more = self._outbox.batch(room, newest_first=wishes.newest_first, without=URGENT)
@@ -266,6 +281,35 @@ def _reach(spans: Sequence[tuple[int, int]], until: int) -> int:
             break
         since = min(since, start)
     return since
+
+
+# ── how much at a time ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Portion:
+    """How many bytes of records a request carries: half of what failed, twice what arrived.
+
+    It begins small, so that a link nobody knows yet is not given a megabyte that would have to be sent again.
+
+    >>> portion = Portion()
+    >>> portion.arrived(60_000), portion.size
+    (None, 120000)
+    >>> portion.failed(100_000), portion.size
+    (None, 50000)
+    """
+
+    def __init__(self, bytes_max: int = BATCH_BYTES) -> None:
+        self._most = bytes_max
+        self._least = min(BATCH_BYTES_LEAST, bytes_max)
+        self.size = min(BATCH_BYTES_FIRST, bytes_max)
+
+    def failed(self, size: int) -> None:
+        """Shrink: a request of so many bytes got no answer."""
+        self.size = max(self._least, min(self.size, size) // 2)
+
+    def arrived(self, size: int) -> None:
+        """Grow: a request of so many bytes was answered."""
+        self.size = min(self._most, max(self.size, 2 * size))
 
 
 # ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,8 @@
 """HTTP/1.1 as a device needs it: one request at a time over one socket, and its answer.
 
 The standard library's `http.client` brings the `email` package along, a megabyte that an agent would hold for ever.
-Here a request's head and body leave in one piece, and an answer's body is as long as `Content-Length`, chunks or the
-end of the connection say; anything else is refused, and a torn body is never taken for a short one.
+A request leaves in pieces that each have the socket's timeout, and an answer's body is as long as `Content-Length`,
+chunks or the end of the connection say; anything else is refused, and a torn body is never taken for a short one.
 """
 
 import io
@@ -13,6 +13,8 @@ from http import HTTPStatus
 # A hub sends some fifteen headers; a proxy in between adds a few.
 LINE_BYTES_MAX = 65_536
 HEADERS_MAX = 100
+# A link is given up when it does not carry so much within a timeout.
+CHUNK_BYTES = 16 * 1024
 _BODYLESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -45,7 +47,10 @@ class Line:
         if body is not None:
             fields["Content-Length"] = str(len(body))
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self.socket.sendall(head.encode("latin-1") + b"\r\n" + (body or b""))
+        request = memoryview(head.encode("latin-1") + b"\r\n" + (body or b""))
+        # The timeout of a socket is for all that is sent at once.
+        for at in range(0, len(request), CHUNK_BYTES):
+            self.socket.sendall(request[at : at + CHUNK_BYTES])
         self._response = Response(self._stream)
         return self._response
 

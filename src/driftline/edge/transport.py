@@ -37,7 +37,12 @@ from driftline.errors import (
 from driftline.wire.device import BUNDLE_PATH, SYNC_PATH, BundleFile, Reply, decode_reply, signed_headers
 
 log = logging.getLogger("driftline.edge")
+# A link that carries nothing for so long is given up. A slow one is not: each chunk of a request has as long.
 TIMEOUT_S = 20.0
+# What the kernel may hold back after the last chunk, about twice this, has to get through before the answer is late:
+# 32 kB within those 20 s is a link of 13 kbit/s. More would also overfill the queue before a slow link, and lose a part
+# of it again and again. Up to 2 Mbit/s it slows nothing down at 100 ms there and back.
+SEND_BUFFER_BYTES = 16 * 1024
 # A hub hangs up on a connection that was idle for 5 s (uvicorn's default): a younger one may still be there.
 IDLE_S_MAX = 4.0
 # A desired state with some hundred grids is below a megabyte.
@@ -142,6 +147,8 @@ class Connection:
             if self._line is not None:
                 try:
                     return self._once(method, path, body, headers())
+                except TimeoutError:
+                    raise  # the link stalls: the same again at once would only stall, too
                 except (OSError, HttpError):
                     self.close()  # a kept connection may end at any time; a new one decides
             return self._once(method, path, body, headers())
@@ -193,6 +200,7 @@ class Connection:
         try:
             # What is sent is whole: waiting for more would only cost 40 ms.
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             if self._tls is not None:
                 connected = self._tls.secured(connected, address.name)
         except BaseException:

@@ -189,7 +189,11 @@ class Uplink:
         sent = self._exchange.request(self._head(), self._clock.now_ns(), self._overrides.wishes(self._desired))
         body = encode_batch(sent.head, sent.records)
         asked_ns = self._clock.steady_ns()
-        reply = self._transport.sync(body)
+        try:
+            reply = self._transport.sync(body)
+        except DriftlineError:
+            self._exchange.failed(sent)
+            raise
         self._learn_time(Sample.of_reply(asked_ns, self._clock.steady_ns(), reply.now_ns))
         outcome = self._exchange.answered(sent, reply)
         if reply.desired is not None:

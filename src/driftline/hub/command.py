@@ -34,6 +34,8 @@ from driftline.hub.tls import certificate
 
 # The device `hub` gets this long for its last sync.
 DEVICE_STOP_S = 12.0
+# A silent connection is asked after a minute whether anybody is there, and ends after four questions without an answer.
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 RESTART_PAUSE_S, RESTART_PAUSE_S_MAX = 1.0, 30.0
 
 
@@ -222,6 +224,7 @@ def listen(host: str, port: int) -> Generator[socket.socket]:
     with socket.socket(family, kind) as listening:
         # A hub that was just stopped leaves its port in TIME_WAIT.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _notice_who_is_gone(listening)
         try:
             listening.bind(place)
             listening.listen(1024)
@@ -237,6 +240,17 @@ def listen(host: str, port: int) -> Generator[socket.socket]:
                 f"this machine cannot listen at {host} ({error.strerror}); try 127.0.0.1"
             ) from error
         yield listening
+
+
+def _notice_who_is_gone(listening: socket.socket) -> None:
+    """Let connections made here end when nobody is at their other end any more.
+
+    A device whose link is cut in the middle of an upload hangs up unheard; its half of a request would stay for ever.
+    """
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has each
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _open_lock(path: Path) -> int:
