@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from driftline.clock import NS_PER_S, Clock, iso
-from driftline.edge.timekeeping import STEP_NS, WINDOW_NS, offset_ns, stamp_now
+from driftline.edge.timekeeping import offset_ns, stamp_now
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import RECORDED_SIZE_MAX, recorded_fields
 from driftline.pipeline.iopath import ResolvedField
@@ -56,13 +56,13 @@ Deliver = Callable[[RecordKind, bytes, Stamp | None], None]
 LogValues = Mapping[str, tuple[ColumnType, Any]]
 
 
-def window_start_s(time_ns: int) -> int:
+def window_start_s(time_ns: int, window_s: int = BASE_WINDOW_S) -> int:
     """Return the start of the base window that holds this time, Unix seconds.
 
     >>> window_start_s(119_999_999_999)
     60
     """
-    return time_ns // WINDOW_NS * BASE_WINDOW_S
+    return time_ns // (window_s * NS_PER_S) * window_s
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ class _Window:
     """One base window in the making; `clock` numbers the settings of the wall clock, `stamp` is that of its opening."""
 
     start_s: int
+    width_s: int
     plan: _Plan
     clock: int
     stamp: Stamp | None
@@ -133,7 +134,7 @@ class _Window:
                 tally.add(None)
             summary = tally.summary()
             summaries.append(FieldSummary(key, summary.grid_id, codec.encode(summary)))
-        return WindowRecord(pipeline, self.start_s, BASE_WINDOW_S, self.inferences, tuple(summaries))
+        return WindowRecord(pipeline, self.start_s, self.width_s, self.inferences, tuple(summaries))
 
 
 @dataclass
@@ -180,11 +181,14 @@ class Recorder:
     """Counts the inferences of every pipeline of a process. Threads may share it.
 
     `deliver(kind, data, stamp)` receives each record in order. The times it is given are of `clock`, or planned by it.
+    `window_s` is the width of its windows; the hub takes those of `BASE_WINDOW_S`.
     """
 
-    def __init__(self, deliver: Deliver, clock: Clock) -> None:
+    def __init__(self, deliver: Deliver, clock: Clock, *, window_s: int = BASE_WINDOW_S) -> None:
         self._deliver = deliver
         self._clock = clock
+        self._window_s = window_s
+        self._window_ns = window_s * NS_PER_S
         # What the wall clock leads the steady one by since it was last set, and what it led it by before.
         self._offset_ns = offset_ns(clock)
         self._offset_before_ns: int | None = None
@@ -207,7 +211,7 @@ class Recorder:
 
         `rows_sent` says, by pipeline version, how many rows this device has handed over so far.
         """
-        boundary_s = window_start_s(now_ns + WINDOW_NS - 1)
+        boundary_s = window_start_s(now_ns + self._window_ns - 1, self._window_s)
         with self._guard:
             self._learn(desired.grids)
             wanted = {one.id for one in desired.pipelines}
@@ -229,7 +233,7 @@ class Recorder:
             self._heed_clock()
             line = self._line(pipeline)
             if line.next_s is None and not self._is_of_before(from_ns):
-                start_s = window_start_s(from_ns)
+                start_s = window_start_s(from_ns, self._window_s)
                 line.begin(start_s, in_the_middle=from_ns != start_s * NS_PER_S)
 
     def record(
@@ -246,7 +250,7 @@ class Recorder:
         with self._guard:
             self._heed_clock()
             line = self._line(pipeline)
-            start_s = window_start_s(time_ns)
+            start_s = window_start_s(time_ns, self._window_s)
             of_before = self._is_of_before(time_ns)
             if line.next_s is None and not of_before:
                 line.begin(start_s, in_the_middle=line.broken)
@@ -277,9 +281,9 @@ class Recorder:
                     continue
                 self._close_late(pv, line)
                 if line.broken and not self._is_of_before(until_ns):
-                    line.begin(window_start_s(until_ns), in_the_middle=until_ns % WINDOW_NS > 0)
+                    line.begin(window_start_s(until_ns, self._window_s), in_the_middle=until_ns % self._window_ns > 0)
                 if line.next_s is not None:
-                    self._close_line(pv, line, line.next_s, window_start_s(until_ns))
+                    self._close_line(pv, line, line.next_s, window_start_s(until_ns, self._window_s))
 
     def hand_over(self, pipeline: str | None = None) -> None:
         """Deliver what open windows hold so far, before this process ends; they do not count as complete."""
@@ -301,7 +305,7 @@ class Recorder:
     def _heed_clock(self) -> None:
         """See whether the wall clock was set since the last call; if so let every line begin anew."""
         now_offset_ns, steady_ns = offset_ns(self._clock), self._clock.steady_ns()
-        if abs(now_offset_ns - self._offset_ns) < STEP_NS:
+        if abs(now_offset_ns - self._offset_ns) < self._window_ns:
             return
         was, now = iso(self._offset_ns + steady_ns), iso(now_offset_ns + steady_ns)
         log.warning("the clock was set from %s to %s; windows begin anew there", was, now)
@@ -317,7 +321,7 @@ class Recorder:
     def _is_of_before(self, time_ns: int) -> bool:
         """Say whether a time was read before the clock was set: an inference may have been under way meanwhile."""
         steady_ns = self._clock.steady_ns()
-        if self._offset_before_ns is None or steady_ns - self._set_ns > WINDOW_NS:
+        if self._offset_before_ns is None or steady_ns - self._set_ns > self._window_ns:
             return False
         moment_ns = time_ns - steady_ns
         return abs(moment_ns - self._offset_before_ns) < abs(moment_ns - self._offset_ns)
@@ -330,7 +334,9 @@ class Recorder:
             if of_before:
                 stamp, number = self._stamp_before, number - 1
             parted = start_s == line.begun_s or of_before
-            window = line.windows[start_s] = _Window(start_s, line.plan(start_s), number, stamp, parted=parted)
+            window = line.windows[start_s] = _Window(
+                start_s, self._window_s, line.plan(start_s), number, stamp, parted=parted
+            )
         return window
 
     # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -408,11 +414,11 @@ class Recorder:
         """Yield the windows to close, in order."""
         last_s = until_s if line.retired_s is None else min(until_s, line.retired_s)
         filled = sorted(start_s for start_s in line.windows if start_s < until_s)
-        if (last_s - next_s) // BASE_WINDOW_S > EMPTY_WINDOWS_MAX:
+        if (last_s - next_s) // self._window_s > EMPTY_WINDOWS_MAX:
             self._say_jumped(pv, next_s, until_s)
             yield from filled
             return
-        yield from sorted({*filled, *range(next_s, last_s, BASE_WINDOW_S)})
+        yield from sorted({*filled, *range(next_s, last_s, self._window_s)})
 
     def _say_jumped(self, pv: str, from_s: int, to_s: int) -> None:
         log.warning("the clock went from %s to %s at once", iso(from_s * NS_PER_S), iso(to_s * NS_PER_S))
@@ -427,7 +433,7 @@ class Recorder:
         if not window.rows:
             return
         columns = _columns(window.rows)
-        rows = RowsRecord(pv, window.start_s, BASE_WINDOW_S, complete, window.times_ns, columns)
+        rows = RowsRecord(pv, window.start_s, window.width_s, complete, window.times_ns, columns)
         self._deliver("rows", encode_rows(rows), window.stamp)
         window.times_ns, window.rows, window.weight, window.parted = [], [], 0, True
 

@@ -268,14 +268,15 @@ class RequestNumbers:
     believed, and one whose clock was set back goes on counting.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._outbox = outbox
+        self._now_ns = now_ns
         self._reserved = int(outbox.recall("request") or 0)
         self._last = self._reserved
 
     def next(self) -> int:
         """Return a number greater than all before it."""
-        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+        self._last = max(self._last + 1, self._now_ns() // 1_000_000)
         if self._last >= self._reserved:
             self._reserved = self._last + NUMBERS_RESERVED
             self._outbox.remember("request", str(self._reserved))
