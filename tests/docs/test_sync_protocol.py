@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from driftline.edge import exchange, shipper
+from driftline.clock import NS_PER_S
+from driftline.edge import exchange, shipper, timekeeping
 from driftline.hub import ingest
 from driftline.hub.http import STATUS
 from driftline.spool import drops
 from driftline.wire.device import (
-    BASE_WINDOW_S,
     BATCH_BYTES_MAX,
     BUNDLE_PATH,
     JOIN_PATH,
@@ -104,7 +104,7 @@ def test_a_table_of_the_page_names_nothing_else():
         ("| fields of a window, columns of rows | {} |", ingest.FIELDS_MAX),
         ("| a field's key | {} characters |", ingest.KEY_CHARACTERS_MAX),
         ("| a time ahead of the hub's | {} s;", ingest.AHEAD_MAX_S),
-        ("up to {} s nothing moves", BASE_WINDOW_S // 2),
+        ("puts them less than {} s from", timekeeping.HELD_MAX_NS // NS_PER_S),
         ("| the earliest window | {} (", ingest.TIME_MIN_S),
         ("a random name, at most {} characters", ingest.EPOCH_CHARACTERS_MAX),
         ("is room ({} MB", drops.HISTORY_BYTES_MAX // 1024**2),

@@ -30,8 +30,8 @@ KEY = bytes(range(32))
 class StandInHub:
     """Takes records once each by (epoch, sequence), checks signatures and request numbers, serves files.
 
-    `lose_replies` counts down: so many replies are lost after their commit. `down` and `up` end and begin listening on
-    the same port.
+    `lose_replies` counts down: so many replies to records are lost after their commit. `down` and `up` end and begin
+    listening on the same port.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class StandInHub:
             self.repeated += place in self.records
             self.changed += self.records.setdefault(place, content) != content
         self.heads.append(head)
-        if self.lose_replies:
+        if self.lose_replies and records:
             self.lose_replies -= 1
             request.close_connection = True
             return

@@ -13,19 +13,18 @@ from typing import Any
 
 import pytest
 
-from driftline.clock import SystemClock
+from driftline.clock import ManualClock, SystemClock
 from driftline.edge import agent as agent_module
 from driftline.edge.agent import Agent, worker_command
 from driftline.edge.home import Home
 from driftline.edge.link import Courier, Link
-from driftline.edge.uplink import RequestNumbers
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, MissingExtraError, TemporaryError
-from driftline.spool.spool import Spool
 from driftline.wire.device import (
     BundleFile,
     Desired,
     DesiredPipeline,
     RowsRecord,
+    Stamp,
     WindowRecord,
     decode_event,
     decode_window,
@@ -422,19 +421,61 @@ def test_a_folder_where_nobody_joined_says_how_to(tmp_path: Path):
     assert not (tmp_path / "empty").exists()
 
 
-def test_request_numbers_only_grow_over_restarts_and_clocks_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    given: list[int] = []
-    for now_s in (2_000_000_000, 1_000_000_000):
-        monkeypatch.setattr(time, "time_ns", lambda now_s=now_s: now_s * 10**9)
-        spool = Spool(tmp_path / "spool.db", now_ns=lambda: 0)
-        numbers = RequestNumbers(spool)
-        given += [numbers.next() for _ in range(3)]
-        spool.close()
-    assert given == sorted(set(given))
-
-
 def test_a_locked_home_names_the_way_out(joined_home: Home):
     lock = joined_home.lock()
     with pytest.raises(ConflictError, match="--home"):
         joined_home.lock()
     lock.close()
+
+
+BOOT = ManualClock(1_767_261_600 * 10**9, boot="now")
+
+
+def stamped(agent: Agent, minute: int, boot: str, offset_s: int = 0) -> None:
+    request = {"type": "record", "kind": "window", "stamp": [boot, offset_s * 10**9]}
+    agent.answer(1, request, window(minute))
+
+
+def reached(agent: Agent) -> int:
+    """Return up to which minute the window's pipeline is complete."""
+    until_ns = agent.answer(1, {"type": "hello", "role": "worker"}, b"")["complete_until_ns"]["pv"]
+    return (until_ns // 10**9 - 1_767_261_600) // 60
+
+
+def test_a_records_stamp_goes_into_the_spool_with_it(joined_home: Home):
+    agent = Agent(joined_home, joined_home.identity(), BOOT, None)
+    stamped(agent, 0, "now", 5)
+    assert agent.answer(1, {"type": "record", "kind": "window"}, window(1)) == {"sequence": 2}
+    batch = agent._spool.batch(10_000)
+    assert [one.stamp for one in batch.records] == [Stamp("now", 5 * 10**9), None]
+    with pytest.raises(InvalidInputError, match="a stamp is"):
+        agent.answer(1, {"type": "record", "kind": "window", "stamp": ["now", 2**70]}, window(2))
+
+
+def test_how_far_windows_are_complete_follows_a_clock_that_is_set_back(joined_home: Home):
+    agent = Agent(joined_home, joined_home.identity(), BOOT, None)
+    stamped(agent, 100, "now", 6000)
+    stamped(agent, 2, "now")  # set back by 100 minutes: steady time went on
+    assert reached(agent) == 3
+    stamped(agent, 1, "now")  # a late part of an earlier window
+    assert reached(agent) == 3
+    stamped(agent, 500, "before")  # left by a process of an earlier boot
+    assert reached(agent) == 3
+    agent._spool.close()
+    again = Agent(joined_home, joined_home.identity(), BOOT, None)
+    assert reached(again) == 3
+    again._spool.close()
+    rebooted = Agent(joined_home, joined_home.identity(), ManualClock(0, boot="next"), None)
+    stamped(rebooted, 0, "next", -6000)
+    assert reached(rebooted) == 1
+
+
+def test_an_observing_programs_word_follows_a_clock_that_is_set_back(joined_home: Home):
+    agent = Agent(joined_home, joined_home.identity(), BOOT, None)
+    agent.answer(1, {"type": "hello", "role": "observe"}, b"")
+    told = [(100, 6000, 100), (40, 2340, 40), (30, 2340, 40), (41, 2340, 41)]
+    for minute, offset_s, expected in told:
+        until_ns = (1_767_261_600 + 60 * minute) * 10**9
+        stamp = ["now", offset_s * 10**9]
+        agent.answer(1, {"type": "beat", "revision": "", "complete_until_ns": {"pv": until_ns}, "stamp": stamp}, b"")
+        assert agent._reached["pv"].until_ns == (1_767_261_600 + 60 * expected) * 10**9

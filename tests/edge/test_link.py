@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from driftline.edge.link import Courier, Link, Server, left_messages
+from driftline.edge.link import Courier, Link, Server, left_messages, stamp_from
 from driftline.errors import ConflictError, InvalidInputError, PermanentError, TemporaryError, UnreachableError
-from driftline.wire.device import decode_event
+from driftline.wire.device import Stamp, decode_event
 
 
 class Keeper:
@@ -20,6 +20,7 @@ class Keeper:
     def __init__(self) -> None:
         self.records: list[tuple[str, bytes]] = []
         self.keys: dict[str, int] = {}
+        self.stamps: list[object] = []
         self.left: list[int] = []
         self.error: Exception | None = None
         self.losing = 0
@@ -33,6 +34,7 @@ class Keeper:
         key = request.get("key", str(len(self.keys)))
         if key not in self.keys:
             self.records.append((request["kind"], payload))
+            self.stamps.append(stamp_from(request.get("stamp")))
             self.keys[key] = len(self.records)
         if self.losing:
             self.losing -= 1
@@ -106,7 +108,7 @@ def test_a_courier_keeps_everything_while_no_agent_is_there(tmp_path: Path, cour
 
 
 def test_what_no_agent_takes_is_left_in_a_file_with_what_was_to_be_told(tmp_path: Path, courier: Courier):
-    courier.put("window", b"a")
+    courier.put("window", b"a", Stamp("boot", 5))
     courier.put("rows", b"b" * 300)
     courier.leave(tmp_path, complete_until_ns={"pv": 60})
     assert courier.waiting == 0
@@ -116,12 +118,26 @@ def test_what_no_agent_takes_is_left_in_a_file_with_what_was_to_be_told(tmp_path
         ("rows", b"b" * 300),
         (None, b""),
     ]
+    assert [header.get("stamp") for header, _ in messages] == [["boot", 5], None, None]
     keys = [header["key"] for header, _ in messages[:2]]
     assert [key.rpartition(":")[2] for key in keys] == ["1", "2"]
     assert messages[2][0] == {"type": "beat", "role": "worker", "complete_until_ns": {"pv": 60}}
     path.write_bytes(path.read_bytes()[:-100])
     ((_, before_the_damage),) = left_messages(tmp_path)
     assert [data for _, data in before_the_damage] == [b"a"]
+
+
+def test_a_stamp_travels_with_its_record(keeper: Keeper, courier: Courier):
+    courier.put("window", b"a", Stamp("boot", -(2**62)))
+    courier.put("window", b"b")
+    assert courier.flush()
+    assert keeper.stamps == [Stamp("boot", -(2**62)), None]
+
+
+@pytest.mark.parametrize("told", ["boot", ["boot"], ["boot", 2**63], [5, 5], ["boot", 1.5], {}, ["boot", True, 0]])
+def test_what_is_no_stamp_is_refused(told: object):
+    with pytest.raises(InvalidInputError, match="a stamp is"):
+        stamp_from(told)
 
 
 def test_an_agent_without_room_is_asked_again_later(keeper: Keeper, courier: Courier):

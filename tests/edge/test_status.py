@@ -57,3 +57,26 @@ def test_every_fact_has_its_line():
 def test_a_folder_without_a_device_says_how_to_join(joined_home: Home):
     with pytest.raises(EntityNotFoundError, match="join"):
         status.run(Namespace(home=joined_home.path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "error_s", "words"),
+    [
+        (0.25, 0.1, "clock     right: 0.2 s behind the hub's"),
+        (
+            -11_520,
+            1.0,
+            "clock     3 h 12 min ahead of the hub's; the hub puts what is counted where it belongs. Set it",
+        ),
+        (1.77e9, 1.0, "clock     56 years behind the hub's; "),
+        (40.0, 20.0, "clock     40 s behind the hub's, or right"),
+    ],
+)
+def test_how_right_the_clock_is_has_its_words(ahead_s: float, error_s: float, words: str):
+    text = "\n".join(status.lines({"hub_ahead_s": ahead_s, "clock_error_s": error_s}, running=True))
+    assert words in text
+
+
+def test_before_the_hub_has_answered_nobody_knows_whether_the_clock_is_right():
+    text = "\n".join(status.lines({"now_ns": 5 * 10**9, "hub_ahead_s": None}, running=True))
+    assert "clock     shows 1970-01-01T00:00:05+00:00; whether that is right is known when" in text

@@ -6,13 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from driftline.clock import NS_PER_S, SystemClock
-from driftline.edge import uplink
 from driftline.edge.agent import Agent
 from driftline.edge.exchange import Exchange, Outcome
 from driftline.edge.home import Home
@@ -261,7 +259,7 @@ def test_a_device_that_was_imaged_anew_joins_again_and_goes_on(
 
 
 def test_a_device_whose_clock_and_spool_went_back_is_believed_at_its_second_try(
-    hub: Any, till: Any, machine: Machine, pv: str, monkeypatch: pytest.MonkeyPatch
+    hub: Any, till: Any, machine: Machine, pv: str
 ):
     machine.counts(1)
     machine.drain()
@@ -269,7 +267,7 @@ def test_a_device_whose_clock_and_spool_went_back_is_believed_at_its_second_try(
     for path in machine.home.path.glob("spool.db*"):
         path.unlink()
     machine = Machine(machine.home.path, pv)
-    monkeypatch.setattr(uplink, "time", SimpleNamespace(time_ns=lambda: 0))  # 1970
+    machine.transport = Transport(machine.identity, RequestNumbers(machine.spool, lambda: 0))  # 1970
     machine.counts(2)
     machine.drain()
     assert minutes(hub, till) == [1, 2]

@@ -291,6 +291,16 @@ def test_what_a_restored_hub_lacks_and_nobody_has_is_counted_once(make: Make):
     assert outbox.batch(1 << 20).records[-1].sequence == 101
 
 
+def test_what_was_given_up_is_known_after_a_restart(make: Make):
+    outbox = make(1000)
+    for _ in range(20):
+        outbox.acknowledge(outbox.epoch, [outbox.append("window", b"w" * 100)])
+    outbox = reopened(outbox)
+    again = outbox.rewind(outbox.epoch, [])
+    assert decode_event(outbox.batch(1 << 20).records[-1].data)["counts"] == {"window": 20 - again}
+    outbox.close()
+
+
 # ── a disk that was cloned ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -407,11 +417,14 @@ class Model(RuleBasedStateMachine):
         epoch, numbers = self.sent
         if numbers:
             conflicts = data.draw(st.lists(st.sampled_from(numbers), min_size=1, unique=True))
-            waiting = set(self.waiting())
-            newest = self.outbox.epoch
+            waiting, newest, last = self.waiting().keys(), self.outbox.epoch, self.outbox.last_sequence
+            epochs = {number: self.epoch_of(number) for number in range(1, last + 1)}
             new = self.outbox.branch(epoch, conflicts)
             assert (new == newest) == (epoch != newest)
-            assert set(self.waiting()) == waiting
+            assert self.waiting().keys() == waiting
+            epochs |= {one: new for one in conflicts if one in waiting and epochs[one] == epoch}
+            assert {number: self.epoch_of(number) for number in epochs} == epochs
+            assert self.epoch_of(last + 1) == new
 
     @rule()
     def restart(self) -> None:

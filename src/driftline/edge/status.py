@@ -60,6 +60,9 @@ def lines(state: Mapping[str, Any], *, running: bool, home: Path | None = None) 
         yield f"clock     {state['clock']}"
     elif (ahead_s := state.get("hub_ahead_s")) is not None:
         yield f"clock     {_clock(ahead_s, state.get('clock_error_s') or 0.0)}"
+    elif running and "now_ns" in state:
+        shown = iso(state["now_ns"] // NS_PER_S * NS_PER_S)
+        yield f"clock     shows {shown}; whether that is right is known when the hub has answered"
     yield f"hub       {_hub(state)}"
     yield f"waiting   {state.get('backlog', 0)} records, {state.get('backlog_bytes', 0)} bytes"
     if state.get("rows_kb_a_day") is not None:

@@ -199,7 +199,8 @@ class Timekeeper:
         best = min([*samples, new], key=lambda one: one.error_ns)
         self._boots[boot] = sorted({*samples[:1], best, new}, key=lambda one: one.steady_ns)
         if (rate := _rate(self._boots[boot])) is not None:
-            self._rates[boot] = rate
+            # Replaced whole: other threads ask while this one learns.
+            self._rates = {**self._rates, boot: rate}
         due = not samples or self._saved_ns is None or new.steady_ns - self._saved_ns >= SAVE_EVERY_NS
         if due:
             self._saved_ns = new.steady_ns

@@ -73,7 +73,7 @@ class Uplink:
         self._head = head
         self._runs_models = runs_models
         self._transport = Transport(identity, RequestNumbers(outbox))
-        self.timekeeper = timekeeper
+        self._timekeeper = timekeeper
         self._exchange = Exchange(outbox, identity.name, timekeeper)
         self._shipper = Shipper(time.monotonic())
         # `_guard` protects what other threads read: what is desired, and which of its files are there.
@@ -191,8 +191,10 @@ class Uplink:
         self._shipper.acknowledged(time.monotonic(), interval_s, more=outcome.more, idle=idle)
 
     def _learn_time(self, sample: Sample) -> None:
-        if self.timekeeper.learn(sample):
-            self._outbox.remember(CLOCK_KEY, self.timekeeper.document)
+        is_due = self._timekeeper.learn(sample)
+        # A spool that was damaged and begun anew has forgotten what it was told.
+        if self._clock.boot and (is_due or self._outbox.recall(CLOCK_KEY) is None):
+            self._outbox.remember(CLOCK_KEY, self._timekeeper.document)
 
     def _real_s(self, interval_s: float) -> float:
         """Return how long an interval of the windows' time takes."""

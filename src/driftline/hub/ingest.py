@@ -186,8 +186,8 @@ def _said(head: device.BatchHead) -> dict[str, Any]:
 
 def _clock(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a device knows of its clock; before it knows, what it said before it was restarted stays."""
-    known = {name: told.get(name) for name in ("offset_ns", "error_ns")}
-    return {"clock": known} if all(_is_whole(one) and abs(one) < 2**63 for one in known.values()) else {}
+    known = {name: one for name in ("offset_ns", "error_ns") if _is_whole(one := told.get(name)) and abs(one) < 2**63}
+    return {"clock": known} if len(known) == 2 else {}
 
 
 def _told(row: Row[Any], head: device.BatchHead, now_ns: int) -> dict[str, Any]:

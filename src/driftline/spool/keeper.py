@@ -100,9 +100,7 @@ class Keeper:
         with self._change(remember):
             if self.ledger.size + len(data) > self.room:
                 self._give_up(self.ledger.size + len(data) - self.room + int(self.room * drops.ROOM_SHARE))
-            self._put(kind, data, stamp)
-            if sender is not None:
-                self.ledger = self.ledger.with_sender(sender)
+            self._put(kind, data, stamp, sender)
         return self.ledger.last
 
     def batch(self, bytes_max: int, *, newest_first: bool, without: Collection[RecordKind]) -> Batch:
@@ -156,13 +154,13 @@ class Keeper:
         if self.ledger.dropped:
             with self._change():
                 for event in drops.events(self.ledger.dropped, self._now_ns()):
-                    self._put("event", event, None)
+                    self._put("event", event)
                 self.ledger = replace(self.ledger, dropped={})
 
     def note(self, event: bytes) -> None:
         """Add an event of the outbox's own."""
         with self._change():
-            self._put("event", event, None)
+            self._put("event", event)
 
     def give_up(self, excess: int) -> int:
         """Free so many bytes; return how many records that waited went."""
@@ -194,8 +192,10 @@ class Keeper:
             self.ledger = before
             raise
 
-    def _put(self, kind: RecordKind, data: bytes, stamp: Stamp | None) -> None:
-        self.ledger = self.ledger.with_record(kind, len(data))
+    def _put(
+        self, kind: RecordKind, data: bytes, stamp: Stamp | None = None, sender: tuple[str, int] | None = None
+    ) -> None:
+        self.ledger = self.ledger.with_record(kind, len(data), sender)
         self._store.put(Record(self.ledger.last, kind, data, stamp))
 
     def _acknowledge(self, kind: RecordKind, sequences: Collection[int]) -> None:
@@ -278,8 +278,11 @@ class Keeper:
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _waits(self, sequence: int) -> bool:
-        kinds = [kind for kind in KINDS if self._store.above(kind, sequence - 1) == sequence]
-        return any(not covers(self.ledger.kept_as_history(kind), sequence) for kind in kinds)
+        return any(
+            self._store.above(kind, sequence - 1) == sequence
+            and not covers(self.ledger.kept_as_history(kind), sequence)
+            for kind in KINDS
+        )
 
     def _waiting(self, kinds: Iterable[RecordKind], *, newest_first: bool) -> Iterator[Record]:
         streams = [

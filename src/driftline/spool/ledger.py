@@ -117,18 +117,16 @@ class Ledger:
 
     # ── what becomes of it ───────────────────────────────────────────────────────────────────────────────────────
 
-    def with_record(self, kind: RecordKind, size: int) -> "Ledger":
-        """Return the ledger with one record more."""
-        waiting = self.waiting.get(kind, Tally()).plus(1, size)
-        return replace(self, last=self.last + 1, waiting={**self.waiting, kind: waiting})
-
-    def with_sender(self, sender: tuple[str, int]) -> "Ledger":
-        """Return the ledger that knows the newest record by its sender's number."""
-        name, number = sender
-        senders = {**self.senders, name: (number, self.last)}
+    def with_record(self, kind: RecordKind, size: int, sender: tuple[str, int] | None = None) -> "Ledger":
+        """Return the ledger with one record more, known by its sender's number."""
+        waiting = {**self.waiting, kind: self.waiting.get(kind, Tally()).plus(1, size)}
+        last = self.last + 1
+        if sender is None:
+            return replace(self, last=last, waiting=waiting)
+        senders = {**self.senders, sender[0]: (sender[1], last)}
         if len(senders) > SENDERS_MAX:
             del senders[min(senders, key=lambda one: senders[one][1])]
-        return replace(self, senders=senders)
+        return replace(self, last=last, waiting=waiting, senders=senders)
 
     def moved(self, kind: RecordKind, ranges: Ranges, count: int, size: int) -> "Ledger":
         """Return the ledger with other acknowledged ranges, so many records of which became history (or wait again)."""

@@ -196,7 +196,7 @@ class Edge(Struct):
     expires_ns: int | None
 
 
-class Link(Struct, frozen=True):
+class Link(Struct):
     """How a device's link is used: `PUT /devices/{name}/link`.
 
     `rows_kb_a_day`: how many kilobytes (of 1,000) a day rows may take; None means as many as there are, 0 none. Windows
@@ -231,7 +231,7 @@ class Device(Struct):
     sources: dict[str, str] = {}
     dropped: dict[str, int] = {}
     waiting: dict[str, int] = {}
-    link: Link = Link()
+    link: Link = msgspec.field(default_factory=Link)
     clock_ahead_s: float | None = None
     clock_error_s: float | None = None
     undated: dict[str, int] = {}
