@@ -152,7 +152,9 @@ class Hub:
     def _note(self, row: Row, number: int, decision: intake.Decision[Incoming]) -> None:
         again, conflicts = len(decision.again), len(decision.conflicts)
         held = "" if decision.held is None else f" held {list(decision.held)}"
-        self._world.note("hub", f"{row.name} {number}: new {len(decision.new)} again {again} conflicts {conflicts}{held}")
+        self._world.note(
+            "hub", f"{row.name} {number}: new {len(decision.new)} again {again} conflicts {conflicts}{held}"
+        )
         self._world.count("records that came again", again)
         self._world.count("conflicts", conflicts)
         self._world.count("hub asked again", decision.held is not None)

@@ -167,8 +167,8 @@ class Machine:
         self.note(f"boots, its clock {(self.clock.now_ns() - self.world.now_ns) // NS_PER_S} s ahead")
         self.disk.mount(self._on_commit)
         self._new_worker()
-        self._guarded(self._start_agent, damage if damage.startswith("spool") else "")
         self.world.later(self.world.rng.uniform(1, HOUR_S), self._tick, self._turn)
+        self._guarded(self._start_agent, damage if damage.startswith("spool") else "")
 
     def cut_power(self, off_s: float, wall_error_s: float | None = 0.0, damage: str = "") -> None:
         """Take the power away, and with it what is in memory; back after `off_s`, in 1970 where the error is None."""
