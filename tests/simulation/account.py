@@ -62,6 +62,8 @@ class Disk(MemoryStore):
         # What has been dropped here, and what `dropped` events that are still there or were sent say of it.
         self.dropped: Counter[Place] = Counter()
         self.said: Counter[Place] = Counter()
+        # History it gave up: should a hub lack it, this disk says so.
+        self.forgotten: Counter[bytes] = Counter()
         self.acknowledging: frozenset[int] = frozenset()
         self._erased: list[Record] = []
         account.disks.append(self)
@@ -77,6 +79,7 @@ class Disk(MemoryStore):
         other.facts, other._ledger = plain.facts, plain._ledger
         other._order, other._records = plain._order, plain._records
         other.dropped, other.said = Counter(self.dropped), Counter(self.said)
+        other.forgotten = Counter(self.forgotten)
         return other
 
     @property
@@ -111,6 +114,7 @@ class Disk(MemoryStore):
         for record in self._erased:
             if record.sequence in self.acknowledging or not self.waits(record, before):
                 self.account.of(self.account.forgotten, self.name)[record.data] += 1
+                self.forgotten[record.data] += 1
             else:
                 self.account.of(self.account.dropped, self.name)[record.data] += 1
                 said = told(record)
@@ -123,6 +127,8 @@ class Disk(MemoryStore):
         """Let it break; return how many records waited on it."""
         self.live = False
         lost = self.account.of(self.account.lost_with_disk, self.name)
+        lost.update(self.forgotten)
+        self.account.of(self.account.forgotten, self.name).subtract(self.forgotten)
         waiting = 0
         for record in self._records.values():
             lost[record.data] += 1

@@ -507,8 +507,13 @@ class Machine:
         if isinstance(answer, StaleRequestError) and not flight.is_retry:
             self.world.count("request numbers too low")
             self.numbers.above(answer.last)
-            self._send(Flight(flight.sent, flight.asked_ns, self.numbers.next(), is_retry=True))
-            return
+            try:
+                number = self.numbers.next()
+            except TemporaryError as error:
+                answer = error
+            else:
+                self._send(Flight(flight.sent, flight.asked_ns, number, is_retry=True))
+                return
         if isinstance(answer, DriftlineError):
             self._fail(for_good=isinstance(answer, NotAllowedError))
             return
