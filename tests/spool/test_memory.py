@@ -6,6 +6,8 @@ import pytest
 
 from driftline.errors import TemporaryError
 from driftline.spool.memory import MemoryOutbox, Moment
+from driftline.spool.outbox import epoch_after
+from driftline.wire.device import Record
 
 
 class PowerCutError(Exception):
@@ -51,5 +53,17 @@ def test_a_clone_has_the_same_epoch_and_goes_its_own_way():
     other = one.copy()
     assert one.append("window", b"a") == other.append("window", b"b") == 2
     assert one.epoch == other.epoch == "0"
-    assert other.branch("0", [2]) == "1"
+    assert other.branch("0", [2]) == epoch_after("0", Record(2, "window", b"b"))
     assert (one.epoch, one.backlog, other.backlog) == ("0", 2, 2)
+
+
+def test_copies_of_a_disk_give_what_waited_on_it_the_same_new_place():
+    """The hub then takes it once, though it comes from both."""
+    one = MemoryOutbox()
+    for data in (b"x", b"y", b"z"):
+        one.append("window", data)
+    other = one.copy()
+    new = one.branch(one.epoch, [2, 3])
+    assert other.branch(other.epoch, [2]) == new
+    assert one.append("window", b"a") == other.append("window", b"b") == 4
+    assert one.branch(new, [4]) != other.branch(new, [4])

@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from driftline.clock import NS_PER_S, Clock, iso
 from driftline.edge.open_window import Counted, Snapshot
-from driftline.edge.timekeeping import STEP_NS, WINDOW_NS, offset_ns, stamp_now
+from driftline.edge.timekeeping import offset_ns, stamp_now
 from driftline.errors import InvalidInputError
 from driftline.pipeline.definition import RECORDED_SIZE_MAX, recorded_fields
 from driftline.pipeline.iopath import ResolvedField
@@ -58,13 +58,13 @@ Deliver = Callable[[RecordKind, bytes, Stamp | None], None]
 LogValues = Mapping[str, tuple[ColumnType, Any]]
 
 
-def window_start_s(time_ns: int) -> int:
+def window_start_s(time_ns: int, window_s: int = BASE_WINDOW_S) -> int:
     """Return the start of the base window that holds this time, Unix seconds.
 
     >>> window_start_s(119_999_999_999)
     60
     """
-    return time_ns // WINDOW_NS * BASE_WINDOW_S
+    return time_ns // (window_s * NS_PER_S) * window_s
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class _Window:
     """One base window in the making; `clock` numbers the settings of the wall clock, `stamp` is that of its opening."""
 
     start_s: int
+    width_s: int
     plan: _Plan
     clock: int
     stamp: Stamp | None
@@ -131,11 +132,11 @@ class _Window:
         for key, tally in tallies.items():
             summary = _with_missing(tally.summary(), self.inferences - self.seen.get(key, 0))
             summaries.append(FieldSummary(key, summary.grid_id, codec.encode(summary)))
-        return WindowRecord(pipeline, self.start_s, BASE_WINDOW_S, self.inferences, tuple(summaries))
+        return WindowRecord(pipeline, self.start_s, self.width_s, self.inferences, tuple(summaries))
 
     def rows_record(self, pipeline: str, *, complete: bool) -> RowsRecord:
         """Return the rows gathered so far; there must be one."""
-        return RowsRecord(pipeline, self.start_s, BASE_WINDOW_S, complete, self.times_ns, _columns(self.rows))
+        return RowsRecord(pipeline, self.start_s, self.width_s, complete, self.times_ns, _columns(self.rows))
 
 
 @dataclass
@@ -168,11 +169,10 @@ class _Line:
         """Whether the next inference also travels as a row."""
         return self.rows_max is None or self.rows_taken < self.rows_max
 
-    def begin(self, from_ns: int, *, in_the_middle: bool) -> None:
-        """Begin with the window that holds this time."""
-        self.next_s = window_start_s(from_ns)
-        self.begun_s = self.next_s if in_the_middle else None
-        self.begun_ns = from_ns
+    def begin(self, start_s: int, from_ns: int, *, in_the_middle: bool = False) -> None:
+        """Begin with the window of this start; what comes before `from_ns` is not this line's to count."""
+        self.next_s, self.begun_ns = start_s, from_ns
+        self.begun_s = start_s if in_the_middle or from_ns != start_s * NS_PER_S else None
         self.broken = False
 
     def plan(self, start_s: int) -> _Plan:
@@ -193,11 +193,14 @@ class Recorder:
     """Counts the inferences of every pipeline of a process. Threads may share it.
 
     `deliver(kind, data, stamp)` receives each record in order. The times it is given are of `clock`, or planned by it.
+    `window_s` is the width of its windows; the hub takes those of `BASE_WINDOW_S`.
     """
 
-    def __init__(self, deliver: Deliver, clock: Clock) -> None:
+    def __init__(self, deliver: Deliver, clock: Clock, *, window_s: int = BASE_WINDOW_S) -> None:
         self._deliver = deliver
         self._clock = clock
+        self._window_s = window_s
+        self._window_ns = window_s * NS_PER_S
         # What the wall clock leads the steady one by since it was last set, and what it led it by before.
         self._offset_ns = offset_ns(clock)
         self._offset_before_ns: int | None = None
@@ -248,7 +251,7 @@ class Recorder:
 
         `rows_sent` says, by pipeline version, how many rows this device has handed over so far.
         """
-        boundary_s = window_start_s(now_ns + WINDOW_NS - 1)
+        boundary_s = self._start_s(now_ns + self._window_ns - 1)
         with self._guard:
             self._learn(desired.grids)
             wanted = {one.id for one in desired.pipelines}
@@ -271,7 +274,7 @@ class Recorder:
             self._heed_clock()
             line = self._line(pipeline)
             if line.next_s is None and not self._is_of_before(from_ns):
-                line.begin(from_ns, in_the_middle=from_ns % WINDOW_NS > 0)
+                line.begin(self._start_s(from_ns), from_ns)
 
     def record(
         self,
@@ -294,10 +297,10 @@ class Recorder:
         with self._guard:
             self._heed_clock()
             line = self._line(pipeline)
-            start_s = window_start_s(time_ns)
+            start_s = self._start_s(time_ns)
             of_before = self._is_of_before(time_ns)
             if line.next_s is None and not of_before:
-                line.begin(start_s * NS_PER_S, in_the_middle=line.broken)
+                line.begin(start_s, start_s * NS_PER_S, in_the_middle=line.broken)
             if in_order and not of_before:
                 line.counted_ns = max(line.counted_ns, time_ns + 1)
             window = self._window(line, start_s, of_before=of_before)
@@ -327,9 +330,9 @@ class Recorder:
                     continue
                 self._close_late(pv, line)
                 if line.broken and not self._is_of_before(until_ns):
-                    line.begin(until_ns, in_the_middle=until_ns % WINDOW_NS > 0)
+                    line.begin(self._start_s(until_ns), until_ns)
                 if line.next_s is not None:
-                    self._close_line(pv, line, line.next_s, window_start_s(until_ns))
+                    self._close_line(pv, line, line.next_s, self._start_s(until_ns))
 
     def hand_over(self, pipeline: str | None = None) -> None:
         """Deliver what open windows hold so far, before this process ends; they do not count as complete."""
@@ -351,7 +354,7 @@ class Recorder:
     def _heed_clock(self) -> None:
         """See whether the wall clock was set since the last call; if so let every line begin anew."""
         now_offset_ns, steady_ns = offset_ns(self._clock), self._clock.steady_ns()
-        if abs(now_offset_ns - self._offset_ns) < STEP_NS:
+        if abs(now_offset_ns - self._offset_ns) < self._window_ns:
             return
         was, now = iso(self._offset_ns + steady_ns), iso(now_offset_ns + steady_ns)
         log.warning("the clock was set from %s to %s; windows begin anew there", was, now)
@@ -367,10 +370,13 @@ class Recorder:
     def _is_of_before(self, time_ns: int) -> bool:
         """Say whether a time was read before the clock was set: an inference may have been under way meanwhile."""
         steady_ns = self._clock.steady_ns()
-        if self._offset_before_ns is None or steady_ns - self._set_ns > WINDOW_NS:
+        if self._offset_before_ns is None or steady_ns - self._set_ns > self._window_ns:
             return False
         moment_ns = time_ns - steady_ns
         return abs(moment_ns - self._offset_before_ns) < abs(moment_ns - self._offset_ns)
+
+    def _start_s(self, time_ns: int) -> int:
+        return window_start_s(time_ns, self._window_s)
 
     def _window(self, line: _Line, start_s: int, *, of_before: bool = False) -> _Window:
         """Return the open window with this start, or open it."""
@@ -380,7 +386,9 @@ class Recorder:
             if of_before:
                 stamp, number = self._stamp_before, number - 1
             parted = start_s == line.begun_s or of_before
-            window = line.windows[start_s] = _Window(start_s, line.plan(start_s), number, stamp, parted=parted)
+            window = line.windows[start_s] = _Window(
+                start_s, self._window_s, line.plan(start_s), number, stamp, parted=parted
+            )
         return window
 
     # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,11 +467,11 @@ class Recorder:
         """Yield the windows to close, in order."""
         last_s = until_s if line.retired_s is None else min(until_s, line.retired_s)
         filled = sorted(start_s for start_s in line.windows if start_s < until_s)
-        if (last_s - next_s) // BASE_WINDOW_S > EMPTY_WINDOWS_MAX:
+        if (last_s - next_s) // self._window_s > EMPTY_WINDOWS_MAX:
             self._say_jumped(pv, next_s, until_s)
             yield from filled
             return
-        yield from sorted({*filled, *range(next_s, last_s, BASE_WINDOW_S)})
+        yield from sorted({*filled, *range(next_s, last_s, self._window_s)})
 
     def _say_jumped(self, pv: str, from_s: int, to_s: int) -> None:
         log.warning("the clock went from %s to %s at once", iso(from_s * NS_PER_S), iso(to_s * NS_PER_S))

@@ -132,7 +132,7 @@ def stamp_now(clock: Clock) -> Stamp | None:
 class Timekeeper:
     """Keeps the samples of the boots whose records may still wait, and says by them how far records are to be moved.
 
-    `document` is what an earlier `Timekeeper` of this device was.
+    `document` is what an earlier `Timekeeper` of this device was, `window_s` the width of its base windows.
 
     >>> from driftline.clock import ManualClock
     >>> keeper = Timekeeper(ManualClock(1_767_258_000 * NS_PER_S, boot="a"))
@@ -142,8 +142,9 @@ class Timekeeper:
     3600
     """
 
-    def __init__(self, clock: Clock, document: str | None = None) -> None:
+    def __init__(self, clock: Clock, document: str | None = None, *, window_s: int = BASE_WINDOW_S) -> None:
         self.clock = clock
+        self._window_s = window_s
         # In the order of time; the samples of each in the order of steady time.
         self._boots: dict[str, list[Sample]] = {}
         self._held_s = 0
@@ -164,10 +165,10 @@ class Timekeeper:
         return json.dumps({"boots": boots, "held_s": self._held_s}, separators=(",", ":"))
 
     @classmethod
-    def of(cls, clock: Clock, outbox: Outbox) -> "Timekeeper":
+    def of(cls, clock: Clock, outbox: Outbox, *, window_s: int = BASE_WINDOW_S) -> "Timekeeper":
         """Return what the outbox remembers, with the present boot, of which it is told before any record of it."""
         before = outbox.recall(CLOCK_KEY)
-        keeper = cls(clock, before)
+        keeper = cls(clock, before, window_s=window_s)
         if clock.boot and keeper.document != before:
             outbox.remember(CLOCK_KEY, keeper.document)
         return keeper
@@ -229,8 +230,9 @@ class Timekeeper:
         if not samples:
             return 0 if self._lies_between(stamp.boot, time_s * NS_PER_S) else None
         behind_ns = self._lead_ns(stamp.boot, time_s * NS_PER_S - stamp.offset_ns) - stamp.offset_ns
-        if abs(behind_ns - self._held_s * NS_PER_S) > HELD_MAX_NS:
-            self._held_s = round(behind_ns / WINDOW_NS) * BASE_WINDOW_S
+        window_ns = self._window_s * NS_PER_S
+        if abs(behind_ns - self._held_s * NS_PER_S) > HELD_MAX_NS * self._window_s // BASE_WINDOW_S:
+            self._held_s = round(behind_ns / window_ns) * self._window_s
         return self._held_s
 
     def head_clock(self) -> Mapping[str, int]:
@@ -269,7 +271,7 @@ class Timekeeper:
         before = next((kept[-1].true_ns for one in boots[:at][::-1] if (kept := self._boots[one])), None)
         after = next((kept[0].true_ns for one in boots[at + 1 :] if (kept := self._boots[one])), None)
         # The window may have begun before what was known in the middle of it.
-        return before is not None and after is not None and before - WINDOW_NS <= time_ns <= after
+        return before is not None and after is not None and before - self._window_s * NS_PER_S <= time_ns <= after
 
     def _read(self, document: str) -> None:
         try:

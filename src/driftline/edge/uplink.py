@@ -294,8 +294,9 @@ class RequestNumbers:
         """Return a number greater than all before it."""
         self._last = max(self._last + 1, self._now_ns() // 1_000_000)
         if self._last >= self._reserved:
-            self._reserved = self._last + NUMBERS_RESERVED
-            self._outbox.remember("request", str(self._reserved))
+            reserved = self._last + NUMBERS_RESERVED
+            self._outbox.remember("request", str(reserved))
+            self._reserved = reserved
         return self._last
 
     def above(self, last: int) -> None:

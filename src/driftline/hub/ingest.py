@@ -247,11 +247,21 @@ def _events(
 class Checker:
     """Says of each record whether it can be what a device of this fleet recorded, and if not why.
 
-    `moves`: whether records are put where they belong in time, as their device estimates it.
+    `moves`: whether records are put where they belong in time, as their device estimates it. `window_s` is the width of
+    base windows.
     """
 
-    def __init__(self, connection: Connection, granted: Grants, now_ns: int, *, moves: bool = True) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        granted: Grants,
+        now_ns: int,
+        *,
+        moves: bool = True,
+        window_s: int = device.BASE_WINDOW_S,
+    ) -> None:
         self._connection = connection
+        self._window_s = window_s
         self._moves = moves
         self._granted = granted
         self._now_ns = now_ns
@@ -337,10 +347,10 @@ class Checker:
     def _moved_s(self, record: device.Record, start_s: int, width_s: int) -> int | None:
         """Return by how much a record is to be moved; None where its device does not know its time."""
         moved_s = record.moved_s
-        if width_s != device.BASE_WINDOW_S or start_s % width_s or (moved_s or 0) % width_s:
+        if width_s != self._window_s or start_s % width_s or (moved_s or 0) % width_s:
             raise RefusedError(
                 f"a window of {width_s} s from {start_s} on, moved by {moved_s or 0} s; windows are "
-                f"{device.BASE_WINDOW_S} s, aligned to the epoch"
+                f"{self._window_s} s, aligned to the epoch"
             )
         return moved_s if self._moves else 0
 

@@ -15,7 +15,7 @@ from driftline.errors import InvalidInputError
 from driftline.spool import drops
 from driftline.spool.drops import KINDS
 from driftline.spool.ledger import Ledger, Tally, sender_of
-from driftline.spool.outbox import Batch
+from driftline.spool.outbox import Batch, epoch_after
 from driftline.spool.ranges import Range, Ranges, covers, joined, within, without
 from driftline.wire.device import Record, RecordKind, Stamp
 
@@ -141,11 +141,23 @@ class Keeper:
     def branch(self, epoch: str, conflicts: Collection[int]) -> str:
         """See `Outbox.branch`."""
         ledger = self.ledger
-        to = self._new_epoch() if epoch == ledger.epoch else ledger.epoch
         with self._change():
             mine = [one for one in conflicts if ledger.epoch_of(one) == epoch and self._waits(one)]
+            to = self._epoch_after(epoch, mine) if epoch == ledger.epoch else ledger.epoch
             self.ledger = ledger.branched(mine, to)
         return to
+
+    def _epoch_after(self, epoch: str, conflicts: Collection[int]) -> str:
+        """Name the epoch that conflicts are given.
+
+        By what the first of them holds: of several copies of a disk, each with the same records still waiting, all give
+        them the same new place, and the hub takes them once.
+        """
+        if not conflicts:
+            return self._new_epoch()
+        first = min(conflicts)
+        (record,) = [one for kind in KINDS for one in self._store.records(kind, ((first, first),))]
+        return epoch_after(epoch, record)
 
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────
 

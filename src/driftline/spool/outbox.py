@@ -11,6 +11,7 @@ Invariants:
   History goes first when room is needed, then what waits: rows, windows, events; of each kind the oldest first.
 """
 
+import hashlib
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,16 @@ class Batch:
 def random_epoch() -> str:
     """Return a name that no other epoch has."""
     return secrets.token_hex(8)
+
+
+def epoch_after(epoch: str, record: Record) -> str:
+    """Return the name of the epoch that begins with a record which is in conflict in another.
+
+    >>> epoch_after("5eb1c0de", Record(41, "event", b"{}"))
+    '2fbb79591978d7a8'
+    """
+    place = f"{epoch} {record.sequence} ".encode()
+    return hashlib.sha256(place + record.data).hexdigest()[:16]
 
 
 class Outbox(Protocol):
@@ -107,8 +118,8 @@ class Outbox(Protocol):
     def branch(self, epoch: str, conflicts: Collection[int]) -> str:
         """Give these records, under whose numbers the hub has others, and all records to come, another epoch.
 
-        The others that wait stay: the hub may have them already, its answer lost. Returns the epoch: a new random
-        one where `epoch` was the newest, else the newest.
+        The others that wait stay: the hub may have them already, its answer lost. Returns the epoch: a new
+        one where `epoch` was the newest (the same on each copy of an outbox that holds the same), else the newest.
         """
         ...
 
