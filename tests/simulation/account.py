@@ -29,6 +29,7 @@ class Made:
     inferences: int
     first_ns: int
     last_ns: int
+    boot: str
     late: bool = False
 
 

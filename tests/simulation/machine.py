@@ -124,6 +124,7 @@ class Machine:
     image: Disk | None = None
     recorded: int = 0
     gone: int = 0
+    damaged: int = 0
     quiet_syncs: int = 0
     problems: list[str] = field(default_factory=list[str])
 
@@ -259,6 +260,7 @@ class Machine:
             window.inferences,
             min(times, default=about_ns),
             max(times, default=about_ns),
+            self.clock.boot,
             late,
         )
         self.disk.account.windows.setdefault(data, []).append(made)
@@ -362,6 +364,7 @@ class Machine:
             if lost:
                 event = encode_event("spool_lost", self.clock.now_ns(), reason=lost, machine=self.number)
                 self.outbox._keeper.note(event)
+                self.damaged += 1
             self.timekeeper = self.build.timekeeper(self.clock, self.outbox, window_s=WINDOW_S)
         except TemporaryError:
             self.world.later(60, self._guarded, self._start_agent, lost)
