@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from driftline.edge.home import Home, Identity
-from driftline.edge.transport import Address, Connection, Transport, refusal
+from driftline.edge.transport import Address, Connection, TlsSession, Transport, refusal
 from driftline.errors import (
     EntityNotFoundError,
     InvalidInputError,
@@ -222,6 +222,32 @@ def test_the_next_connection_goes_on_with_the_session_of_the_one_before(tls_hub:
         connection.close()
     assert resumed == [False, True, True]
     assert len(reached) == 3
+
+
+def test_a_session_that_works_is_looked_at_once(tls_hub: tuple[str, str, list[str]]):
+    # CPython leaks a copy of the session with each look.
+    url, fingerprint, _ = tls_hub
+    looks: list[bool] = []
+
+    class Watched(ssl.SSLSocket):
+        @property
+        def session(self) -> ssl.SSLSession | None:
+            looks.append(self.session_reused or False)
+            return super().session
+
+        @session.setter
+        def session(self, session: ssl.SSLSession | None) -> None:
+            ssl.SSLSocket.session.__set__(self, session)
+
+    tls, address = TlsSession(url, fingerprint), Address.parse(url)
+    tls.context.sslsocket_class = Watched
+    for _ in range(4):
+        with tls.secured(socket.create_connection((address.host, address.port), 10), address.name) as secure:
+            secure.sendall(b"GET /hello HTTP/1.1\r\nHost: hub\r\n\r\n")
+            assert secure.recv(1)
+            tls.keep(secure)
+    assert tls.resumed
+    assert looks == [False]
 
 
 def test_a_hubs_own_server_resumes_sessions(tmp_path: Path):

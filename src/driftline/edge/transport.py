@@ -241,10 +241,18 @@ class TlsSession:
                     "if the hub was set up anew, join it again with a new token"
                 )
         self.resumed = bool(secure.session_reused)
+        if self.resumed:
+            self._session = session
         return secure
 
     def keep(self, secure: socket.socket) -> None:
-        """Keep the session that the hub offers; it comes with the first bytes of an answer."""
+        """Keep the session that the hub offers; it comes with the first bytes of an answer.
+
+        One that works is kept for as long as the hub takes it: in CPython each look at `SSLSocket.session` leaks a copy
+        of it, 5 kB, and a ticket of OpenSSL's is good for two hours however often it is used.
+        """
+        if self._session is not None:
+            return
         session = cast("ssl.SSLSocket", secure).session
         if session is not None and session.has_ticket:
             self._session = session
