@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from driftline.clock import SystemClock
-from driftline.edge import doctor, service
+from driftline.edge import doctor, findings, service
 from driftline.edge.agent import Agent
 from driftline.edge.findings import Finding, Probe, Unit
 from driftline.edge.home import Home, Identity
@@ -66,6 +66,32 @@ def test_a_device_that_works_is_well(working: Home, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "ok    agent     the agent runs and answers" in said
     assert "WRONG" not in said
+
+
+def test_an_agent_that_wrote_its_state_long_ago_is_well_while_its_main_loop_goes_round(working: Home):
+    long_ago_s = time.time() - 500
+    os.utime(working.path / "state.json", (long_ago_s, long_ago_s))
+    assert "agent" not in wrong(doctor.examine(working))
+
+
+def test_an_agent_that_answers_while_its_main_loop_stands_still_hangs(working: Home, monkeypatch: pytest.MonkeyPatch):
+    standing = threading.Event()
+    going = threading.Event()
+
+    def stand(*_: Any) -> None:
+        standing.set()
+        going.wait(10)
+
+    monkeypatch.setattr(Agent, "_heed_clock", stand)
+    monkeypatch.setattr(findings, "SILENT_S_MAX", 0.2)
+    standing.wait(10)
+    time.sleep(0.3)
+    try:
+        (one,) = (one for one in doctor.examine(working) if one.about == "agent")
+    finally:
+        going.set()
+    assert one.verdict == "wrong"
+    assert "its main loop has stood still" in one.text
 
 
 def test_a_stopped_device_without_a_link_says_both_and_exits_with_one(

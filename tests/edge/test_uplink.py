@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from driftline.edge.exchange import Wishes
-from driftline.edge.uplink import NUMBER_MAX, Overrides, RequestNumbers
+from driftline.edge.uplink import NUMBER_MAX, Overrides, RequestNumbers, former_grids, remember_grids
 from driftline.spool.memory import MemoryOutbox
 from driftline.spool.spool import Spool
-from driftline.wire.device import Desired
+from driftline.wire.device import Desired, FieldSummary, Record, WindowRecord, encode_window
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,12 @@ def test_request_numbers_go_on_above_what_the_hub_knows_and_leave_room():
     assert RequestNumbers(outbox, lambda: 0).next() > 5_000_001  # and after a restart
     numbers.above(2**63)
     assert numbers.next() == NUMBER_MAX + 1
+
+
+def test_a_batch_says_the_edges_of_grids_that_the_hub_names_no_more():
+    outbox = MemoryOutbox()
+    remember_grids(Desired(grids={"ab" * 8: (0.5, 1.0)}), outbox)
+    fields = tuple(FieldSummary(f"out.{grid_id[:2]}", grid_id, b"") for grid_id in ("ab" * 8, "cd" * 8))
+    records = [Record(1, "window", encode_window(WindowRecord("pv", 0, 60, 0, fields))), Record(2, "window", b"torn")]
+    assert former_grids(records, Desired(grids={"ab" * 8: (0.5, 1.0)}), outbox) == {}
+    assert former_grids(records, Desired(), outbox) == {"ab" * 8: [0.5, 1.0]}

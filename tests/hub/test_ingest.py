@@ -161,6 +161,32 @@ def test_counts_that_no_values_can_have_given_are_refused(hub: Any, till: Any, c
     assert stored(hub, till) == []
 
 
+def test_a_grid_that_a_restored_hub_forgot_comes_back_with_what_was_counted_on_it(
+    camera: Any, pv: str, hub: Any, till: Any
+):
+    from driftline.hub import grids
+
+    forgotten = Grid((0.0, 0.1, 1.0))
+    counts = Tally(forgotten)
+    counts.add(0.7)
+    field = wire.FieldSummary(FIELD, forgotten.id, encode(counts.summary()))
+    record = camera.record("window", wire.encode_window(wire.WindowRecord(pv, START_S, 60, 1, (field,))))
+    reply = camera.send(record, grids={forgotten.id: [0.0, 0.1, 1.0]})
+    assert reply.refused == {}
+    (window,) = stored(hub, till)
+    assert grids.edges(hub, window.grid_id) == forgotten
+    assert decode(window.summary, window.grid_id).count == 1
+
+
+@pytest.mark.parametrize("edges", [[0.0, 0.2, 1.0], [1.0, 0.0], [], "edges", None, [float("inf")], ["x"], 7])
+def test_edges_that_are_not_those_of_the_grid_are_none(camera: Any, pv: str, edges: Any):
+    counts = Tally(Grid((0.0, 0.1, 1.0)))
+    counts.add(0.7)
+    field = wire.FieldSummary(FIELD, Grid((0.0, 0.1, 1.0)).id, encode(counts.summary()))
+    record = camera.record("window", wire.encode_window(wire.WindowRecord(pv, START_S, 60, 1, (field,))))
+    assert "never made a grid" in camera.send(record, grids={field.grid_id: edges}).refused["1"]
+
+
 def test_cells_beyond_the_end_of_a_grid_are_refused(camera: Any, pv: str, hub: Any, till: Any):
     from driftline.hub import grids
 

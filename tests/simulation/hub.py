@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from tests.simulation.world import OBSERVED, WINDOW_S, World
+
 from driftline.errors import DriftlineError, NotAllowedError, StaleRequestError
 from driftline.hub import ingest, intake
 from driftline.hub.store.telemetry import Incoming
 from driftline.wire.device import Reply, decode_batch
-from tests.simulation.world import OBSERVED, WINDOW_S, World
 
 PIPELINES = ("belt", "door")
 GRANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {pv: (pv, OBSERVED) for pv in PIPELINES}

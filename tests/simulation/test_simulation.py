@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from driftline.clock import NS_PER_S
 from tests.simulation.__main__ import report, run
 from tests.simulation.broken import BROKEN
 from tests.simulation.fleet import Fleet
 from tests.simulation.link import DOWN, GOOD
 from tests.simulation.world import BEGIN_NS, DAY_S, WINDOW_S
+
+from driftline.clock import NS_PER_S
 
 ROOT = Path(__file__).parents[2]
 IS_FULL = os.environ.get("DRIFTLINE_FAULTS") == "full"
@@ -39,7 +39,7 @@ def test_a_seed_is_one_run_to_the_byte():
     """In processes that order sets differently."""
     command = [sys.executable, "-m", "tests.simulation", "--seed", "17", "--days", "8", "--trace"]
     traces = [
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             command,
             cwd=ROOT,
             env=os.environ | {"PYTHONHASHSEED": str(number), "PYTHONPATH": str(ROOT / "src")},

@@ -243,6 +243,19 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def filled(folder: Path) -> Path:
+    """Fill a disk; return the file to remove."""
+    descriptor = os.open(folder / "filler", os.O_WRONLY | os.O_CREAT)
+    written = 4096
+    while written:
+        try:
+            written = os.write(descriptor, b"x" * 4096)
+        except OSError:
+            written = 0
+    os.close(descriptor)
+    return folder / "filler"
+
+
 def test_on_a_full_disk_the_newest_windows_are_kept_and_the_loss_is_counted(tiny_disk: Path):
     spool = opened(tiny_disk / "spool.db", bytes_max=1 << 30)
     for number in range(300):
@@ -255,18 +268,21 @@ def test_on_a_full_disk_the_newest_windows_are_kept_and_the_loss_is_counted(tiny
     spool.close()
 
 
+def test_on_a_disk_filled_by_others_what_the_hub_has_just_taken_is_not_told_as_dropped(tiny_disk: Path):
+    spool = opened(tiny_disk / "spool.db")
+    sequences = [spool.append("window", os.urandom(2_000)) for _ in range(20)]
+    spool._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    filled(tiny_disk)
+    spool.acknowledge(spool.epoch, sequences)
+    assert spool.backlog == 0
+    assert not spool._keeper.ledger.dropped
+    spool.close()
+
+
 def test_a_disk_filled_by_others_is_a_temporary_failure_and_nothing_committed_is_lost(tiny_disk: Path):
     spool = opened(tiny_disk / "spool.db")
     spool.append("event", b"{}")
-    filler = tiny_disk / "filler"
-    descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
-    written = 4096
-    while written:
-        try:
-            written = os.write(descriptor, b"x" * 4096)
-        except OSError:
-            written = 0
-    os.close(descriptor)
+    filler = filled(tiny_disk)
     failed = None
     for _ in range(2000):  # the ballast first takes what comes
         try:

@@ -158,6 +158,7 @@ class Agent:
         # Open windows whose records could not be committed yet, though it is known up to where they were counted.
         self._waiting_open: set[Path] = set()
         self._stopping = threading.Event()
+        self._looped_s = time.monotonic()
         self._uplink = Uplink(
             home,
             identity,
@@ -190,6 +191,7 @@ class Agent:
         self._notifier.ready(f"starting, for the hub at {self._identity.url}")
         saved_s = looked_s = 0.0
         while not self._stopping.wait(TICK_S):
+            self._looped_s = time.monotonic()
             if self._supervisor is not None:
                 before = self._supervisor.pid
                 self._supervisor.tick()
@@ -510,6 +512,7 @@ class Agent:
                 "software": f"driftline {__version__}",
                 "started_ns": self._started_ns,
                 "now_ns": self._clock.now_ns(),
+                "silent_s": time.monotonic() - self._looped_s,
                 "clock": self._clock.banner,
                 "backlog": self._spool.backlog,
                 "backlog_bytes": self._spool.waiting_bytes,

@@ -10,7 +10,6 @@ import os
 import platform
 import pwd
 import subprocess
-import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -101,7 +100,7 @@ def _asked(home: Home, base: Facts) -> Facts:
         url=identity.url,
         running=asked.running,
         answers=asked.answers,
-        silent_s=_age_s(home.path / "state.json"),
+        silent_s=asked.state.get("silent_s") if asked.answers else None,
         state=asked.state,
         local=(home.path.parent.parent / "hub.db").exists(),
         unit=_unit(home),
@@ -144,10 +143,6 @@ def _user(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return str(number)
-
-
-def _age_s(path: Path) -> float | None:
-    return time.time() - path.stat().st_mtime if path.exists() else None
 
 
 def _unit(home: Home) -> Unit | None:

@@ -20,7 +20,7 @@ HOME_FREE_BYTES_MIN = 100 * 1024 * 1024
 MEMORY_FREE_BYTES_MIN = 8 * 1024 * 1024
 # Half a base window: less than that moves no window into another.
 CLOCK_OFF_S_MAX = 30.0
-# The agent says how it is every ten seconds.
+# The agent's main loop goes round ten times a second; a slow disk may hold it up.
 SILENT_S_MAX = 60.0
 # With a hub that answers, nothing waits for much longer than the longest interval between two syncs.
 WAITS_S_MAX = 2 * 3600.0
@@ -157,8 +157,8 @@ def _agent(facts: Facts) -> Iterator[Finding]:
         yield Finding(about, "wrong", text)
     elif facts.silent_s is not None and facts.silent_s > SILENT_S_MAX:
         text = (
-            f"the agent has not said for {seconds_text(facts.silent_s)} how it is, so it hangs, "
-            f"or its disk takes nothing; {_restart(facts)}"
+            f"the agent answers, and its main loop has stood still for {seconds_text(facts.silent_s)}: it hangs, "
+            f"or its disk does; {_restart(facts)}"
         )
         yield Finding(about, "wrong", text)
     else:
@@ -212,7 +212,7 @@ def _link(facts: Facts) -> Iterator[Finding]:
         "tls": f"what answers at {facts.url} speaks no TLS with this device ({probe.detail}); "
         "check whether a proxy sits between, or another program has the hub's port",
         "certificate": f"who answers at {facts.url} is not the hub this device joined; "
-        "if the hub was set up anew, join it with driftline edge join TOKEN --anew, else somebody is in between",
+        f"if the hub was set up anew, join it with {_anew(facts)}, else somebody is in between",
         "http": f"what answers at {facts.url} is not a hub (status {probe.status or 'none'}{_more(probe.detail)}); "
         "check whether a proxy sits between, and the hub's own log",
     }
@@ -229,6 +229,10 @@ def _link(facts: Facts) -> Iterator[Finding]:
         yield Finding(about, "ok", f"{facts.url} answers and knows this device")
 
 
+def _anew(facts: Facts) -> str:
+    return f"driftline edge join TOKEN --anew --home {facts.home}"
+
+
 def _identity(facts: Facts) -> Iterator[Finding]:
     conflict_ns = facts.state.get("conflict_ns")
     if conflict_ns is not None and (facts.now_ns - conflict_ns) / NS_PER_S < DAY_S:
@@ -237,7 +241,7 @@ def _identity(facts: Facts) -> Iterator[Finding]:
             "identity",
             "wrong",
             f"another machine used this device's identity {ago} ago, as the "
-            "copy of a disk does; nothing is lost: make one of them a new device with driftline edge join TOKEN --anew",
+            f"copy of a disk does; nothing is lost: make one of them a new device with {_anew(facts)}",
         )
 
 
@@ -283,8 +287,10 @@ def _waiting(facts: Facts) -> Iterator[Finding]:
         yield Finding(about, "note", "the spool is made when the agent first runs")
         return
     if spool.trouble:
-        text = f"the spool {facts.home}/spool.db cannot be read ({spool.trouble}); "
-        way = "the agent puts a damaged one aside at its next start and says so to the hub; check the disk (dmesg)"
+        text = f"the spool {facts.home}/spool.db cannot be read ({spool.trouble})"
+        way = (
+            "; the agent puts a damaged one aside when it next uses it, and says so to the hub; check the disk (dmesg)"
+        )
         yield Finding(about, "wrong", text + way)
         return
     if spool.aside:

@@ -170,7 +170,9 @@ def _hub(state: Mapping[str, Any], now_ns: int, *, running: bool) -> str:
     if synced is not None:
         last += f", {_ago(synced, now_ns)}"
     if not running:
-        return last
+        # The file is written seldom, and in an orderly end.
+        was_killed = synced is not None and state.get("stopped") is False
+        return f"{last}, or later: the agent ended before it could say" if was_killed else last
     return f"{last}; {state['sync_error']}" if state.get("sync_error") else last
 
 

@@ -3,11 +3,12 @@
 When is decided by `driftline.edge.shipper`, what by `driftline.edge.exchange`; here it is done, and said.
 """
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from driftline.clock import NS_PER_S, Clock
@@ -19,7 +20,16 @@ from driftline.edge.timekeeping import CLOCK_KEY, Sample, Timekeeper
 from driftline.edge.transport import Transport
 from driftline.errors import DriftlineError, NotAllowedError, PermanentError
 from driftline.spool.outbox import Outbox
-from driftline.wire.device import BatchHead, BundleFile, Desired, DesiredPipeline, encode_batch
+from driftline.wire.device import (
+    BatchHead,
+    BundleFile,
+    Desired,
+    DesiredPipeline,
+    Record,
+    WireError,
+    decode_window,
+    encode_batch,
+)
 
 log = logging.getLogger("driftline.edge")
 # Stopping: how long the last sync may take, and how long a request under way may still go on.
@@ -27,6 +37,8 @@ LAST_SYNC_S, GRACE_S = 2.0, 0.75
 DOWNLOAD_PAUSE_FIRST_S, DOWNLOAD_PAUSE_MAX_S = 1.0, 60.0
 # Request numbers are reserved so many at a time, by the clock a minute: a commit for each would wear the flash.
 NUMBERS_RESERVED = 60_000
+# Under which the edges of a grid are remembered.
+GRID_KEY = "grid:"
 # No clock comes near it; a number of more would leave no room above.
 NUMBER_MAX = 2**62
 
@@ -80,6 +92,8 @@ class Uplink:
         self._guard = threading.RLock()
         self._bundles = Bundles(home.bundles)
         self._desired = home.desired() or Desired()
+        # A spool that was lost has forgotten them.
+        self._remember_grids(self._desired)
         self._download_error: str | None = None
         self._synced_ns: int | None = None
         self._sync_error: str | None = None
@@ -187,7 +201,8 @@ class Uplink:
 
     def _exchanged(self) -> None:
         sent = self._exchange.request(self._head(), self._clock.now_ns(), self._overrides.wishes(self._desired))
-        body = encode_batch(sent.head, sent.records)
+        head = replace(sent.head, grids=former_grids(sent.records, self._desired, self._outbox))
+        body = encode_batch(head, sent.records)
         asked_ns = self._clock.steady_ns()
         try:
             reply = self._transport.sync(body)
@@ -215,7 +230,8 @@ class Uplink:
         return self._clock.wait_s(self._clock.now_ns() + int(interval_s * NS_PER_S))
 
     def _adopt(self, desired: Desired) -> None:
-        """Take a new desired state, on disk first."""
+        """Take a new desired state, on disk first; its grids before anything is counted on them."""
+        self._remember_grids(desired)
         try:
             self._home.save_desired(desired)
         except OSError as error:
@@ -225,6 +241,12 @@ class Uplink:
             self._bundles.prune(desired)
         names = ", ".join(sorted({one.name for one in desired.pipelines})) or "nothing"
         log.info("the hub wants this device to run %s", names)
+
+    def _remember_grids(self, desired: Desired) -> None:
+        try:
+            remember_grids(desired, self._outbox)
+        except DriftlineError as error:
+            log.warning("what is counted on could not be kept for a hub that forgets it: %s", error)
 
     def _fetch(self, missing: Sequence[BundleFile]) -> bool:
         """Download the first missing file."""
@@ -275,6 +297,30 @@ class Uplink:
         for sequence, reason in refused.items():
             log.warning("the hub refused record %s: %s", sequence, reason)
         self._refused += len(refused)
+
+
+def remember_grids(desired: Desired, outbox: Outbox) -> None:
+    """Keep the edges of the grids that are counted on from now on, as long as the outbox lives."""
+    for grid_id, edges in desired.grids.items():
+        if outbox.recall(GRID_KEY + grid_id) is None:
+            outbox.remember(GRID_KEY + grid_id, json.dumps(list(edges)))
+
+
+def former_grids(records: Sequence[Record], desired: Desired, outbox: Outbox) -> dict[str, list[float]]:
+    """Return the edges of the grids that these records were counted on and the hub names no more, by id."""
+    used = {
+        grid_id for one in records if one.kind == "window" for grid_id in _counted_on(one.data)
+    } - desired.grids.keys()
+    found = {grid_id: outbox.recall(GRID_KEY + grid_id) for grid_id in sorted(used)}
+    return {grid_id: json.loads(text) for grid_id, text in found.items() if text is not None}
+
+
+def _counted_on(window: bytes) -> set[str]:
+    """Return the grids of a window; none of one that cannot be read, which the hub is to refuse."""
+    try:
+        return {field.grid_id for field in decode_window(window).fields}
+    except WireError:
+        return set()
 
 
 class RequestNumbers:

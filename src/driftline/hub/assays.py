@@ -15,7 +15,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import InvalidInputError
-from driftline.hub import fleet, grids, registry, vectors
+from driftline.hub import drops, fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
@@ -91,6 +91,8 @@ def answers(hub: Hub, asked: Question, found: Calibrated) -> api.AssayRun:
     course = Course(spec, plan, asked.targets, hours(spec.calendar))
     answered = [one for device in asked.devices for one in _walked(asked, course, found, spans[device], until_ns)]
     analyses = sorted((one.analysis for one in answered), key=lambda one: (one.start_ns, one.device, one.field))
+    with hub.database.reading() as connection:
+        analyses = drops.explained(hub, connection, asked.pipeline, analyses)
     if not asked.devices:
         notes.append(f"no device runs pipeline {_name(asked)} yet; deploy it, or publish it and add an edge")
     elif not analyses:
@@ -332,14 +334,16 @@ def get_assay(call: Call[None]) -> api.Assay:
 def list_analyses(call: Call[None]) -> list[api.Analysis]:
     """List stored answers whose windows begin in [start_ns, end_ns), by window start, then device, then field."""
     with call.hub.database.reading() as connection:
-        return store.analyses(
+        assay = store.one(connection, call.path["assay"]).assay
+        found = store.analyses(
             connection,
-            store.one(connection, call.path["assay"]).assay.id,
+            assay.id,
             device=call.query.get("device") or None,
             field=call.query.get("field") or None,
             start_ns=call.integer("start_ns"),
             end_ns=call.integer("end_ns"),
         )
+        return drops.explained(call.hub, connection, assay.spec.pipeline, found)
 
 
 @routes.post("/assays/{assay}/on")

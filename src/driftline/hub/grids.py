@@ -85,6 +85,12 @@ def set_baseline_grid(hub: Hub, pipeline: str, field: str, grid: Grid) -> None:
     hub.changed()
 
 
+def keep(connection: Connection, made: Iterable[Grid]) -> None:
+    """Know these grids, so that what was counted on them can be read; no field is counted on them from now on."""
+    for grid in made:
+        _keep(connection, grid)
+
+
 def add_extra_field(hub: Hub, pipeline: str, key: str) -> bool:
     """Record a field from now on; return whether it was not recorded before."""
     statement = insert(extra_fields).values(pipeline=pipeline, field=key).on_conflict_do_nothing()
@@ -169,7 +175,11 @@ def recordable(definition: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 
 def _set(connection: Connection, pipeline: str, field: str, grid: Grid, origin: str) -> None:
-    connection.execute(insert(grids).values(id=grid.id, edges=list(grid.edges)).on_conflict_do_nothing())
+    _keep(connection, grid)
     facts = {"grid": grid.id, "origin": origin}
     statement = insert(field_grids).values(pipeline=pipeline, field=field, **facts)
     connection.execute(statement.on_conflict_do_update(index_elements=["pipeline", "field"], set_=facts))
+
+
+def _keep(connection: Connection, grid: Grid) -> None:
+    connection.execute(insert(grids).values(id=grid.id, edges=list(grid.edges)).on_conflict_do_nothing())

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, select, update
 from starlette.responses import Response
 
 from driftline.clock import NS_PER_S, iso
-from driftline.errors import DriftlineError, InvalidInputError, TemporaryError
+from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.hub import fleet, grids, identity, intake
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, Call, Routes
@@ -78,7 +78,8 @@ def take(
         raise TemporaryError(f"this hub's clock shows {iso(now_ns)}; set it, and devices send what they keep")
     with hub.database.reading() as connection:
         # In fast time the hub's clock is nobody's measure; who shares it is right, and who does not cannot be helped.
-        checker = Checker(connection, fleet.granted(connection, row.id), now_ns, moves=fleet.speed(hub.clock) == 1)
+        granted, moves = fleet.granted(connection, row.id), fleet.speed(hub.clock) == 1
+        checker = Checker(connection, granted, now_ns, moves=moves, brought=head.grids)
         checked = [checker.check(record) for record in records]
     interval_s = fleet.sync_interval_s(hub, row)
     complete = checker.complete(head)
@@ -87,6 +88,7 @@ def take(
         identity.claim(connection, row, number)
         row = connection.execute(select(devices).where(devices.c.id == row.id)).one()
         decision = _decide(hub, connection, row, number, head, checked)
+        grids.keep(connection, checker.unknown.values())
         hub.telemetry.write(connection, row.name, head.epoch, decision.new, now_ns)
         if decision.is_believed:
             hub.telemetry.write_complete(connection, row.name, complete)
@@ -144,6 +146,7 @@ def _check_head(row: Row[Any], head: device.BatchHead, records: Sequence[device.
         head.pipelines,
         head.limits,
         head.sources,
+        head.grids,
     ]
     if not all(isinstance(one, dict) for one in maps) or not isinstance(head.epoch, str):  # pyright: ignore[reportUnnecessaryIsInstance]  it is JSON from outside
         raise device.WireError("the head of a batch has a text for its epoch and objects for what it tells by name")
@@ -247,8 +250,9 @@ def _events(
 class Checker:
     """Says of each record whether it can be what a device of this fleet recorded, and if not why.
 
-    `moves`: whether records are put where they belong in time, as their device estimates it. `window_s` is the width of
-    base windows.
+    `moves`: whether records are put where they belong in time, as their device estimates it. `brought` are the edges of
+    grids that the device still knows: those of them that this hub made and lost, and that are needed, are `unknown`.
+    `window_s` is the width of base windows.
     """
 
     def __init__(
@@ -258,8 +262,11 @@ class Checker:
         now_ns: int,
         *,
         moves: bool = True,
+        brought: Mapping[str, Any] | None = None,
         window_s: int = device.BASE_WINDOW_S,
     ) -> None:
+        self.unknown: dict[str, Grid] = {}
+        self._brought = brought or {}
         self._connection = connection
         self._window_s = window_s
         self._moves = moves
@@ -378,6 +385,17 @@ class Checker:
             return None
         return {*(str(one["key"]) for one in definition["fields"]), *grids.extra_of(self._connection, pipeline)}
 
+    def _grid(self, grid_id: str) -> Grid:
+        try:
+            return grids.need_grid(self._connection, grid_id)
+        except EntityNotFoundError:
+            # A hub that was restored may have forgotten a grid; its id is a hash of its edges, so nobody can forge one.
+            grid = _grid_of(self._brought.get(grid_id))
+            if grid is None or grid.id != grid_id:
+                raise
+            self.unknown[grid_id] = grid
+            return grid
+
     def _check_summary(self, field: device.FieldSummary, inferences: int) -> None:
         summary = decode(field.summary, field.grid_id)
         if summary.count > inferences:
@@ -385,10 +403,18 @@ class Checker:
         if field.grid_id == CATEGORY_GRID_ID:
             return
         if field.grid_id not in self._grids:
-            self._grids[field.grid_id] = grids.need_grid(self._connection, field.grid_id)
+            self._grids[field.grid_id] = self._grid(field.grid_id)
         grid = self._grids[field.grid_id]
         if isinstance(summary, Summary) and not summary.fits(grid):
             raise RefusedError(f"{field.key}: counts that no values on grid {grid.id} can have given")
+
+
+def _grid_of(edges: object) -> Grid | None:
+    """Return the grid of these edges, None where they are none; it is JSON from outside."""
+    try:
+        return Grid(tuple(float(edge) for edge in cast("Sequence[Any]", edges)))
+    except (ArithmeticError, TypeError, ValueError, InvalidInputError):
+        return None
 
 
 def _moved(rows: device.RowsRecord, moved_s: int) -> device.RowsRecord:

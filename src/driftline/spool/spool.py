@@ -101,7 +101,10 @@ class Spool:
         Raises:
             TemporaryError: the disk takes nothing; what was acknowledged waits on, and the hub knows it again.
         """
-        self._with_room(lambda: self._keeper.acknowledge(epoch, sequences, remember))
+        # The reserve goes first: dropped now would be just what the hub has, and be told as lost.
+        self._with_room(
+            lambda: self._keeper.acknowledge(epoch, sequences, remember), (self._ballast.give, self._give_records)
+        )
         with self._guard:
             if self._ballast.restore():
                 self._keeper.room = self._bytes_max
@@ -148,10 +151,10 @@ class Spool:
 
     # ── a disk that is full ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _with_room(self, act: Callable[[], _Result]) -> _Result:
-        """Act; where the disk is full try again, give up the oldest records, then the ballast too."""
+    def _with_room(self, act: Callable[[], _Result], helps: Sequence[Callable[[], None]] = ()) -> _Result:
+        """Act; where the disk is full try again, give up the oldest records, then the ballast too (or `helps`)."""
         with self._guard:
-            for help_out in (self._empty_log, self._give_records, self._give_ballast, None):
+            for help_out in (self._empty_log, *(helps or (self._give_records, self._give_ballast)), None):
                 try:
                     return self._repaired(act)
                 except sqlite3.OperationalError as error:

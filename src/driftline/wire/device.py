@@ -340,6 +340,9 @@ class BatchHead:
     `pipelines` says, by pipeline version, how it fares (`running`, `starting`, `waiting …` for a program that observes,
     `error: …`); `sources` the state of each camera (`starting`, `ok`, `camera lost`, `feed frozen`, `ended`,
     `error: …`); `serving` is the URL on which this device answers inferences, if any.
+
+    `grids` holds the edges of grids that windows of this batch were counted on and the desired state does not name (any
+    more): a hub that was restored from a backup may not know them.
     """
 
     device: str
@@ -362,6 +365,7 @@ class BatchHead:
     pipelines: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:

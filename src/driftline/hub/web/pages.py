@@ -232,7 +232,9 @@ def one_device(view: views.Device) -> str:
     known += [(f"pipeline {name}", _state(state)) for name, state in one.pipelines.items()]
     known += [("camera", [chip(state), " ", el("span", name, class_="soft")]) for name, state in one.sources.items()]
     known += [("clock", text)] if (text := clock_text(one)) else []
-    known += [(f"dropped {kind}", str(count)) for kind, count in one.dropped.items()]
+    known += [
+        ("refused" if kind == "refused" else f"dropped {kind}", str(count)) for kind, count in one.dropped.items()
+    ]
     known += [("of unknown time", f"{counted(count, 'record')}, {why}") for why, count in one.undated.items()]
     events = [
         [moment(_time_of(event)), str(event.get("type", "")), el("span", _details(event), class_="wrap")]

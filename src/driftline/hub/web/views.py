@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from driftline.clock import NS_PER_S
-from driftline.hub import assays, fleet, registry
+from driftline.hub import assays, drops, fleet, registry
 from driftline.hub.core import Hub
 from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
@@ -238,7 +238,7 @@ def assay(hub: Hub, identity: str) -> Assay:
     with hub.database.reading() as connection:
         kept = store.one(connection, identity)
         (summary,) = _assay_lines(connection, [kept], devices_max=DEVICES_IN_CHART_MAX)
-        analyses = _newest(connection, kept, summary)
+        analyses = drops.explained(hub, connection, kept.assay.spec.pipeline, _newest(connection, kept, summary))
         alert = _newest_alert(connection, summary)
         versions = baselines.versions(connection, identity)
         about = [one for one in store.incidents(connection, newest=INCIDENTS_MAX) if one.assay_id == identity]
