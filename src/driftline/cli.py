@@ -5,10 +5,12 @@ only when it runs.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from driftline import __version__
 from driftline.errors import DriftlineError, MissingExtraError
@@ -32,9 +34,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class Help(argparse.HelpFormatter):
+    """Help as wide as the terminal, without `shutil`, which brings every kind of archive into an agent's memory."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = int(columns) if columns.isdecimal() else os.get_terminal_size(1).columns
+        except OSError:  # not a terminal
+            width = 0
+        super().__init__(prog, width=(width or 80) - 2)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and its commands' parsers, with this help."""
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts, formatter_class=Help)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(prog="driftline", description="Which device drifted, since when, and why.")
+    top = Parser(prog="driftline", description="Which device drifted, since when, and why.")
     top.add_argument("--version", action="version", version=f"driftline {__version__}")
     commands = top.add_subparsers(prog="driftline", dest="command", required=True, metavar="COMMAND")
     _demo(commands.add_parser("demo", help="see it work: a hub, three cameras, one of which loses focus"))
@@ -76,7 +97,7 @@ def _up(command: argparse.ArgumentParser) -> None:
 
 def _edge(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(prog="driftline edge", dest="action", required=True, metavar="ACTION")
-    home = argparse.ArgumentParser(add_help=False)
+    home = Parser(add_help=False)
     home.add_argument("--home", type=Path, default=Path("~/.driftline/edge"), metavar="DIR", help="the device's folder")
 
     join = actions.add_parser("join", parents=[home], help="make this machine a device of a hub")
@@ -101,7 +122,7 @@ def _edge(command: argparse.ArgumentParser) -> None:
 
 
 def _how_to_run() -> argparse.ArgumentParser:
-    how = argparse.ArgumentParser(add_help=False)
+    how = Parser(add_help=False)
     how.add_argument(
         "--serve", default="127.0.0.1:8080", metavar="HOST:PORT", help="where inferences are answered; port 0 is any"
     )
