@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tests.simulation.account import WatchedOutbox
+from tests.simulation.fleet import Parts
+from tests.simulation.machine import Build
+
 from driftline.clock import Clock
 from driftline.edge.exchange import Exchange, Outcome, Sent
 from driftline.edge.timekeeping import Timekeeper
@@ -11,9 +15,6 @@ from driftline.hub import intake
 from driftline.hub.store.telemetry import Incoming
 from driftline.spool.outbox import Batch, Outbox
 from driftline.wire.device import BatchHead, Record, RecordKind, Reply, Stamp
-from tests.simulation.account import WatchedOutbox
-from tests.simulation.fleet import Parts
-from tests.simulation.machine import Build
 
 
 def taken_twice(

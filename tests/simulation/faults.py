@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from driftline.edge.exchange import Wishes
 from tests.simulation.link import DOWN, GOOD, POOR
 from tests.simulation.machine import Armed, KilledError, Machine, PowerCutError
 from tests.simulation.world import DAY_S, HOUR_S
+
+from driftline.edge.exchange import Wishes
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
@@ -178,7 +179,7 @@ def hub_down(fleet: "Fleet") -> None:
     """Take the hub away for some hours."""
     fleet.world.count("hub down")
     fleet.hub.is_down = True
-    fleet.world.later(fleet.world.rng.uniform(0.1, 30) * HOUR_S, fleet.hub._rise)
+    fleet.world.later(fleet.world.rng.uniform(0.1, 30) * HOUR_S, fleet.hub.rise)
 
 
 def hub_restored(fleet: "Fleet") -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.simulation.account import Disk, Made, WatchedOutbox
+from tests.simulation.world import HOUR_S, OBSERVED, WINDOW_S, SimulatedClock, World
+
 from driftline.clock import NS_PER_S
 from driftline.edge.exchange import Exchange, Sent, Wishes
 from driftline.edge.recorder import Recorder, window_start_s
@@ -31,8 +34,6 @@ from driftline.wire.device import (
     encode_event,
     window_span,
 )
-from tests.simulation.account import Disk, Made, WatchedOutbox
-from tests.simulation.world import HOUR_S, OBSERVED, WINDOW_S, SimulatedClock, World
 
 if TYPE_CHECKING:
     from tests.simulation.link import Link
@@ -363,7 +364,7 @@ class Machine:
             )
             if lost:
                 event = encode_event("spool_lost", self.clock.now_ns(), reason=lost, machine=self.number)
-                self.outbox._keeper.note(event)
+                self.outbox.report_loss(event)
                 self.damaged += 1
             self.timekeeper = self.build.timekeeper(self.clock, self.outbox, window_s=WINDOW_S)
         except TemporaryError:
