@@ -82,9 +82,8 @@ def _many(seeds: range, processes: int, path: Path | None) -> int:
     seconds, cpu_s = time.monotonic() - began_s, sum(one.seconds for one in results)
     for name, number in sorted(counts.items()):
         print(f"{number:>12,}  {name}")
-    print(
-        f"{len(results)} seeds, {len(failed)} failed; {seconds:.0f} s, {cpu_s:.0f} s of CPU, {cpu_s / len(results):.2f} a seed"
-    )
+    spent = f"{seconds:.0f} s, {cpu_s:.0f} s of CPU, {cpu_s / len(results):.2f} a seed"
+    print(f"{len(results)} seeds, {len(failed)} failed; {spent}")
     if path is not None:
         facts = {"seeds": len(results), "failed": failed, "seconds": round(seconds), "cpu_seconds": round(cpu_s)}
         path.write_text(json.dumps(facts | {"counts": dict(sorted(counts.items()))}, indent=1) + "\n", encoding="utf-8")

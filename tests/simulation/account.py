@@ -155,6 +155,14 @@ class WatchedOutbox(MemoryOutbox):
         super().__init__(store=disk, **options)
         self.disk = disk
 
+    def report_loss(self, event: bytes) -> None:
+        """Begin with an event of the outbox's own, as a spool does that was damaged."""
+        self._keeper.note(event)
+
+    def resize(self, bytes_max: int) -> None:
+        """Give it another size."""
+        self._keeper.room = bytes_max
+
     def acknowledge(self, epoch: str, sequences: Sequence[int], remember: Mapping[str, str] | None = None) -> None:
         """See `Outbox`."""
         self.disk.acknowledging = frozenset(sequences)

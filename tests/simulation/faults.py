@@ -179,7 +179,7 @@ def hub_down(fleet: "Fleet") -> None:
     """Take the hub away for some hours."""
     fleet.world.count("hub down")
     fleet.hub.is_down = True
-    fleet.world.later(fleet.world.rng.uniform(0.1, 30) * HOUR_S, fleet.hub._rise)
+    fleet.world.later(fleet.world.rng.uniform(0.1, 30) * HOUR_S, fleet.hub.rise)
 
 
 def hub_restored(fleet: "Fleet") -> None:

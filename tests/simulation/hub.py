@@ -1,4 +1,4 @@
-"""A hub in memory: the real checks and decisions over a store that commits, loses power and is restored from backups."""
+"""A hub in memory: the real checks and decisions over a store that commits, loses power and is restored."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +12,8 @@ from driftline.hub import ingest, intake
 from driftline.hub.store.telemetry import Incoming
 from driftline.wire.device import Reply, decode_batch
 
+# Its parts decide without a database, though it is no part of its interface.
+INGEST: Any = ingest
 PIPELINES = ("belt", "door")
 GRANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {pv: (pv, OBSERVED) for pv in PIPELINES}
 
@@ -120,7 +122,7 @@ class Hub:
     def _take(self, row: Row, number: int, body: bytes) -> Reply | None:
         now_ns = self._world.now_ns
         head, records = decode_batch(body)
-        ingest._check_head(cast("Any", row), head, records)
+        INGEST._check_head(row, head, records)
         checker = ingest.Checker(cast("Any", None), GRANTS, now_ns, window_s=WINDOW_S)
         checked = [checker.check(one) for one in records]
         complete = checker.complete(head)
@@ -129,9 +131,9 @@ class Hub:
         ranges = [(one, one) for one in places] if intake.is_older(head, row.synced_request) else ()
         decision = self._decide(head, number, checked, known, row.synced_request, ranges)
         self.refusals += [f"{row.name} #{sequence}: {why}" for sequence, why in decision.refused.items()]
-        facts: dict[str, Any] = ingest._told(cast("Any", row), head, now_ns) if decision.is_believed else {}
-        facts |= ingest._counted(cast("Any", row), decision)
-        facts |= ingest._epochs(cast("Any", row), head, decision, now_ns)
+        facts: dict[str, Any] = INGEST._told(row, head, now_ns) if decision.is_believed else {}
+        facts |= INGEST._counted(row, decision)
+        facts |= INGEST._epochs(row, head, decision, now_ns)
         facts |= {"synced_request": decision.synced, "last_request": number}
         told = {pv: said for (pv, _), said in complete.items()} if decision.is_believed else {}
         commit = Commit(replace(row, **facts), head.epoch, tuple(decision.new), told)
@@ -175,9 +177,10 @@ class Hub:
         self._world.note("hub", f"lost power {when}")
         self._world.count(f"hub lost power {when}")
         self.is_down = True
-        self._world.later(self._world.rng.uniform(10, 7200), self._rise)
+        self._world.later(self._world.rng.uniform(10, 7200), self.rise)
 
-    def _rise(self) -> None:
+    def rise(self) -> None:
+        """Come back."""
         self.is_down = False
         self._world.note("hub", "is back")
 

@@ -364,7 +364,7 @@ class Machine:
             )
             if lost:
                 event = encode_event("spool_lost", self.clock.now_ns(), reason=lost, machine=self.number)
-                self.outbox._keeper.note(event)
+                self.outbox.report_loss(event)
                 self.damaged += 1
             self.timekeeper = self.build.timekeeper(self.clock, self.outbox, window_s=WINDOW_S)
         except TemporaryError:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,16 +23,22 @@ SEEDS, SEEDS_A_TEST = (1000, 20) if IS_FULL else (50, 5)
 BROKEN_SEEDS = (2, 0, 1)
 
 
+def nothing(fleet: Fleet) -> None:
+    """Plan no faults."""
+
+
+def a_loss(fleet: Fleet) -> list[str]:
+    """Find a problem."""
+    return ["a window is lost"]
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_A_TEST))
 def test_a_fleet_loses_and_doubles_nothing_in_a_month_of_faults(
     first: int, record_property: Callable[[str, object], None]
 ):
     results = [run(seed) for seed in range(first, first + SEEDS_A_TEST)]
-    counts = {"what": "simulated months of 5 devices", "cases": len(results)}
-    for result in results:
-        for name, number in result.counts.items():
-            counts[name] = counts.get(name, 0) + number
-    record_property("faults", counts)
+    counts = sum((one.counts for one in results), Counter[str]())
+    record_property("faults", {"what": "simulated months of 5 devices", "cases": len(results), **counts})
     assert not [line for result in results for line in report(result)]
 
 
@@ -53,7 +60,7 @@ def test_a_seed_is_one_run_to_the_byte():
 
 
 def test_a_failing_seed_is_printed_with_what_replays_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Fleet, "run", lambda _: ["a window is lost"])
+    monkeypatch.setattr(Fleet, "run", a_loss)
     told = list(report(run(17)))
     assert told == ["seed 17 fails; again: python -m tests.simulation --seed 17 --trace", "  a window is lost"]
 
@@ -65,11 +72,12 @@ def test_what_is_broken_is_found_within_a_few_seeds(what: str):
 
 def test_after_ten_days_without_a_link_everything_is_there(monkeypatch: pytest.MonkeyPatch):
     """Oldest first, from before the outage on, byte for byte, each window where it belongs."""
-    monkeypatch.setattr("tests.simulation.faults.plan", lambda _: None)
+    monkeypatch.setattr("tests.simulation.faults.plan", nothing)
     fleet = Fleet(10, days=12)
     world = fleet.world
     for machine in fleet.machines:
-        machine.bytes_max = machine.outbox._keeper.room = 1 << 20
+        machine.bytes_max = 1 << 20
+        machine.outbox.resize(1 << 20)
         world.later(DAY_S, fleet.set_weather, machine, DOWN)
         world.later(11 * DAY_S, fleet.set_weather, machine, GOOD)
     world.run_until(BEGIN_NS + int(10.9 * DAY_S) * NS_PER_S)
