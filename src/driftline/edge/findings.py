@@ -288,9 +288,7 @@ def _waiting(facts: Facts) -> Iterator[Finding]:
         return
     if spool.trouble:
         text = f"the spool {facts.home}/spool.db cannot be read ({spool.trouble})"
-        way = (
-            "; the agent puts a damaged one aside when it next uses it, and says so to the hub; check the disk (dmesg)"
-        )
+        way = "; the agent puts a damaged one aside, at its next start at the latest, and tells the hub; check dmesg"
         yield Finding(about, "wrong", text + way)
         return
     if spool.aside:
@@ -315,7 +313,8 @@ def _refused(facts: Facts) -> Iterator[Finding]:
             "refused",
             "wrong",
             f"the hub refused {refused} records since the agent started; {facts.log} says why, "
-            "and most often the hub's driftline is older than the device's: update it",
+            "and most often the hub was restored from an old backup, or its driftline is older than the device's: "
+            "update it",
         )
 
 

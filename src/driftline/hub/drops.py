@@ -79,5 +79,6 @@ def _read(facts: Mapping[str, Any]) -> Iterator[Dropped]:
 
 
 def _whole(value: object) -> int | None:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_whole and 0 <= value <= START_S_MAX else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= START_S_MAX else None
