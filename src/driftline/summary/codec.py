@@ -20,6 +20,7 @@ the variance by less than a 10⁻⁹th, and where it would be more, nothing is r
 import itertools
 import math
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
@@ -82,6 +83,8 @@ def _rounded_sums(summary: Summary) -> tuple[float, float]:
 
 
 def _rounded(number: float) -> float:
+    if abs(number) < sys.float_info.min:
+        return number  # so close to zero a number has fewer bits than are rounded off
     (bits,) = _BITS.unpack(_FLOAT.pack(number))
     half = 1 << (_ROUNDED_BITS - 1)
     return float(_FLOAT.unpack(_BITS.pack((bits + half) >> _ROUNDED_BITS << _ROUNDED_BITS))[0])
