@@ -23,7 +23,7 @@ from driftline.charts.bins import range_text
 from driftline.charts.findings import what_moved
 from driftline.clock import iso, seconds_text
 from driftline.hub.store import assays as store
-from driftline.hub.store.assays import Alarm, Mark, Stored
+from driftline.hub.store.assays import Alarm, Answer, Mark, Stored
 from driftline.wire import api
 
 Kind = Literal["drift", "silent", "clock", "camera lost", "feed frozen", "identity conflict"]
@@ -70,10 +70,15 @@ def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored]) 
     store.put_incident(connection, changed)
 
 
+def may_be_news(answer: Answer) -> bool:
+    """Say whether an answer could open an incident; see `follow`."""
+    return answer.wakes and answer.analysis.status == "Alert"
+
+
 def _is_news(stored: Stored) -> bool:
     """Say whether an answer is an Alert that was none before: one that is only answered again wakes nobody twice."""
     answer, before = stored.answer, stored.before
-    alerts = answer.wakes and answer.analysis.status == "Alert"
+    alerts = may_be_news(answer)
     known = before is not None and before.status == "Alert" and before.version == answer.analysis.baseline_version
     return alerts and not known
 
