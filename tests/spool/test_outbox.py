@@ -191,6 +191,20 @@ def test_history_goes_before_anything_that_waits(make: Make):
     assert outbox.batch(1).first_kept > 1
 
 
+def test_history_that_is_given_up_for_room_takes_nothing_along_that_waits(outbox: Outbox):
+    assert isinstance(outbox, MemoryOutbox | Spool)
+    for _ in range(6):
+        outbox.append("window", b"w" * 100)
+    outbox.acknowledge(outbox.epoch, [1, 2, 3])
+    assert outbox._keeper.give_up_history(150) == 200
+    assert (outbox.batch(1).first_kept, sequences(outbox)) == (3, [4, 5, 6])
+    assert outbox._keeper.give_up_history(1 << 20) == 100
+    assert outbox._keeper.give_up_history(1) == 0
+    assert sequences(outbox) == [4, 5, 6]  # and no event: nothing is lost that the hub has
+    outbox.rewind(outbox.epoch, [])
+    assert decode_event(outbox.batch(1 << 20).records[-1].data)["counts"] == {"window": 3}
+
+
 def test_history_is_kept_up_to_its_share_of_the_cap(make: Make):
     outbox = make(10_000)
     for _ in range(100):

@@ -181,6 +181,11 @@ class Keeper:
             self._give_up(excess)
         return before - self.ledger.backlog
 
+    def give_up_history(self, excess: int) -> int:
+        """Free so many bytes, or as many as there are, of what the hub has; return how many."""
+        with self._change():
+            return self._give_up_history(excess)
+
     def remember(self, facts: Mapping[str, str]) -> None:
         """Commit something to the metadata."""
         with self._change(facts):

@@ -37,7 +37,7 @@ def connected(path: Path, bytes_max: int) -> sqlite3.Connection:
         # A small log: on a full disk it must still fit beside the file.
         connection.execute("PRAGMA wal_autocheckpoint=64")
         # SQLite would keep two megabytes of pages; what an agent reads twice is a fraction of that.
-        connection.execute("PRAGMA cache_size=-256")
+        connection.execute("PRAGMA cache_size=-128")
         connection.execute(f"PRAGMA journal_size_limit={256 * PAGE_BYTES}")
         _check(connection)
         _bring_to_schema(connection)
