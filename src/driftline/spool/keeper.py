@@ -165,8 +165,8 @@ class Keeper:
         """Turn what was counted as dropped into events."""
         if self.ledger.dropped:
             with self._change():
-                for event in drops.events(self.ledger.dropped, self._now_ns()):
-                    self._put("event", event)
+                for event, stamp in drops.events(self.ledger.dropped, self._now_ns()):
+                    self._put("event", event, stamp)
                 self.ledger = replace(self.ledger, dropped={})
 
     def note(self, event: bytes) -> None:

@@ -153,7 +153,7 @@ class Spool:
     # ── a disk that is full ──────────────────────────────────────────────────────────────────────────────────────
 
     def _with_room(self, act: Callable[[], _Result], helps: Sequence[Callable[[], None]] = ()) -> _Result:
-        """Act; where the disk is full try again, after what costs least first: what waits goes last (or after `helps`)."""
+        """Act; where the disk is full try again, after what costs least: what waits goes last (or after `helps`)."""
         costly = (self._give_piece, self._give_history, self._give_records, self._give_ballast)
         with self._guard:
             for help_out in (self._empty_log, *(helps or costly), None):
