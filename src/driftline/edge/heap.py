@@ -1,7 +1,7 @@
 """What the C library keeps of freed memory goes back to the system.
 
-glibc gives each thread a heap of its own, most of it holes once a sync is over: half a megabyte of an agent's 26,
-measured after a day. Another C library has no such calls: there nothing changes, and nothing depends on it.
+glibc gives each thread a heap of its own, most of it holes once a sync is over: a part of what an agent
+would hold after a day. Another C library has no such calls: there nothing changes, and nothing depends on it.
 """
 
 from functools import cache

@@ -1,10 +1,9 @@
 """`driftline edge run`: starts the agent with as little in memory as it needs.
 
-`dataclasses` imports `inspect`, for classes without a docstring, `linecache` the tokenizer, for the source of a
-traceback, `urllib` what reads an address in brackets, `subprocess` the locale, for a program's text. Together they and
-what they import are 1.7 MB that an agent hardly ever asks anything, so they are loaded when it does.
-(`importlib.util.LazyLoader` does the same, but an import statement wakes what it made.) What importing the rest has
-freed goes back to the system (`heap.py`).
+`dataclasses` imports `inspect`, for classes without a docstring, and `linecache` the tokenizer, for the source of a
+traceback. Together they and what they import are 1.3 MB that an agent hardly ever asks anything, so they are loaded
+when it does. (`importlib.util.LazyLoader` does the same, but an import statement wakes what it made.) What importing
+the rest has freed goes back to the system (`heap.py`).
 """
 
 import importlib.util
@@ -15,7 +14,7 @@ from types import ModuleType
 
 from driftline.edge import heap
 
-HARDLY_ASKED = ("inspect", "tokenize", "ipaddress", "locale")
+HARDLY_ASKED = ("inspect", "tokenize")
 
 
 def run(options: Namespace) -> int:

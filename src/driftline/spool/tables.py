@@ -125,8 +125,8 @@ class SqliteStore:
             acknowledged=acknowledged,
             given_up=tuple(GivenUp(*one) for one in rows("SELECT kind, epoch, first, last, count FROM given_up")),
             dropped={
-                (place, kind, pipeline): Drop(*facts, _stamp(boot, offset_ns))
-                for place, kind, pipeline, *facts, boot, offset_ns in dropped
+                (place, kind, pipeline): Drop(count, inferences, first_s, last_s, _stamp(boot, offset_ns))
+                for place, kind, pipeline, count, inferences, first_s, last_s, boot, offset_ns in dropped
             },
             senders={key.removeprefix(_SENDER): _numbers(value) for key, value in self.recall(_SENDER).items()},
             waiting={kind: self._tally(kind, without(everything, acknowledged[kind])) for kind in KINDS},
