@@ -29,6 +29,7 @@ DAY_S = 86_400.0
 # In this time grids are learned from the first thousand values, which then stop travelling.
 WARM_UP_S = 2 * 3600.0
 TRAFFIC_MB_MAX = {600: 0.8, 1800: 0.5}
+# Memory in MiB, as `top` and systemd count it; all else in MB of 1,000,000 bytes.
 RESIDENT_MIB_MAX, FLASH_MB_MAX = 25.0, 50.0
 IMAGE_BYTES = 256 * 2**20
 

@@ -18,7 +18,8 @@ MODULES = ("transport", "agent", "uplink")
 def main() -> int:
     """Hasten, then be the command."""
     factor = float(sys.argv.pop(1))
-    # As `driftline.edge.start` does, before anything else is imported.
+    # As `driftline.edge.start` does: after the command line was read, before anything else is imported.
+    importlib.import_module("driftline.cli").parser()
     for name in start.HARDLY_ASKED:
         start.defer(name)
     found: set[str] = set()
@@ -32,9 +33,7 @@ def main() -> int:
                 found.add(name)
     if missing := OF_THE_MACHINE.keys() - found:
         raise SystemExit(f"what a fast day hastens is no longer there: {', '.join(sorted(missing))}")
-    from driftline.cli import main as command
-
-    return command()
+    return int(importlib.import_module("driftline.cli").main())
 
 
 if __name__ == "__main__":

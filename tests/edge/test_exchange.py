@@ -344,6 +344,22 @@ def test_rows_go_as_far_as_the_budget_reaches_and_on_with_time(hub: PlayedHub):
     assert kinds(device.ask(now_ns=at(0) + DAY_NS // 2)) == ["rows"] * 2
 
 
+def test_rows_that_were_lost_on_the_way_are_paid_for_once(hub: PlayedHub):
+    device = with_rows(3)
+    for _ in range(5):
+        sent = device.ask(now_ns=at(0))
+        assert kinds(sent).count("rows") == 2
+        device.exchange.failed(sent)
+    hub.answer(sent, 1)  # it arrived, and the answer was lost: the hub knows the rows again
+    sent = device.ask(now_ns=at(0))
+    device.exchange.answered(sent, hub.answer(sent, 2))
+    assert kinds(device.ask(now_ns=at(1))) == []
+    again = Device(device.outbox)
+    again.wishes = device.wishes
+    assert kinds(again.ask(now_ns=at(1))) == []
+    assert kinds(again.ask(now_ns=at(0) + DAY_NS // 2)) == ["rows"] * 2
+
+
 def test_a_restart_does_not_fill_the_budget():
     device = with_rows(3)
     sent = device.ask(now_ns=at(0))

@@ -28,7 +28,20 @@ def test_the_agent_imports_no_mail_no_tokenizer_and_no_archives():
     code = (
         "import sys; from driftline.edge import start; [start.defer(one) for one in start.HARDLY_ASKED]\n"
         "import driftline.cli, driftline.edge.agent\n"
-        "unwanted = {'email', 'http.client', 'zipfile', 'ast', 'tempfile', 'asyncio'}\n"
+        "unwanted = {'email', 'http.client', 'zipfile', 'gzip', 'ast', 'tempfile', 'asyncio'}\n"
         "print(sorted(unwanted & set(sys.modules)))"
     )
     assert python(code) == "[]"
+
+
+def test_what_the_c_library_keeps_of_freed_memory_goes_back_to_the_system():
+    code = (
+        "from driftline.edge import heap; from pathlib import Path\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+        "heap.share_one_heap(); heap.give_back()\n"
+        # Every second block stays, so that nothing at the end of the heap is free as a whole.
+        "blocks = [bytes([1]) * 8000 for _ in range(4000)]; full = resident(); kept = blocks[::2]; del blocks\n"
+        "held = resident(); heap.give_back()\n"
+        "print(full - held < 2_000_000, held - resident() > 2_000_000)"
+    )
+    assert python(code) == "True True"

@@ -9,9 +9,11 @@ import pytest
 
 from driftline.clock import NS_PER_S
 from driftline.hub import assays
+from driftline.hub.ingest import Checker
 from driftline.hub.scorer import Round
 from driftline.hub.store.telemetry import Incoming
 from driftline.wire import api
+from driftline.wire.device import Record, encode_event
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
 Shop, ns = _shop["Shop"], _shop["ns"]
@@ -40,6 +42,19 @@ def tell(shop: Any, **windows: Any) -> None:
         shop.hub.telemetry.write(connection, "camera-1", "epoch", [Incoming(10_001, b"", event=event)], ns(39))
 
 
+def arrives(shop: Any, moved_s: int | None, facts: dict[str, int]) -> None:
+    """Let the device tell by a wrong clock, and take it in as a sync does."""
+    version = shop.pipeline.versions[0].id
+    data = encode_event(
+        "dropped", facts["last_s"] * NS_PER_S, where="spool", counts={"window": 6}, windows={version: facts}
+    )
+    with shop.hub.database.reading() as connection:
+        incoming, why = Checker(connection, {}, ns(39)).check(Record(10_001, "event", data, moved_s=moved_s))
+    assert not why
+    with shop.hub.database.writing() as connection:
+        shop.hub.telemetry.write(connection, "camera-1", "epoch", [incoming], ns(39))
+
+
 def told(shop: Any) -> list[api.Analysis]:
     return shop.call(assays.list_analyses, assay=shop.assay.id)
 
@@ -55,6 +70,19 @@ def test_windows_that_were_answered_before_the_drop_was_told_say_it_when_they_ar
     tell(shop, **{shop.pipeline.versions[0].id: drop(30, 35)})
     after = told(shop)
     assert [any(note.startswith(NOTE) for note in one.notes) for one in after] == [True, True, False]
+
+
+@pytest.mark.parametrize(("moved_s", "explained"), [(7200, [True, True, False]), (0, [False] * 3), (None, [False] * 3)])
+def test_windows_dropped_by_a_clock_that_was_off_are_said_where_they_belong(
+    shop: Any, moved_s: int | None, explained: list[bool]
+):
+    arrives(shop, moved_s, drop(30 - 120, 35 - 120))
+    assert [any(note.startswith(NOTE) for note in one.notes) for one in told(shop)] == explained
+
+
+def test_a_drop_at_an_unknown_time_explains_nothing_whatever_its_clock_showed(shop: Any):
+    arrives(shop, None, drop(30, 35))
+    assert not any("no room" in note for one in told(shop) for note in one.notes)
 
 
 def test_a_drop_explains_no_other_time_and_no_other_pipeline(shop: Any):

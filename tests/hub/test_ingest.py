@@ -178,6 +178,28 @@ def test_a_grid_that_a_restored_hub_forgot_comes_back_with_what_was_counted_on_i
     assert decode(window.summary, window.grid_id).count == 1
 
 
+def test_what_was_counted_on_a_grid_that_neither_hub_nor_device_knows_any_more_is_refused_and_counted(
+    camera: Any, pv: str, hub: Any, till: Any, ask: Any
+):
+    from driftline.hub import fleet
+
+    forgotten = Grid((0.0, 0.1, 1.0))
+    counts = Tally(forgotten)
+    counts.add(0.7)
+    field = wire.FieldSummary(FIELD, forgotten.id, encode(counts.summary()))
+    window = wire.encode_window(wire.WindowRecord(pv, START_S, 60, 1, (field,)))
+    reply = camera.send(camera.record("window", window))  # its spool was deleted, and the edges with it
+    assert (reply.acknowledged, list(reply.refused)) == (1, ["1"])
+    assert fleet.device(hub, "camera-1").dropped == {"refused": 1}
+    (told,) = hub.telemetry.events("camera-1", "refused", 2)
+    assert forgotten.id in told["reason"]
+    # A clone of the disk, as any device that still has them, brings them for all.
+    other = ask.joined("camera-2", till)
+    assert other.send(other.record("window", window), grids={forgotten.id: [0.0, 0.1, 1.0]}).refused == {}
+    assert camera.send(camera.record("window", window)).refused == {}
+    assert len(stored(hub, till)) == 1
+
+
 @pytest.mark.parametrize("edges", [[0.0, 0.2, 1.0], [1.0, 0.0], [], "edges", None, [float("inf")], ["x"], 7])
 def test_edges_that_are_not_those_of_the_grid_are_none(camera: Any, pv: str, edges: Any):
     counts = Tally(Grid((0.0, 0.1, 1.0)))

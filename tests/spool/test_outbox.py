@@ -1,6 +1,7 @@
 """What every outbox promises, of the file and of memory alike."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -191,6 +192,20 @@ def test_history_goes_before_anything_that_waits(make: Make):
     assert outbox.batch(1).first_kept > 1
 
 
+def test_history_that_is_given_up_for_room_takes_nothing_along_that_waits(outbox: Outbox):
+    assert isinstance(outbox, MemoryOutbox | Spool)
+    for _ in range(6):
+        outbox.append("window", b"w" * 100)
+    outbox.acknowledge(outbox.epoch, [1, 2, 3])
+    assert outbox._keeper.give_up_history(150) == 200
+    assert (outbox.batch(1).first_kept, sequences(outbox)) == (3, [4, 5, 6])
+    assert outbox._keeper.give_up_history(1 << 20) == 100
+    assert outbox._keeper.give_up_history(1) == 0
+    assert sequences(outbox) == [4, 5, 6]  # and no event: nothing is lost that the hub has
+    outbox.rewind(outbox.epoch, [])
+    assert decode_event(outbox.batch(1 << 20).records[-1].data)["counts"] == {"window": 3}
+
+
 def test_history_is_kept_up_to_its_share_of_the_cap(make: Make):
     outbox = make(10_000)
     for _ in range(100):
@@ -238,6 +253,28 @@ def test_dropped_windows_are_said_by_pipeline_with_their_time(make: Make):
             "last_s": max(minutes) * 60,
         }
     assert not any(one.sequence > records[-1].sequence for one in outbox.batch(10_000).records)  # said once
+
+
+def test_what_was_dropped_is_said_by_the_clock_it_was_made_by(make: Make):
+    outbox = make(1000)
+    slow, right = Stamp("boot", 0), Stamp("boot", 1_767_261_600 * 10**9)
+    for stamp in (slow, replace(slow, offset_ns=5_000)):
+        for minute in range(8):
+            outbox.append("window", window(minute), stamp=stamp)
+    outbox.append("window", b"x" * 960)
+    outbox = reopened(outbox)
+    told = outbox.batch(1 << 20).records[-1]
+    assert told.stamp == slow
+    assert decode_event(told.data)["at_ns"] == 7 * 60 * 10**9
+    assert decode_event(told.data)["windows"]["pv"] | {"inferences": 0} == {
+        "count": 16, "inferences": 0, "first_s": 0, "last_s": 7 * 60,
+    }  # fmt: skip
+    for stamp in (slow, right):  # the clock was set in between
+        outbox.append("window", window(3), stamp=stamp)
+    outbox.append("window", b"x" * 960)
+    told = [one for one in outbox.batch(1 << 20).records if one.kind == "event"][-1]
+    assert (told.stamp, decode_event(told.data)["at_ns"]) == (None, NOW_NS)
+    assert decode_event(told.data)["windows"]["pv"]["first_s"] is None
 
 
 def test_what_a_dropped_event_said_was_dropped_is_said_by_the_next(make: Make):

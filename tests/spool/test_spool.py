@@ -15,7 +15,7 @@ import pytest
 
 from driftline.errors import NotAllowedError, TemporaryError
 from driftline.spool import opening
-from driftline.spool.room import is_full
+from driftline.spool.room import Ballast, is_full
 from driftline.spool.spool import Spool
 from driftline.spool.tables import migrate_1
 from driftline.wire.device import decode_event, decode_window
@@ -276,6 +276,46 @@ def test_on_a_disk_filled_by_others_what_the_hub_has_just_taken_is_not_told_as_d
     spool.acknowledge(spool.epoch, sequences)
     assert spool.backlog == 0
     assert not spool._keeper.ledger.dropped
+    spool.close()
+
+
+def test_a_young_spool_on_a_full_disk_uses_its_reserve_before_it_drops_what_waits(tiny_disk: Path):
+    spool = opened(tiny_disk / "spool.db")
+    spool.append("window", os.urandom(2_000))
+    filled(tiny_disk)
+    while not spool._keeper.ledger.dropped:
+        before = spool.waiting_bytes
+        spool.append("window", os.urandom(2_000))
+    # A page more a record, and what the log holds besides.
+    assert before > Ballast.KEPT // 3
+    spool.close()
+
+
+def test_on_a_full_disk_history_goes_before_what_waits(tiny_disk: Path):
+    spool = opened(tiny_disk / "spool.db")
+    old = [spool.append("window", os.urandom(2_000)) for _ in range(100)]
+    spool.acknowledge(spool.epoch, old)
+    filled(tiny_disk)
+    os.truncate(tiny_disk / "spool.db.ballast", Ballast.KEPT)
+    filled(tiny_disk)
+    while spool.batch(1).first_kept == 1:
+        spool.append("window", os.urandom(2_000))
+        assert not spool._keeper.ledger.dropped
+    spool.close()
+
+
+def test_a_reserve_that_was_given_up_in_part_is_whole_again_after_an_acknowledgement(tiny_disk: Path):
+    spool = opened(tiny_disk / "spool.db")
+    filler = filled(tiny_disk)
+    sequences = [spool.append("window", os.urandom(2_000)) for _ in range(100)]
+    ballast = tiny_disk / "spool.db.ballast"
+    assert ballast.stat().st_size < Ballast.SIZE
+    spool.acknowledge(spool.epoch, sequences[:50])
+    before = ballast.stat().st_size
+    assert before < Ballast.SIZE  # there is no room for it yet, and what little there is it does not take
+    filler.unlink()
+    spool.acknowledge(spool.epoch, sequences[50:])
+    assert ballast.stat().st_size == Ballast.SIZE
     spool.close()
 
 

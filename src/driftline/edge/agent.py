@@ -24,6 +24,7 @@ from typing import Any
 
 from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso, seconds_text
+from driftline.edge import heap
 from driftline.edge.home import AGENT_VARIABLE, HOME_VARIABLE, Home, Identity
 from driftline.edge.link import Server, left_messages, messages_of, stamp_from
 from driftline.edge.notify import Notifier
@@ -189,6 +190,7 @@ class Agent:
         # Before a new worker asks from where to go on.
         self._take_left()
         self._notifier.ready(f"starting, for the hub at {self._identity.url}")
+        heap.give_back()
         saved_s = looked_s = 0.0
         while not self._stopping.wait(TICK_S):
             self._looped_s = time.monotonic()

@@ -13,7 +13,7 @@ The answer may say more than "committed":
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from driftline.clock import NS_PER_S
@@ -42,12 +42,16 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One request as it was made; `more` says whether something waits that could go with the next one at once."""
+    """One request as it was made; `more` says whether something waits that could go with the next one at once.
+
+    `costs` is what its rows are to be charged with once they have arrived, in bytes by sequence.
+    """
 
     head: BatchHead
     records: Sequence[Record]
     more: bool
     is_probe: bool = False
+    costs: Mapping[int, int] = field(default_factory=dict[int, int])
 
     @property
     def size(self) -> int:
@@ -132,7 +136,7 @@ class Exchange:
         wishes = wishes or Wishes()
         is_probe = self._timekeeper.wants_probe() and not self._detours
         # With a probe no record goes: one is enough to see of which epoch the next are, and nothing is read in vain.
-        batch, is_held_back = self._choose(wishes, now_ns, 1 if is_probe else self._portion.size)
+        batch, is_held_back, costs = self._choose(wishes, now_ns, 1 if is_probe else self._portion.size)
         records: Sequence[Record] = () if is_probe else [self._moved(one) for one in batch.records]
         left = _less(self._outbox.waiting, records)
         ready = sum(left.values()) - (sum(left.get(kind, 0) for kind in BULK) if is_held_back else 0)
@@ -151,7 +155,7 @@ class Exchange:
             complete_until_ns=until_ns,
             complete_from_ns=from_ns,
         )
-        return Sent(said, records, more=ready > 0, is_probe=is_probe)
+        return Sent(said, records, more=ready > 0, is_probe=is_probe, costs=costs)
 
     def failed(self, sent: Sent) -> None:
         """Note that no answer came: the next request carries less, so that on a bad link something arrives."""
@@ -177,25 +181,26 @@ class Exchange:
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _choose(self, wishes: Wishes, now_ns: int, bytes_max: int) -> tuple[Batch, bool]:
-        """Return the next batch, and whether the budget holds back what it might have held besides."""
+    def _choose(self, wishes: Wishes, now_ns: int, bytes_max: int) -> tuple[Batch, bool, Mapping[int, int]]:
+        """Return the next batch, whether the budget holds back what it might have held besides, and what rows cost."""
         first = self._outbox.batch(
             bytes_max,
             newest_first=wishes.newest_first,
             without=() if wishes.rows_kb_a_day is None else BULK,
         )
         if wishes.rows_kb_a_day is None:
-            return first, False
+            return first, False, {}
         self._budget.fill(wishes.rows_kb_a_day * 1000, now_ns)
         room = bytes_max - sum(len(one.data) for one in first.records)
         if room <= 0 or any(_less(self._outbox.waiting, first.records).get(kind) for kind in URGENT):
-            return first, self._budget.is_spent
+            return first, self._budget.is_spent, {}
         more = self._outbox.batch(room, newest_first=wishes.newest_first, without=URGENT)
         if first.records and more.epoch != first.epoch:
-            return first, self._budget.is_spent
-        rows = self._budget.affordable(more.records[::-1] if wishes.newest_first else more.records)
+            return first, self._budget.is_spent, {}
+        costs = self._budget.affordable(more.records[::-1] if wishes.newest_first else more.records)
+        rows = [one for one in more.records if one.sequence in costs]
         records = tuple(sorted([*first.records, *rows], key=lambda one: one.sequence))
-        return replace(more if more.records else first, records=records), len(rows) < len(more.records)
+        return replace(more if more.records else first, records=records), len(rows) < len(more.records), costs
 
     def _moved(self, record: Record) -> Record:
         moved_s = self._timekeeper.moved_s(record)
@@ -233,8 +238,11 @@ class Exchange:
         if not taken:
             # Nothing was lost if this answer is forgotten, so it is not worth a commit.
             return
-        spent = {BUDGET_KEY: self._budget.text} if any(one.kind in BULK for one in sent.records) else {}
+        # Only now: what was lost on the way goes again, and would be held back as if it had arrived.
+        cost = sum(sent.costs.get(one, 0) for one in taken)
+        spent = {BUDGET_KEY: self._budget.text_after(cost)} if cost else {}
         self._outbox.acknowledge(sent.head.epoch, taken, {self._synced_key: str(synced)} | spent)
+        self._budget.spend(cost)
         self._previous = synced
 
     def _rewind(self, epoch: str, held: Sequence[tuple[int, int]], synced: int) -> int:
@@ -321,13 +329,16 @@ BUDGET_KEY = "budget"
 class Budget:
     """A bucket of bytes that fills evenly over a day and holds one day's worth.
 
-    >>> budget = Budget()
+    >>> budget, rows = Budget(), [Record(i, "rows", bytes(range(200))) for i in (1, 2, 3, 4, 5, 6)]
     >>> budget.fill(1000, now_ns=0)
-    >>> [len(budget.affordable([Record(i, "rows", bytes(range(200))) for i in (1, 2, 3, 4, 5, 6)]))]
-    [4]
+    >>> budget.affordable(rows)
+    {1: 211, 2: 211, 3: 211, 4: 211}
+    >>> budget.spend(4 * 211)
+    >>> budget.affordable(rows)
+    {}
     >>> budget.fill(1000, now_ns=DAY_NS // 4)
-    >>> len(budget.affordable([Record(5, "rows", bytes(range(200)))]))
-    1
+    >>> budget.affordable(rows)
+    {1: 211}
     """
 
     def __init__(self, left: float | None = None, at_ns: int = 0) -> None:
@@ -343,10 +354,13 @@ class Budget:
         left, at_ns = text.split()
         return cls(float(left), int(at_ns))
 
-    @property
-    def text(self) -> str:
-        """What is to be remembered."""
-        return f"{self._left or 0.0:.0f} {self._at_ns}"
+    def text_after(self, cost: int) -> str:
+        """What is to be remembered once so much is spent."""
+        return f"{(self._left or 0.0) - cost:.0f} {self._at_ns}"
+
+    def spend(self, cost: int) -> None:
+        """Take so many bytes of it."""
+        self._left = None if self._left is None else self._left - cost
 
     @property
     def is_spent(self) -> bool:
@@ -360,16 +374,17 @@ class Budget:
         self._left = min(bytes_a_day, left + gained)
         self._size, self._at_ns = bytes_a_day, now_ns
 
-    def affordable(self, records: Sequence[Record]) -> list[Record]:
-        """Take of it what these records cost on the link, one after the other, as long as it lasts; return those.
+    def affordable(self, records: Sequence[Record]) -> dict[int, int]:
+        """Return what these records cost on the link, one after the other, as long as it lasts: bytes by sequence.
 
         One that costs more than a whole day's worth goes when the bucket is full, or it would never go.
         """
-        taken: list[Record] = []
+        costs: dict[int, int] = {}
+        left = self._left or 0.0
         for one in records:
-            cost, left = len(zlib.compress(one.data, 6)), self._left or 0.0
+            cost = len(zlib.compress(one.data, 6))
             if cost > left and (not self._size or left < self._size):
                 break
-            self._left = left - cost
-            taken.append(one)
-        return taken
+            left -= cost
+            costs[one.sequence] = cost
+        return costs

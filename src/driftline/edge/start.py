@@ -2,7 +2,8 @@
 
 `dataclasses` imports `inspect`, for classes without a docstring, and `linecache` the tokenizer, for the source of a
 traceback. Together they and what they import are 1.3 MB that an agent hardly ever asks anything, so they are loaded
-when it does. (`importlib.util.LazyLoader` does the same, but an import statement wakes what it made.)
+when it does. (`importlib.util.LazyLoader` does the same, but an import statement wakes what it made.) What importing
+the rest has freed goes back to the system (`heap.py`).
 """
 
 import importlib.util
@@ -11,6 +12,8 @@ from argparse import Namespace
 from importlib import import_module
 from types import ModuleType
 
+from driftline.edge import heap
+
 HARDLY_ASKED = ("inspect", "tokenize")
 
 
@@ -18,6 +21,7 @@ def run(options: Namespace) -> int:
     """Run the device that lives in `options.home`; see `driftline.edge.agent.run`."""
     for name in HARDLY_ASKED:
         defer(name)
+    heap.share_one_heap()
     return int(import_module("driftline.edge.agent").run(options))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from driftline.clock import NS_PER_S, Clock
+from driftline.edge import heap
 from driftline.edge.bundles import Bundles
 from driftline.edge.exchange import Exchange, Outcome, Wishes
 from driftline.edge.home import Home, Identity
@@ -179,6 +180,7 @@ class Uplink:
             missing = self._bundles.missing(self._desired) if self._runs_models else ()
             if isinstance(step, Upload):
                 self._sync()
+                heap.give_back()
             elif missing and now_s >= again_s:
                 fetched = self._fetch(missing)
                 pause_s = 0.0 if fetched else min(DOWNLOAD_PAUSE_MAX_S, pause_s * 2 or DOWNLOAD_PAUSE_FIRST_S)

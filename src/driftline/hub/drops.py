@@ -2,6 +2,9 @@
 
 It is looked up when answers are read and not when they are made: an event that tells of a drop comes after windows that
 were counted later, when the window it explains may long have been answered.
+
+The times in such an event are by the clock by which the windows were made; they are moved when it comes in, as the
+windows would have been. Where nobody knows by how much, the event counts and explains no window.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +44,7 @@ class Dropped:
         """Say it to who wonders where a window is."""
         first, end = iso(self.first_s * NS_PER_S), iso((self.last_s + BASE_WINDOW_S) * NS_PER_S)
         windows = "one base window" if self.count == 1 else f"{self.count} base windows"
-        return f"the device had no room and dropped {windows} between {first} and {end} by its clock"
+        return f"the device had no room and dropped {windows} between {first} and {end}"
 
 
 def explained(hub: Hub, connection: Connection, pipeline: str, analyses: Sequence[api.Analysis]) -> list[api.Analysis]:
@@ -58,6 +61,25 @@ def _explained(analysis: api.Analysis, dropped: Sequence[Dropped]) -> api.Analys
     return msgspec.structs.replace(analysis, notes=[*analysis.notes, *notes]) if notes else analysis
 
 
+def moved(event: Mapping[str, Any], moved_s: int | None) -> dict[str, Any]:
+    """Return what an event tells of windows as it is once they are moved; nothing where it tells of none.
+
+    >>> moved({"type": "dropped", "windows": {"pv": {"count": 1, "first_s": 0, "last_s": 60}}}, 3600)
+    {'windows': {'pv': {'count': 1, 'first_s': 3600, 'last_s': 3660}}}
+    """
+    told: Any = event.get("windows")
+    if event.get("type") != "dropped" or not isinstance(told, dict) or not moved_s:
+        return {}
+    return {"windows": {name: _moved(facts, moved_s) for name, facts in cast("Mapping[str, Any]", told).items()}}
+
+
+def _moved(facts: Any, moved_s: int) -> Any:
+    if not isinstance(facts, dict):
+        return facts
+    times = {name: _whole(facts.get(name)) for name in ("first_s", "last_s")}
+    return facts | {name: one + moved_s for name, one in times.items() if one is not None}
+
+
 def _dropped(hub: Hub, connection: Connection, pipeline: str, device: str) -> Iterator[Dropped]:
     events = hub.telemetry.events(device, "dropped", EVENTS_MAX)
     if not events:
@@ -65,7 +87,8 @@ def _dropped(hub: Hub, connection: Connection, pipeline: str, device: str) -> It
     known = set(connection.execute(select(versions.c.id).where(versions.c.pipeline == pipeline)).scalars())
     for event in events:
         told: Any = event.get("windows")
-        if isinstance(told, dict):
+        # Where the time of an event is not known, those of what was dropped are not either.
+        if isinstance(told, dict) and "by_its_clock_ns" not in event:
             for version, facts in cast("Mapping[str, Any]", told).items():
                 if version in known and isinstance(facts, dict):
                     yield from _read(cast("Mapping[str, Any]", facts))

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from driftline.clock import NS_PER_S, iso
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
-from driftline.hub import fleet, grids, identity, intake
+from driftline.hub import drops, fleet, grids, identity, intake
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, Call, Routes
 from driftline.hub.intake import Decision
@@ -345,7 +345,10 @@ class Checker:
         readable = json.dumps(event, ensure_ascii=False).encode(errors="replace")
         # What happened at an unknown time is told at the time it was heard of.
         known = {"at_ns": at_ns} if record.moved_s is not None else {"at_ns": self._now_ns, "by_its_clock_ns": at_ns}
-        return Incoming(record.sequence, record.data, event=json.loads(readable) | (known if self._moves else {}))
+        told = json.loads(readable)
+        if self._moves:
+            told |= known | drops.moved(told, record.moved_s)
+        return Incoming(record.sequence, record.data, event=told)
 
     def _version(self, version: str) -> tuple[str, Mapping[str, Any]]:
         if version not in self._granted:

@@ -165,8 +165,8 @@ class Keeper:
         """Turn what was counted as dropped into events."""
         if self.ledger.dropped:
             with self._change():
-                for event in drops.events(self.ledger.dropped, self._now_ns()):
-                    self._put("event", event)
+                for event, stamp in drops.events(self.ledger.dropped, self._now_ns()):
+                    self._put("event", event, stamp)
                 self.ledger = replace(self.ledger, dropped={})
 
     def note(self, event: bytes) -> None:
@@ -180,6 +180,11 @@ class Keeper:
         with self._change():
             self._give_up(excess)
         return before - self.ledger.backlog
+
+    def give_up_history(self, excess: int) -> int:
+        """Free so many bytes, or as many as there are, of what the hub has; return how many."""
+        with self._change():
+            return self._give_up_history(excess)
 
     def remember(self, facts: Mapping[str, str]) -> None:
         """Commit something to the metadata."""

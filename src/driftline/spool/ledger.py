@@ -11,10 +11,14 @@ from typing import Any
 
 from driftline.errors import InvalidInputError
 from driftline.spool.ranges import Range, Ranges, joined, length, within, without
-from driftline.wire.device import RecordKind
+from driftline.wire.device import RecordKind, Stamp
 
 # A sender is a process; of those that ended long ago nothing comes again.
 SENDERS_MAX = 64
+# By more than one clock: the times of what was dropped cannot be told as one span. No boot has an empty name.
+SEVERAL = Stamp("", 0)
+# Half a window: a clock that was set by less is the same one.
+SAME_CLOCK_NS = 30 * 1_000_000_000
 # A restored hub asks for days or weeks; 32 entries of a megabyte or more each tell them apart well enough.
 GIVEN_UP_MAX = 32
 
@@ -44,19 +48,33 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """What was dropped of one kind, and of windows of one pipeline: first and last start, in Unix seconds."""
+    """What was dropped of one kind, and of windows of one pipeline: first and last start, in Unix seconds.
+
+    These are by the clock of `stamp`; there are none where it is `SEVERAL`.
+    """
 
     count: int = 0
     inferences: int = 0
     first_s: int | None = None
     last_s: int | None = None
+    stamp: Stamp | None = None
 
     def plus(self, other: "Drop") -> "Drop":
         """Return both together."""
+        dated = [one for one in (self, other) if one.first_s is not None or one.stamp is not None]
+        if len(dated) == 2 and not _is_one_clock(self.stamp, other.stamp):
+            return Drop(self.count + other.count, self.inferences + other.inferences, stamp=SEVERAL)
         firsts = [one.first_s for one in (self, other) if one.first_s is not None]
         lasts = [one.last_s for one in (self, other) if one.last_s is not None]
         count, inferences = self.count + other.count, self.inferences + other.inferences
-        return Drop(count, inferences, min(firsts, default=None), max(lasts, default=None))
+        stamp = dated[0].stamp if dated else None
+        return Drop(count, inferences, min(firsts, default=None), max(lasts, default=None), stamp)
+
+
+def _is_one_clock(one: Stamp | None, other: Stamp | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.boot == other.boot and abs(one.offset_ns - other.offset_ns) < SAME_CLOCK_NS
 
 
 # Where it was dropped ("spool", "hub"), its kind, and a window's pipeline version ("" where it is not known).
@@ -121,7 +139,7 @@ class Ledger:
 
     def with_record(self, kind: RecordKind, size: int, sender: tuple[str, int] | None = None) -> "Ledger":
         """Return the ledger with one record more, known by its sender's number."""
-        waiting = {**self.waiting, kind: self.waiting.get(kind, Tally()).plus(1, size)}
+        waiting: dict[RecordKind, Tally] = {**self.waiting, kind: self.waiting.get(kind, Tally()).plus(1, size)}
         last, senders = self.last + 1, self.senders
         if sender is not None:
             senders = {**senders, sender[0]: (sender[1], last)}

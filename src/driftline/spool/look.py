@@ -12,11 +12,11 @@ from driftline.wire.device import RecordKind, WireError, decode_event, decode_wi
 KINDS: tuple[RecordKind, ...] = ("window", "rows", "event")
 # What waits of the kind @, by schema: first there was one table and what was acknowledged was
 # deleted; then a table for each kind, and the ranges in which nothing waits.
-_WAITING = {
-    1: "FROM records WHERE kind='@'",
-    2: "FROM records_@ WHERE NOT EXISTS (SELECT 1 FROM acknowledged "
-    "WHERE kind='@' AND first <= sequence AND last >= sequence)",
-}
+_NOT_ACKNOWLEDGED = (
+    "FROM records_@ WHERE NOT EXISTS (SELECT 1 FROM acknowledged "
+    "WHERE kind='@' AND first <= sequence AND last >= sequence)"
+)
+_WAITING = {1: "FROM records WHERE kind='@'", 2: _NOT_ACKNOWLEDGED, 3: _NOT_ACKNOWLEDGED}
 
 
 @dataclass(frozen=True, slots=True)

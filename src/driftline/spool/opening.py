@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from driftline.spool.outbox import random_epoch
-from driftline.spool.tables import SCHEMA, create, migrate_1
+from driftline.spool.tables import SCHEMA, create, migrate_1, migrate_2
 
 log = logging.getLogger("driftline.spool")
 PAGE_BYTES = 4096
@@ -37,7 +37,7 @@ def connected(path: Path, bytes_max: int) -> sqlite3.Connection:
         # A small log: on a full disk it must still fit beside the file.
         connection.execute("PRAGMA wal_autocheckpoint=64")
         # SQLite would keep two megabytes of pages; what an agent reads twice is a fraction of that.
-        connection.execute("PRAGMA cache_size=-256")
+        connection.execute("PRAGMA cache_size=-128")
         connection.execute(f"PRAGMA journal_size_limit={256 * PAGE_BYTES}")
         _check(connection)
         _bring_to_schema(connection)
@@ -79,10 +79,11 @@ def _bring_to_schema(connection: sqlite3.Connection) -> None:
     if _version(connection) == SCHEMA:
         return
     with _transaction(connection):
-        if _version(connection) == 0:
+        version = _version(connection)
+        if version == 0:
             create(connection, random_epoch())
         else:
-            migrate_1(connection)
+            {1: migrate_1, 2: migrate_2}[version](connection)
     # Moving every record has made the log as long as the file.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

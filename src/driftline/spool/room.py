@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 # Below this a failed write is taken for a full disk.
@@ -9,32 +10,53 @@ FREE_BYTES_LEAST = 256 * 1024
 
 
 class Ballast:
-    """A file beside the spool that is given up where even dropping records needs room."""
+    """A file beside the spool: room for an hour when others fill the disk.
 
-    # Enough for the log of the transactions that make room.
+    The half of it is for records, given up piece by piece before any record is dropped. The rest is for the
+    transactions that make room, and for the one that takes an acknowledgement: even those need some.
+    """
+
     SIZE = 1024 * 1024
+    KEPT = SIZE // 2
+    # What a log grows to between two checkpoints, and fits into the file then.
+    PIECE = 256 * 1024
 
     def __init__(self, spool: Path) -> None:
         self._path = spool.with_name(spool.name + ".ballast")
 
+    def give_piece(self) -> bool:
+        """Free a piece for records; return whether there was one."""
+        size = self._size()
+        if size <= self.KEPT:
+            return False
+        os.truncate(self._path, max(self.KEPT, size - self.PIECE))
+        return True
+
     def give(self) -> None:
-        """Free the reserve."""
+        """Free all that is left."""
         self._path.unlink(missing_ok=True)
 
     def restore(self) -> bool:
-        """Return whether the reserve is there, made anew where there is room."""
-        if self._path.exists():
+        """Return whether the whole reserve is there, made anew where there is room."""
+        size = self._size()
+        if size >= self.SIZE:
             return True
-        beside = self._path.with_suffix(".new")
         try:
-            with beside.open("wb") as file:
+            with self._path.open("ab") as file:
                 # Real bytes: a hole in a file reserves nothing, and some file systems compress zeros.
-                file.write(os.urandom(self.SIZE))
-            beside.replace(self._path)
+                file.write(os.urandom(self.SIZE - size))
         except OSError:
-            beside.unlink(missing_ok=True)  # the disk is still full; the next acknowledgement tries again
+            # The disk is still full, and what little there is is for records; the next acknowledgement tries again.
+            with suppress(OSError):
+                os.truncate(self._path, size)
             return False
         return True
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
 
 def is_full(error: sqlite3.OperationalError, path: Path) -> bool:

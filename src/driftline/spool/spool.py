@@ -7,7 +7,8 @@ is what a disk does to a device:
 - A damaged file is put aside (`opening.py`) and a new one begun with a new random epoch, so that the hub never takes a
   new record for an old one; the event `spool_lost` says so.
 - At most `bytes_max` bytes of records lie in the file; beyond that history goes, then the oldest rows, windows, events.
-- A full disk: drops make room inside the file, and a ballast file is given up where even that needs room (`room.py`).
+- A full disk: a half of the ballast beside it is given up for records (`room.py`), then history makes room inside the
+  file, and only then what waits; the other half is for where even that needs room.
 """
 
 import logging
@@ -152,9 +153,10 @@ class Spool:
     # ── a disk that is full ──────────────────────────────────────────────────────────────────────────────────────
 
     def _with_room(self, act: Callable[[], _Result], helps: Sequence[Callable[[], None]] = ()) -> _Result:
-        """Act; where the disk is full try again, give up the oldest records, then the ballast too (or `helps`)."""
+        """Act; where the disk is full try again, after what costs least: what waits goes last (or after `helps`)."""
+        costly = (self._give_piece, self._give_history, self._give_records, self._give_ballast)
         with self._guard:
-            for help_out in (self._empty_log, *(helps or (self._give_records, self._give_ballast)), None):
+            for help_out in (self._empty_log, *(helps or costly), None):
                 try:
                     return self._repaired(act)
                 except sqlite3.OperationalError as error:
@@ -168,21 +170,35 @@ class Spool:
         with suppress(sqlite3.OperationalError):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def _give_piece(self) -> None:
+        if self._ballast.give_piece():
+            log.warning("the disk is full: a part of the spool's reserve is given up for records")
+            self._empty_log()
+
+    def _give_history(self) -> None:
+        self._make_room(self._keeper.give_up_history)
+
     def _give_records(self) -> None:
         """Drop a part of what there is, and let the file grow no more; where even that needs room nothing changes."""
-        if self._broken is not None:
-            return
         before = self._keeper.ledger.size
+        dropped = self._make_room(self._keeper.give_up)
+        if dropped is None:
+            return
+        self._keeper.room = max(before * 9 // 10, GIVEN_UP_BYTES_LEAST)
+        log.warning("the disk is full: %d records that waited for the hub were dropped", dropped)
+
+    def _make_room(self, give_up: Callable[[int], int]) -> int | None:
+        """Free as much as a usual drop does, however little there is; return what that says, None where it failed."""
+        if self._broken is not None:
+            return None
         try:
-            # As much as a usual drop frees, however little there is.
-            dropped = self._keeper.give_up(max(before // 4, GIVEN_UP_BYTES_LEAST))
+            given = give_up(max(self._keeper.ledger.size // 4, GIVEN_UP_BYTES_LEAST))
             # The log starts again at its beginning only when all of it fits into the file.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
             log.warning("the disk is too full even to drop records: %s", error)
-            return
-        self._keeper.room = max(before * 9 // 10, GIVEN_UP_BYTES_LEAST)
-        log.warning("the disk is full: %d records that waited for the hub were dropped", dropped)
+            return None
+        return given
 
     def _give_ballast(self) -> None:
         log.warning("the disk is full: the spool's reserve of %d bytes is given up", Ballast.SIZE)

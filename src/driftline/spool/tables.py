@@ -1,12 +1,12 @@
 """The spool's file: records, ledger and metadata as SQLite tables.
 
-Schema 2:
+Schema 3:
 
     records_window, records_rows, records_event     sequence (over all three, never used twice), stamp, data
     acknowledged    kind, first, last: in these ranges nothing of the kind waits; what is still there is history
     epochs          first, epoch: from this sequence on, up to the next entry's
     given_up        history that went for room, so that a restored hub's loss is counted
-    dropped         what is to be said of records that went before the hub had them
+    dropped         what is to be said of records that went before the hub had them, windows by the clock of a stamp
     meta            what the agent remembers; and "spool.last", "spool.sender.<name>"
 
 Each kind has a table of its own, so that what waits of a kind is one walk, without an index that each append would have
@@ -24,7 +24,7 @@ from driftline.spool.outbox import random_epoch
 from driftline.spool.ranges import Ranges, without
 from driftline.wire.device import Record, RecordKind, Stamp
 
-SCHEMA = 2
+SCHEMA = 3
 _LAST = "spool.last"
 _SENDER = "spool.sender."
 _RECORD_TABLE = "CREATE TABLE @ (sequence INTEGER PRIMARY KEY, boot TEXT, offset_ns INTEGER, data BLOB NOT NULL)"
@@ -36,7 +36,8 @@ CREATE TABLE given_up (
     kind TEXT NOT NULL, epoch TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE dropped (
     place TEXT, kind TEXT, pipeline TEXT, count INTEGER NOT NULL, inferences INTEGER NOT NULL,
-    first_s INTEGER, last_s INTEGER, PRIMARY KEY (place, kind, pipeline)) WITHOUT ROWID;
+    first_s INTEGER, last_s INTEGER, boot TEXT, offset_ns INTEGER,
+    PRIMARY KEY (place, kind, pipeline)) WITHOUT ROWID;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -52,7 +53,7 @@ def create(connection: sqlite3.Connection, epoch: str) -> None:
 
 
 def migrate_1(connection: sqlite3.Connection) -> None:
-    """Turn schema 1 into schema 2, within the caller's transaction; what was waiting waits, nothing is history.
+    """Turn schema 1 into this one, within the caller's transaction; what was waiting waits, nothing is history.
 
     Schema 1 had one table of records, of which the acknowledged ones were deleted, the epoch and counts of what was
     dropped in the metadata, and a table of senders.
@@ -67,7 +68,7 @@ def migrate_1(connection: sqlite3.Connection) -> None:
         )
     dropped = {key.removeprefix("dropped:"): facts.pop(key) for key in list(facts) if key.startswith("dropped:")}
     connection.executemany(
-        "INSERT INTO dropped VALUES ('spool', ?, '', ?, 0, NULL, NULL)",
+        "INSERT INTO dropped VALUES ('spool', ?, '', ?, 0, NULL, NULL, NULL, NULL)",
         [(kind, int(count)) for kind, count in dropped.items()],
     )
     for sender, number, sequence in connection.execute("SELECT sender, number, sequence FROM senders").fetchall():
@@ -77,6 +78,13 @@ def migrate_1(connection: sqlite3.Connection) -> None:
     connection.executemany("INSERT INTO meta VALUES (?,?)", facts.items())
     for table in ("records", "senders", "old_meta"):
         connection.execute(f"DROP TABLE {table}")
+
+
+def migrate_2(connection: sqlite3.Connection) -> None:
+    """Turn schema 2, which did not know by which clock windows were dropped, into this one."""
+    connection.execute("ALTER TABLE dropped ADD COLUMN boot TEXT")
+    connection.execute("ALTER TABLE dropped ADD COLUMN offset_ns INTEGER")
+    connection.execute(f"PRAGMA user_version={SCHEMA}")
 
 
 class SqliteStore:
@@ -110,13 +118,16 @@ class SqliteStore:
         }
         last = max(int(self.recall(_LAST).get(_LAST, 0)), *(self.below(kind, 1 << 62) or 0 for kind in KINDS))
         everything = ((1, last),)
-        dropped = rows("SELECT place, kind, pipeline, count, inferences, first_s, last_s FROM dropped")
+        dropped = rows("SELECT place, kind, pipeline, count, inferences, first_s, last_s, boot, offset_ns FROM dropped")
         return Ledger(
             epochs=tuple(rows("SELECT first, epoch FROM epochs ORDER BY first")),
             last=last,
             acknowledged=acknowledged,
             given_up=tuple(GivenUp(*one) for one in rows("SELECT kind, epoch, first, last, count FROM given_up")),
-            dropped={(place, kind, pipeline): Drop(*facts) for place, kind, pipeline, *facts in dropped},
+            dropped={
+                (place, kind, pipeline): Drop(count, inferences, first_s, last_s, _stamp(boot, offset_ns))
+                for place, kind, pipeline, count, inferences, first_s, last_s, boot, offset_ns in dropped
+            },
             senders={key.removeprefix(_SENDER): _numbers(value) for key, value in self.recall(_SENDER).items()},
             waiting={kind: self._tally(kind, without(everything, acknowledged[kind])) for kind in KINDS},
             history={kind: self._tally(kind, acknowledged[kind]) for kind in KINDS},
@@ -146,8 +157,11 @@ class SqliteStore:
         if after.dropped != before.dropped:
             self._connection.execute("DELETE FROM dropped")
             self._connection.executemany(
-                "INSERT INTO dropped VALUES (?,?,?,?,?,?,?)",
-                [(*key, one.count, one.inferences, one.first_s, one.last_s) for key, one in after.dropped.items()],
+                "INSERT INTO dropped VALUES (?,?,?,?,?,?,?,?,?)",
+                [
+                    (*key, one.count, one.inferences, one.first_s, one.last_s, *_clock(one.stamp))
+                    for key, one in after.dropped.items()
+                ],
             )
 
     def _save_senders(self, before: Ledger, after: Ledger) -> None:
@@ -171,10 +185,8 @@ class SqliteStore:
 
     def put(self, record: Record) -> None:
         """See `Store`."""
-        stamp = (None, None) if record.stamp is None else (record.stamp.boot, record.stamp.offset_ns)
-        self._connection.execute(
-            _of(record.kind, "INSERT INTO @ VALUES (?,?,?,?)"), (record.sequence, *stamp, record.data)
-        )
+        row = (record.sequence, *_clock(record.stamp), record.data)
+        self._connection.execute(_of(record.kind, "INSERT INTO @ VALUES (?,?,?,?)"), row)
 
     def erase(self, kind: RecordKind, ranges: Ranges) -> None:
         """See `Store`."""
@@ -195,8 +207,7 @@ class SqliteStore:
         for one in ranges[::step]:
             with closing(self._connection.execute(_of(kind, query + order), one)) as rows:
                 for sequence, boot, offset_ns, data in rows:
-                    stamp = None if boot is None else Stamp(boot, offset_ns)
-                    yield Record(sequence, kind, bytes(data), stamp)
+                    yield Record(sequence, kind, bytes(data), _stamp(boot, offset_ns))
 
     def below(self, kind: RecordKind, sequence: int) -> int | None:
         """See `Store`."""
@@ -219,6 +230,14 @@ class SqliteStore:
         """See `Store`."""
         rows = self._connection.execute("SELECT key, value FROM meta WHERE substr(key, 1, ?)=?", (len(prefix), prefix))
         return dict(rows.fetchall())
+
+
+def _stamp(boot: str | None, offset_ns: int) -> Stamp | None:
+    return None if boot is None else Stamp(boot, offset_ns)
+
+
+def _clock(stamp: Stamp | None) -> tuple[str | None, int | None]:
+    return (None, None) if stamp is None else (stamp.boot, stamp.offset_ns)
 
 
 def _numbers(text: str) -> tuple[int, int]:

@@ -22,7 +22,6 @@ A request is signed: `Driftline-Device` names the device, `Driftline-Request` is
 """
 
 import base64
-import gzip
 import hashlib
 import hmac
 import json
@@ -39,6 +38,7 @@ BASE_WINDOW_S = 60
 BATCH_MAGIC = b"DLB1"
 # One request carries at most this much after decompression: a day of 5 fields is about 0.7 MB.
 BATCH_BYTES_MAX = 32 * 1024 * 1024
+GZIP = 31  # what zlib calls it
 SYNC_PATH = "/api/v1/sync"
 JOIN_PATH = "/api/v1/join"
 BUNDLE_PATH = "/api/v1/bundles/"  # followed by the file's SHA-256
@@ -386,8 +386,9 @@ def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:
     document = facts | {"records": [_entry(one) for one in records]}
     encoded = json.dumps(document, separators=(",", ":")).encode()
     body = b"".join([BATCH_MAGIC, varint(len(encoded)), encoded, *(one.data for one in records)])
-    # mtime=0: the same batch is the same bytes, so that a repeated request has the same hash.
-    return gzip.compress(body, compresslevel=6, mtime=0)
+    # zlib's own gzip has no time in it: the same batch is the same bytes, so that a repeated request has the same hash.
+    stream = zlib.compressobj(6, wbits=GZIP)
+    return stream.compress(body) + stream.flush()
 
 
 def _entry(record: Record) -> list[Any]:
@@ -434,7 +435,7 @@ def inflate(body: bytes, bytes_max: int) -> bytes:
     Raises:
         WireError: not gzip, torn, or larger than that.
     """
-    stream = zlib.decompressobj(wbits=31)
+    stream = zlib.decompressobj(wbits=GZIP)
     try:
         data = stream.decompress(body, bytes_max + 1)
     except zlib.error as error:
