@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,45 @@ import pytest
 from driftline.clock import Clock, SystemClock
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# The tests start hundreds of interpreters. Where the environment forbids bytecode each of them compiles all it imports
+# again, which is half of the CPU a hub or a worker takes to start: then it is kept, but not beside the sources.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.setdefault(
+        "PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    )
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One worker more than there are cores: tests wait for fast time, for a process to start, for a disk."""
+    return (yield) + 1
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let every worker begin with its share of the slow tests: one begun last would leave the others idle."""
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    rest = [item for item in items if not item.get_closest_marker("slow")]
+    # `--dist worksteal` gives each worker a block of equal length to begin with.
+    items[:] = [item for share in _dealt(slow, rest, workers) for item in share]
+
+
+def _dealt(first: Sequence[Any], rest: Sequence[Any], hands: int) -> Iterator[list[Any]]:
+    """Yield each hand's block: its share of what comes first, filled up from the rest in order.
+
+    >>> list(_dealt("ABC", "stuvw", 2))
+    [['A', 'C', 's', 't'], ['B', 'u', 'v', 'w']]
+    """
+    left, begun = len(first) + len(rest), 0
+    for hand in range(hands):
+        block = list(first[hand::hands])
+        more = left // (hands - hand) - len(block)
+        yield block + list(rest[begun : begun + more])
+        begun += max(0, more)
+        left -= len(block) + max(0, more)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from driftline.clock import ManualClock
 from driftline.hub.scorer import Round
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -21,11 +20,10 @@ _shop = runpy.run_path(str(Path(__file__).parents[1] / "hub" / "shop.py"))
 Shop, ns = _shop["Shop"], _shop["ns"]
 
 
-@pytest.fixture
-def shop(serve_hub: Callable[..., Any]) -> Any:
-    """A served hub with two cameras, the second of which is out of focus since 09:36."""
-    clock = ManualClock(ns(0))
-    made = Shop(serve_hub(clock), clock)
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A hub with two cameras, the second of which is out of focus since 09:36."""
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     for name in ("camera-1", "camera-2"):
         made.device(name, pipelines={made.pipeline.versions[0].id: "running"})
     made.at(30)
@@ -35,7 +33,13 @@ def shop(serve_hub: Callable[..., Any]) -> Any:
     made.days(range(30, 36), ("camera-1", "camera-2"))
     made.days(range(36, 48), ("camera-1", "camera-2"), blurred="camera-2")
     Round(made.hub).run()
+    made.hub.database.close()
     return made
+
+
+@pytest.fixture
+def shop(before: Any, serve_hub: Callable[..., Any], tmp_path: Path) -> Any:
+    return before.twin(tmp_path / "hub", lambda home, clock: serve_hub(clock, home))
 
 
 @pytest.fixture(scope="module")

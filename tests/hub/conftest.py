@@ -1,6 +1,7 @@
 """A device in a few lines: signed, real batches, as its agent would send them."""
 
 import hashlib
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ class Api:
 
     def __init__(self, hub: Any) -> None:
         self.hub = hub
-        self.http = httpx2.Client(base_url=hub.url + "/api/v1", trust_env=False, timeout=60)
+        # A context that trusts nobody, for HTTP needs none: to read every authority's certificate takes 40 ms.
+        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.http = httpx2.Client(base_url=hub.url + "/api/v1", trust_env=False, timeout=60, verify=nobody)
 
     def get(self, path: str, **query: Any) -> Any:
         return self._json(self.http.get(path, params=query))

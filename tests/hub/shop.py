@@ -1,6 +1,8 @@
 """A shop for tests: a real hub in a folder, devices that joined, and what they counted, written as ingest writes it."""
 
-from collections.abc import Mapping, Sequence
+import copy
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -63,6 +65,17 @@ class Shop:
         """Open a shop whose hub nobody can ask over the network."""
         clock = ManualClock(ns(0))
         return cls(open_hub(home, clock), clock)
+
+    def twin(self, home: Path, opens: Callable[[Path, ManualClock], Hub] = open_hub) -> "Shop":
+        """Open a shop at `home` to which all has happened that happened to this one, whose database is closed.
+
+        To copy a shop takes a tenth of the time in which one is made and its cameras count for an hour.
+        """
+        shutil.copytree(self.hub.home, home, dirs_exist_ok=True)
+        made = copy.copy(self)
+        made.clock = ManualClock(self.clock.now_ns())
+        made.hub = opens(home, made.clock)
+        return made
 
     def call(self, handler: Any, body: Any = None, query: Mapping[str, str] | None = None, **path: str) -> Any:
         """Call a route's handler as HTTP would."""

@@ -20,16 +20,23 @@ Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two cameras that were seen for 42 minutes, the first 30 of them with every row."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     for name in CAMERAS:
         made.device(name)
     made.at(30)
     made.days(range(30), CAMERAS, rows=True)
     made.at(42)
     made.days(range(30, 42), CAMERAS)
+    made.hub.database.close()
+    return made
+
+
+@pytest.fixture
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 

@@ -20,10 +20,10 @@ CAMERAS = ("camera-1", "camera-2")
 PROMISE = api.Promise(false_alarm_every_s=86_400)
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two cameras with an hour behind them and a promise on their sharpness; then the second is blurred for good."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     for name in CAMERAS:
         made.device(name)
     made.at(60)
@@ -32,6 +32,13 @@ def shop(tmp_path: Path) -> Iterator[Any]:
     goes(made, range(60, 66))
     goes(made, range(66, 96), blurred="camera-2")
     rounds(made)
+    made.hub.database.close()
+    return made
+
+
+@pytest.fixture
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 

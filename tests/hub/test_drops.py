@@ -20,10 +20,10 @@ Shop, ns = _shop["Shop"], _shop["ns"]
 NOTE = "the device had no room and dropped 6 base windows between 2026-01-01T09:30:00+00:00 and "
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A camera with half an hour behind it, then a gap of six minutes that was answered, and three more."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     made.device("camera-1")
     made.at(30)
     made.days(range(30), ("camera-1",))
@@ -31,6 +31,13 @@ def shop(tmp_path: Path) -> Iterator[Any]:
     made.at(39)
     made.days(range(36, 39), ("camera-1",))
     Round(made.hub).run()
+    made.hub.database.close()
+    return made
+
+
+@pytest.fixture
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 
@@ -38,6 +45,7 @@ def shop(tmp_path: Path) -> Iterator[Any]:
 def tell(shop: Any, **windows: Any) -> None:
     """Let the device tell of windows it dropped, as ingest takes it in."""
     event = {"type": "dropped", "at_ns": ns(39), "where": "spool", "counts": {"window": 6}, "windows": windows}
+    shop.hub.telemetry.intern({"camera-1", "epoch"})
     with shop.hub.database.writing() as connection:
         shop.hub.telemetry.write(connection, "camera-1", "epoch", [Incoming(10_001, b"", event=event)], ns(39))
 

@@ -16,12 +16,19 @@ Shop, ns = _shop["Shop"], _shop["ns"]
 VALUES = api.Baseline(values={"out.sharpness": [300.0, 400.0, 500.0]})
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One camera with a standing assay and no answers yet."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     made.device("camera-1")
     made.assay = made.save(baseline=VALUES)
+    made.hub.database.close()
+    return made
+
+
+@pytest.fixture
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 

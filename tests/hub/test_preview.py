@@ -22,14 +22,21 @@ CAMERAS = ("camera-1", "camera-2")
 PROMISE = api.Promise(false_alarm_every_s=30 * 86_400)
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two cameras: an hour that is usual, the first half with every row; then camera-2 loses its focus."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     for name in CAMERAS:
         made.device(name)
     made.at(60)
     made.days(range(60), CAMERAS)
+    made.hub.database.close()
+    return made
+
+
+@pytest.fixture
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 

@@ -34,9 +34,16 @@ def opened(home: Path, cameras: Sequence[str] = CAMERAS, *, rows: bool = False) 
     return made
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made = opened(tmp_path_factory.mktemp("shop"))
+    made.hub.database.close()
+    return made
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
-    made = opened(tmp_path)
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 

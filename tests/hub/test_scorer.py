@@ -19,15 +19,22 @@ Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two cameras with half an hour behind them, and a standing assay on their sharpness."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     for name in CAMERAS:
         made.device(name)
     made.at(30)
     made.days(range(30), CAMERAS)
     made.assay = made.save()
+    made.hub.database.close()
+    return made
+
+
+@pytest.fixture
+def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
+    made = before.twin(tmp_path)
     yield made
     made.hub.database.close()
 

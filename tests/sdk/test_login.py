@@ -1,6 +1,7 @@
 """Which hub a person talks to: remembered by `driftline login`, known by its certificate."""
 
 import json
+import ssl
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from driftline import Client
 from driftline.cli import main
 from driftline.errors import InvalidInputError, UnreachableError
+from driftline.sdk.http import _trust
 from driftline.sdk.login import URL_DEFAULT, Address, find, login_file, read, write
 
 
@@ -59,6 +61,13 @@ def test_a_broken_login_file_says_how_to_write_it_anew(config: Path):
 def test_what_is_no_address_is_refused(config: Path):
     with pytest.raises(InvalidInputError, match=r"not a hub's address, such as http://127\.0\.0\.1:8710"):
         Client("hub.example")
+
+
+def test_an_https_address_without_a_fingerprint_is_checked_by_authorities_and_a_plain_one_trusts_nobody():
+    assert _trust("https", None) is True
+    nobody = _trust("http", None)
+    assert isinstance(nobody, ssl.SSLContext)
+    assert (nobody.verify_mode, nobody.get_ca_certs()) == (ssl.CERT_REQUIRED, [])
 
 
 @pytest.mark.slow

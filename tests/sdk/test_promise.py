@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from driftline import Client, Promise
-from driftline.clock import ManualClock
 from driftline.errors import InvalidInputError
 from driftline.hub.scorer import Round
 
@@ -18,16 +17,21 @@ CAMERAS = ("camera-1", "camera-2")
 FIELDS = ["out.sharpness", "out.avg_confidence"]
 
 
-@pytest.fixture
-def shop(serve_hub: Callable[..., Any]) -> Any:
-    clock = ManualClock(ns(0))
-    made = Shop(serve_hub(clock), clock)
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made = Shop.open(tmp_path_factory.mktemp("shop"))
     for name in CAMERAS:
         made.device(name, pipelines={made.pipeline.versions[0].id: "running"})
     made.at(120)
     made.days(range(96), CAMERAS)
     made.days(range(96, 120), CAMERAS, blurred="camera-2")
+    made.hub.database.close()
     return made
+
+
+@pytest.fixture
+def shop(before: Any, serve_hub: Callable[..., Any], tmp_path: Path) -> Any:
+    return before.twin(tmp_path / "hub", lambda home, clock: serve_hub(clock, home))
 
 
 @pytest.fixture
