@@ -56,6 +56,7 @@ def arrives(shop: Any, moved_s: int | None, facts: dict[str, int]) -> None:
     data = encode_event(
         "dropped", facts["last_s"] * NS_PER_S, where="spool", counts={"window": 6}, windows={version: facts}
     )
+    shop.hub.telemetry.intern({"camera-1", "epoch"})
     with shop.hub.database.reading() as connection:
         incoming, why = Checker(connection, {}, ns(39)).check(Record(10_001, "event", data, moved_s=moved_s))
     assert not why
