@@ -20,8 +20,10 @@ from urllib.parse import urlsplit
 from bench.footprint.figures import MB, Figure, Memory, cpu_s, told, written_bytes
 from bench.footprint.hub import RunningHub, running_hub
 from bench.footprint.wire import Meter, Traffic
+from driftline.cli import parser
 from driftline.clock import VARIABLE
 from driftline.edge.home import HOME_VARIABLE, Home
+from driftline.edge.start import told as told_options
 
 FACTOR = 300
 FIELDS, A_MINUTE = 5, 60
@@ -68,10 +70,10 @@ class Device:
         home.save_identity(replace(identity, url=f"https://127.0.0.1:{self.meter.port}"))
         self.interval_s = interval_s
         self._sectors = sectors
-        command = [sys.executable, "-m", "bench.footprint.hastened", str(FACTOR), "edge", "run", "--home", home.path]
+        run = ["edge", "run", "--home", str(home.path), "--serve", "127.0.0.1:0", "--sync-interval", str(interval_s)]
         environment = {**hub.environment, HOME_VARIABLE: str(home.path)}
         self.agent = subprocess.Popen(
-            [*command, "--serve", "127.0.0.1:0", "--sync-interval", str(interval_s)],
+            [sys.executable, "-m", "bench.footprint.hastened", str(FACTOR), told_options(parser().parse_args(run))],
             env=environment,
             stderr=(home.path / "agent.log").open("w"),
         )

@@ -1,4 +1,4 @@
-"""`driftline edge run` in fast time: `python -m bench.footprint.hastened FACTOR edge run …`.
+"""`driftline edge run` in fast time: `python -m bench.footprint.hastened FACTOR OPTIONS`, the options as JSON.
 
 Windows, sync and the agent's clock follow `DRIFTLINE_CLOCK`. What follows the machine's own clock (how long a
 connection is kept, for how long request numbers are reserved, how often the state is written) is made to follow it
@@ -16,16 +16,13 @@ MODULES = ("transport", "agent", "uplink")
 
 
 def main() -> int:
-    """Hasten, then be the command."""
-    factor = float(sys.argv.pop(1))
-    # As `driftline.edge.start` does: after the command line was read, before anything else is imported.
-    importlib.import_module("driftline.cli").parser()
+    """Hasten, then be what the command becomes."""
+    factor = float(sys.argv[1])
+    # As `start.begin` does, before anything else is imported.
     for name in start.HARDLY_ASKED:
         start.defer(name)
     found: set[str] = set()
     for one in MODULES:
-        if importlib.util.find_spec(f"driftline.edge.{one}") is None:
-            continue
         module = importlib.import_module(f"driftline.edge.{one}")
         for name, kind in OF_THE_MACHINE.items():
             if hasattr(module, name):
@@ -33,7 +30,7 @@ def main() -> int:
                 found.add(name)
     if missing := OF_THE_MACHINE.keys() - found:
         raise SystemExit(f"what a fast day hastens is no longer there: {', '.join(sorted(missing))}")
-    return int(importlib.import_module("driftline.cli").main())
+    return start.begin(sys.argv[2])
 
 
 if __name__ == "__main__":

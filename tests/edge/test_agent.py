@@ -37,8 +37,9 @@ from driftline.wire.device import (
 
 # The agent where no library is installed: it observes only, and starts in a tenth of the time.
 BARE = (
-    "import sys; from driftline import cli; from driftline.edge import agent; "
-    "agent.WORKER_LIBRARIES = ('absent_library',); sys.exit(cli.main(sys.argv[1:]))"
+    "import sys; from driftline import cli; from driftline.edge import agent, start; "
+    "agent.WORKER_LIBRARIES = ('absent_library',); "
+    "sys.exit(start.begin(start.told(cli.parser().parse_args(sys.argv[1:]))))"
 )
 # The same with a worker that asks for nothing, so that what it would need is downloaded.
 IDLE = BARE.replace("agent.WORKER_LIBRARIES = ('absent_library',)", "agent.worker_command = lambda *_: ['sleep', '20']")

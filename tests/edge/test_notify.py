@@ -16,8 +16,9 @@ from driftline.edge.home import Home
 from driftline.edge.notify import Notifier
 
 BARE = (
-    "import sys; from driftline import cli; from driftline.edge import agent; "
-    "agent.WORKER_LIBRARIES = ('absent_library',); {} sys.exit(cli.main(sys.argv[1:]))"
+    "import sys; from driftline import cli; from driftline.edge import agent, start; "
+    "agent.WORKER_LIBRARIES = ('absent_library',); {} "
+    "sys.exit(start.begin(start.told(cli.parser().parse_args(sys.argv[1:]))))"
 )
 # An agent whose main loop waits for ever from the moment the file `stuck` is there.
 STICKS = (

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 
 def python(code: str) -> str:
@@ -24,14 +25,21 @@ def test_a_module_that_is_there_already_stays_as_it_is():
     assert python(code) == "True"
 
 
-def test_the_agent_imports_no_mail_no_tokenizer_and_no_archives():
+def test_the_agent_imports_no_command_line_no_mail_no_tokenizer_and_no_archives():
     code = (
         "import sys; from driftline.edge import start; [start.defer(one) for one in start.HARDLY_ASKED]\n"
-        "import driftline.cli, driftline.edge.agent\n"
-        "unwanted = {'email', 'http.client', 'zipfile', 'gzip', 'ast', 'tempfile', 'asyncio'}\n"
+        "import driftline.edge.agent\n"
+        "unwanted = {'argparse', 'email', 'http.client', 'zipfile', 'gzip', 'ast', 'tempfile', 'asyncio'}\n"
         "print(sorted(unwanted & set(sys.modules)))"
     )
     assert python(code) == "[]"
+
+
+def test_the_command_becomes_the_agent_with_the_options_it_was_given(tmp_path: Path):
+    command = [sys.executable, "-m", "driftline.cli", "edge", "run", "--home", str(tmp_path), "--serve", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"driftline: no device lives in {tmp_path}")
 
 
 def test_what_the_c_library_keeps_of_freed_memory_goes_back_to_the_system():

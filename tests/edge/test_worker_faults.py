@@ -47,7 +47,7 @@ def pictures(count="100", pause_s="0"):
 AGENT = """
 import functools, sys
 from driftline import cli
-from driftline.edge import agent, supervisor
+from driftline.edge import agent, start, supervisor
 supervisor.PAUSE_FIRST_S = supervisor.PAUSE_MAX_S = 0.05
 agent.Agent = functools.partial(agent.Agent, silent_s_max={silent_s})
 made = agent.worker_command
@@ -56,7 +56,7 @@ code += "sys.exit(worker.main(sys.argv[2:]))"
 def command(home, options):
     return [sys.executable, "-c", code, *made(home, options)[2:]]
 agent.worker_command = command
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(start.begin(start.told(cli.parser().parse_args(sys.argv[1:]))))
 """
 
 

@@ -14,13 +14,13 @@ import signal
 import sys
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from driftline import __version__
 from driftline.clock import NS_PER_S, Clock, from_environment, parse_iso, seconds_text
@@ -46,6 +46,9 @@ from driftline.wire.device import (
     encode_event,
 )
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 log = logging.getLogger("driftline.edge")
 TICK_S = 0.1
 # What processes left is looked for more often than the state is written: who asks for the state asks the agent, the
@@ -60,8 +63,8 @@ UNOBSERVED = "waiting for driftline.observe"
 WORKER_LIBRARIES = ("numpy", "cv2", "onnxruntime", "starlette", "uvicorn")
 
 
-def run(options: Namespace) -> int:
-    """Run the device that lives in `options.home` until SIGTERM or SIGINT.
+def run(options: SimpleNamespace) -> int:
+    """Run the device that lives in `options.home` until SIGTERM or SIGINT, with the options of `driftline edge run`.
 
     Raises:
         EntityNotFoundError: nobody joined a hub here.
@@ -87,7 +90,7 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def worker_command(home: Home, options: Namespace) -> list[str] | None:
+def worker_command(home: Home, options: "SimpleNamespace | Namespace") -> list[str] | None:
     """Return the command that starts the worker; None where its libraries are not installed.
 
     Raises:

@@ -1,28 +1,54 @@
-"""`driftline edge run`: starts the agent with as little in memory as it needs.
+"""`driftline edge run`: begins again as a process that loads what an agent needs and nothing else.
 
-`dataclasses` imports `inspect`, for classes without a docstring, and `linecache` the tokenizer, for the source of a
-traceback. Together they and what they import are 1.3 MB that an agent hardly ever asks anything, so they are loaded
-when it does. (`importlib.util.LazyLoader` does the same, but an import statement wakes what it made.) What importing
-the rest has freed goes back to the system (`heap.py`).
+Whoever reads a command line has argparse in memory, and an agent runs for years: it is handed its options as JSON and
+replaces the process that read them, under the same number. `dataclasses` imports `inspect`, for classes without a
+docstring, `linecache` the tokenizer, for the source of a traceback, `urllib.parse` the addresses, for those in
+brackets, `subprocess` the locale, for text. Together they and what they import are 2 MB that an agent hardly ever asks
+anything, so they are loaded when it does. (`importlib.util.LazyLoader` does the same, but an import statement wakes
+what it made.) What importing the rest has freed goes back to the system (`heap.py`).
 """
 
 import importlib.util
+import json
+import os
 import sys
-from argparse import Namespace
 from importlib import import_module
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
 
 from driftline.edge import heap
+from driftline.errors import DriftlineError
 
-HARDLY_ASKED = ("inspect", "tokenize")
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+HARDLY_ASKED = ("inspect", "tokenize", "ipaddress", "locale")
 
 
-def run(options: Namespace) -> int:
-    """Run the device that lives in `options.home`; see `driftline.edge.agent.run`."""
+def run(options: "Namespace") -> int:
+    """Become the agent of the device that lives in `options.home`; see `driftline.edge.agent.run`."""
+    begins = [sys.executable, "-P", "-m", "driftline.edge.start", told(options)]
+    os.execv(sys.executable, begins)  # noqa: S606  itself, and no shell is wanted
+
+
+def told(options: "Namespace") -> str:
+    """Return the options of the command as the agent is handed them."""
+    unfit = ("command", "action", "runs")
+    return json.dumps({name: value for name, value in vars(options).items() if name not in unfit}, default=str)
+
+
+def begin(text: str) -> int:
+    """Run the agent with these options; an error is one sentence, as from every command."""
     for name in HARDLY_ASKED:
         defer(name)
     heap.share_one_heap()
-    return int(import_module("driftline.edge.agent").run(options))
+    try:
+        return int(import_module("driftline.edge.agent").run(SimpleNamespace(**json.loads(text))))
+    except KeyboardInterrupt:
+        return 130
+    except DriftlineError as error:
+        print(f"driftline: {error}", file=sys.stderr)
+        return 1
 
 
 class Deferred(ModuleType):
@@ -44,3 +70,7 @@ def defer(name: str) -> None:
         module = Deferred(name)
         module.__spec__, module.__loader__ = spec, spec.loader
         sys.modules[name] = module
+
+
+if __name__ == "__main__":
+    sys.exit(begin(sys.argv[1]))
