@@ -92,6 +92,11 @@ def _up(command: argparse.ArgumentParser) -> None:
     command.add_argument("--home", type=Path, default=Path("~/.driftline/hub"), metavar="DIR", help="the hub's folder")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; not loopback means TLS")
     command.add_argument("--port", type=int, default=8710, help="port to listen on, 0 takes a free one (default 8710)")
+    command.add_argument(
+        "--private-targets",
+        action="store_true",
+        help="let notifications go to addresses of private networks and of this machine",
+    )
     command.add_argument("--auth", action="store_true", help="accounts and roles (not yet)")
 
 

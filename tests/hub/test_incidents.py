@@ -8,6 +8,7 @@ import pytest
 
 from driftline.hub import incidents
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Mark
 from driftline.wire import api
 
@@ -61,9 +62,9 @@ def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incid
         with shop.hub.database.writing() as connection:
             kept = store.put(connection, store.Answer(analysis))
             if kept is not None:
-                incidents.follow(connection, shop.assay.spec, [kept])
+                incidents.follow(connection, shop.assay.spec, [kept], analysis.end_ns)
     with shop.hub.database.reading() as connection:
-        return next(iter(store.incidents(connection)), None)
+        return next(iter(incident_store.listed(connection)), None)
 
 
 def test_nothing_but_an_alert_opens_an_incident(shop: Any) -> None:
@@ -151,14 +152,14 @@ def device(**facts: Any) -> api.Device:
 def watch(shop: Any, *devices: api.Device, heard_of: tuple[str, ...] = ("camera-1",)) -> list[api.Incident]:
     with shop.hub.database.writing() as connection:
         incidents.watch(connection, devices, heard_of, ns(20))
-        return store.incidents(connection)
+        return incident_store.listed(connection)
 
 
 def test_silence_opens_and_hearing_resolves(shop: Any) -> None:
     (silent,) = watch(shop, device(states=["silent"]))
     assert (silent.kind, silent.opened_ns) == ("silent", ns(5))
     assert watch(shop, device(states=["silent"])) == [silent]
-    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20))]
+    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20), state="resolved")]
 
 
 def test_a_device_that_had_no_chance_to_be_heard_is_not_blamed(shop: Any) -> None:

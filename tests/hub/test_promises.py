@@ -13,6 +13,7 @@ from driftline.hub import assays, course, preview, promises, scorer
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -73,7 +74,7 @@ def told(shop: Any, device: str | None = None, field: str | None = None) -> list
 
 def incidents(shop: Any) -> list[api.Incident]:
     with shop.hub.database.reading() as connection:
-        return store.incidents(connection)
+        return incident_store.listed(connection)
 
 
 def decisions(answers: Sequence[api.Analysis]) -> list[Any]:

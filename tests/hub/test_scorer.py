@@ -11,6 +11,7 @@ from driftline.clock import NS_PER_S, FastClock
 from driftline.hub import assays, fleet
 from driftline.hub.scorer import Round, Scorer
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -55,7 +56,7 @@ def answers(shop: Any, device: str) -> list[api.Analysis]:
 
 def incidents(shop: Any, kind: str = "drift") -> list[api.Incident]:
     with shop.hub.database.reading() as connection:
-        return [one for one in store.incidents(connection) if one.kind == kind]
+        return [one for one in incident_store.listed(connection) if one.kind == kind]
 
 
 def test_every_due_window_of_every_device_is_answered_once(shop: Any) -> None:

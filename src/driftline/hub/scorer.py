@@ -49,6 +49,7 @@ from driftline.hub.promises import (
 )
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
 from driftline.hub.store.fleet import devices as device_rows
@@ -366,7 +367,7 @@ class Round:
                 return False
             for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
                 kept = [store.put(connection, Answer(one.analysis, one.wakes, written(one.memory))) for one in fields]
-                incidents.follow(connection, job.spec, [one for one in kept if one is not None])
+                incidents.follow(connection, job.spec, [one for one in kept if one is not None], self.hub.now_ns())
             if after is not None:
                 store.put_progress(connection, after)
         return True
@@ -515,7 +516,9 @@ class Round:
         devices = list(there)
         heard_of = {one.name for one in devices if listened_ns > fleet.SILENT_AFTER_SYNCS * grace_ns.get(one.name, 0)}
         with self.hub.database.reading() as connection:
-            calm = not store.open_sources(connection, incidents.WATCHED)
+            calm = not incident_store.open_parts(connection, incidents.WATCHED) and not incident_store.silences_over(
+                connection, self.hub.now_ns()
+            )
         if calm and not any(True for one in devices for _ in incidents.troubles(one)):
             return
         with self.hub.database.writing() as connection:

@@ -24,12 +24,12 @@ from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
 from driftline.errors import DriftlineError, InvalidInputError
-from driftline.hub import assays
+from driftline.hub import assays, incident_routes
 from driftline.hub.baselines import take
 from driftline.hub.core import Hub
 from driftline.hub.http import JSON, STATUS, failure
 from driftline.hub.incidents import clock_text
-from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.web import views
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
@@ -97,7 +97,7 @@ def verdict(view: views.Overview) -> str:
     """Say in one sentence how the fleet is."""
     if not view.devices:
         return "No device has joined yet"
-    troubled = sorted({line.incident.device for line in view.incidents})
+    troubled = sorted({name for line in view.incidents for name in line.incident.devices})
     if troubled:
         return f"{_named(troubled)} {'needs' if len(troubled) == 1 else 'need'} a look"
     newest = [(line.device, line.status) for one in view.assays if one.active for line in one.lines]
@@ -689,14 +689,14 @@ def _acts(address: str, act: Callable[[Hub, str], str]) -> Route:
 
 
 def _resolve(hub: Hub, incident: str) -> str:
-    assays.close(hub, incident)
+    incident_routes.do(hub, incident, "resolved", api.Act())
     return "/incidents"
 
 
 def _take_baseline(hub: Hub, incident: str) -> str:
     """Compare with what came since an incident was opened, and lead to its assay."""
     with hub.database.reading() as connection:
-        assay = store.incident(connection, incident).assay_id
+        assay = incident_store.one(connection, incident).assay_id
     if assay is None:
         raise InvalidInputError("this incident is about the device itself; there is no baseline to take from it")
     take(hub, assay, api.NewBaseline(incident=incident))
