@@ -76,7 +76,7 @@ def drift(shop: Any) -> list[api.Incident]:
 def everything(shop: Any) -> list[Any]:
     """Return all that is stored of assays, row by row."""
     tables = (
-        store.ASSAYS, store.ANALYSES, store.PROGRESS, store.INCIDENTS,
+        store.ASSAYS, store.ANALYSES, store.PROGRESS, incident_store.PARTS,
         baselines.VERSIONS, baselines.BASELINES, baselines.CALIBRATIONS,
     )  # fmt: skip
     with shop.hub.database.reading() as connection:

@@ -112,7 +112,12 @@ def test_a_receiver_that_drips_is_cut_when_the_time_is_over(serve: Any, drip: by
 
 def test_what_is_no_http_and_a_port_nobody_listens_at_are_for_later(serve: Any, network: Network) -> None:
     with pytest.raises(TemporaryError, match="broke off"):
-        post(network, f"http://127.0.0.1:{serve(lambda one: one.sendall(b'SSH-2.0-x' + bytes(9)) or one.close())}/", BODY, {})
+        post(
+            network,
+            f"http://127.0.0.1:{serve(lambda one: one.sendall(b'SSH-2.0-x' + bytes(9)) or one.close())}/",
+            BODY,
+            {},
+        )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(TemporaryError, match="does not answer"):

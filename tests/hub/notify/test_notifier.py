@@ -242,14 +242,14 @@ def test_a_secret_that_the_hub_made_is_told_once(shop: Any, receiver: Any) -> No
     assert str(made.secret).startswith("whsec_")
     (listed,) = shop.call(routes.list_channels)
     assert listed.secret is None
-    assert hook(shop, receiver.url, name="own", target=api.Webhook(receiver.url, "whsec_" + "c2VjcmV0" * 4)).secret is None
+    assert (
+        hook(shop, receiver.url, name="own", target=api.Webhook(receiver.url, "whsec_" + "c2VjcmV0" * 4)).secret is None
+    )
 
 
 def test_a_test_says_in_words_what_happened(shop: Any, receiver: Any) -> None:
     hook(shop, receiver.url)
-    assert shop.call(routes.test_channel, channel="ops") == api.Tried(
-        delivered=True, text="the receiver answered 204"
-    )
+    assert shop.call(routes.test_channel, channel="ops") == api.Tried(delivered=True, text="the receiver answered 204")
     receiver.statuses = [301]
     failed = routes.tried(shop.hub, "ops")
     assert (failed.delivered, "redirects are not followed" in failed.text) == (False, True)
