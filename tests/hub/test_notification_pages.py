@@ -44,7 +44,7 @@ def browser(shop: Any) -> TestClient:
 @pytest.fixture
 def receiver() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.end_headers()

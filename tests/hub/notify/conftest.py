@@ -40,7 +40,7 @@ def receiver() -> Iterator[Receiver]:
     kept.hold.set()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             kept.received.append(Received(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
             kept.got.release()

@@ -10,7 +10,8 @@ from driftline.hub.notify.address import parsed, refusal, resolved
 @pytest.mark.parametrize(
     "url",
     [
-        "file:///etc/passwd", "gopher://hooks.example/_x", "ftp://hooks.example/", "javascript:alert(1)", "hooks.example",
+        "file:///etc/passwd", "gopher://hooks.example/_x", "ftp://hooks.example/", "javascript:alert(1)",
+        "hooks.example",
         "//hooks.example/", "https://", "https:///path", "https://ada:secret@hooks.example/", "https://ada@hooks.example/",
         "https://hooks.example@10.0.0.1/", "https://hooks.example\\@10.0.0.1/", "https://hooks.example/a b",
         "https://hooks.example/\r\nX-Evil: 1", "https://hooks.example:0/", "https://hooks.example:99999/",
@@ -49,9 +50,12 @@ def test_private_addresses_need_the_owners_leave(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254", "::ffff:169.254.169.254",
-        "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::", "169.254.1.1", "fe80::1", "0.0.0.0", "0.1.2.3", "::", "224.0.0.1",
-        "239.255.255.250", "ff02::1", "255.255.255.255", "240.0.0.1", "fec0::1", "64:ff9b:1::10.0.0.1", "::ffff:0.0.0.0",
+        "169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "fd00:ec2::254",
+        "::ffff:169.254.169.254",
+        "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::", "169.254.1.1", "fe80::1", "0.1.2.3", "::", "224.0.0.1",
+        "0.0.0.0",  # noqa: S104  to be refused
+        "239.255.255.250", "ff02::1", "255.255.255.255", "240.0.0.1", "fec0::1", "64:ff9b:1::10.0.0.1",
+        "::ffff:0.0.0.0",
     ],
 )  # fmt: skip
 def test_what_gives_credentials_away_or_is_nobodys_is_refused_always(address: str) -> None:

@@ -68,7 +68,8 @@ def test_an_alert_keeps_its_labels_all_its_life_and_says_itself_when_it_ends() -
     over = told("resolved", resolved_ns=NOW_NS, text="over", devices=["till-1", "till-2"])
     (resolved,) = msgspec.json.decode(message.alerts(over, "http://127.0.0.1:8710"))
     assert firing["labels"] == resolved["labels"] == {
-        "alertname": "DriftlineDrift", "incident": "1a", "kind": "drift", "severity": "critical", "assay": "shelf light",
+        "alertname": "DriftlineDrift", "incident": "1a", "kind": "drift", "severity": "critical",
+        "assay": "shelf light",
     }  # fmt: skip
     assert firing["startsAt"] == resolved["startsAt"] == "2026-01-01T09:00:00+00:00"
     assert firing["endsAt"] == "2027-01-01T10:00:00+00:00"

@@ -87,9 +87,14 @@ def test_what_happens_is_told_once_in_order_and_signed(shop: Any, receiver: Any)
 
 def test_a_transaction_that_fails_tells_nobody(shop: Any, receiver: Any) -> None:
     hook(shop, receiver.url)
-    with pytest.raises(RuntimeError), shop.hub.database.writing() as connection:
-        causes.gather(connection, Part("p", "silent", "till-1", ns(1), text="t"), ns(1))
-        raise RuntimeError
+
+    def fails() -> None:
+        with shop.hub.database.writing() as connection:
+            causes.gather(connection, Part("p", "silent", "till-1", ns(1), text="t"), ns(1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert outbox(shop) == []
 
 

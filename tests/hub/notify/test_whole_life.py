@@ -85,7 +85,7 @@ def is_signed(secret: str, got: Any) -> bool:
 
 
 @pytest.mark.slow
-def test_every_change_of_an_incident_arrives_with_one_event_id_though_the_hub_is_killed(
+def test_every_change_of_an_incident_arrives_with_one_event_id_though_the_hub_is_killed(  # noqa: PLR0915  one life
     hub: Hub, receiver: Any, mail_server: Any
 ):
     box = mail_server()

@@ -6,13 +6,13 @@ from typing import Literal
 from driftline.clock import NS_PER_S
 from driftline.wire import api
 
-# Doubling from the first pause to the longest: ten tries in the first hour and a half, then one an hour.
+# Doubling from the first pause to the longest: eleven tries in the first hour and a half, then one an hour.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 3600.0
 # Receivers that come back together are not asked together.
 JITTER = 0.2
 GIVES_UP_AFTER_S = 3 * 86_400
 TRIES_MAX = 100
-# A receiver that says no may have been set up wrongly a minute ago; in an hour and a half somebody has noticed.
+# A receiver that says no may have been set up wrongly a minute ago: it has 43 minutes, then somebody has to look.
 REFUSALS_MAX = 10
 
 Outcome = Literal["delivered", "failed", "refused"]

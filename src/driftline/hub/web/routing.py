@@ -66,9 +66,9 @@ def acts(address: str, act: Callable[[Hub, str, Mapping[str, str]], str | Said])
         try:
             fields = _fields(await read_body(request, FORM_BYTES_MAX))
             there = await run_in_threadpool(act, hub, str(request.path_params["id"]), fields)
-            return (
-                RedirectResponse(there, 303) if isinstance(there, str) else await run_in_threadpool(_said, hub, there)
-            )
+            if isinstance(there, str):
+                return RedirectResponse(there, 303)
+            return await run_in_threadpool(_said, hub, there)
         except DriftlineError as error:
             status, reason = STATUS.get(error.code, 500), str(error)
             return await run_in_threadpool(apology, hub, status, "Not done", reason)
