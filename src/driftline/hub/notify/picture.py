@@ -45,9 +45,14 @@ def png(title: str, streams: Mapping[str, Sequence[Mark]], *, promised: bool) ->
     for x in range(LEFT, WIDTH - RIGHT, 10):
         _line(canvas, (x, limit_y), (min(x + 5, WIDTH - RIGHT), limit_y), _ALERT)
     _write(canvas, "alarm", 4, limit_y + 4, _ALERT, 0.38)
+    x = float(LEFT)
     for at, (name, marks) in enumerate(list(shown.items())[:STREAMS_MAX]):
         _draw(canvas, marks, _COLOURS[at], (first_ns, last_ns), promised=promised)
-        _write(canvas, name[:22], LEFT + 4 + at * 116, TOP + 2, _COLOURS[at], 0.38)
+        width = _width(name, 0.38)
+        # A name that has no room beside the others is left out: the mail lists every device.
+        if x + width <= WIDTH - RIGHT:
+            _write(canvas, name, x, TOP + 2, _COLOURS[at], 0.38)
+        x += width + 18
     _write(canvas, f"{iso(first_ns)[:16]} UTC", LEFT, HEIGHT - 12, _INK, 0.38)
     _write(canvas, f"{iso(last_ns)[:16]} UTC", WIDTH - RIGHT - 130, HEIGHT - 12, _INK, 0.38)
     small = cv2.resize(canvas, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
@@ -92,9 +97,17 @@ def _line(canvas: Canvas, a: tuple[float, float], b: tuple[float, float], colour
     cv2.line(canvas, _at(a), _at(b), colour, SCALE, cv2.LINE_AA)
 
 
+def _width(text: str, size: float) -> float:
+    (width, _), _ = cv2.getTextSize(_plain(text), cv2.FONT_HERSHEY_SIMPLEX, size * SCALE, SCALE)
+    return width / SCALE
+
+
+def _plain(text: str) -> str:
+    return text.replace("–", "-").encode("ascii", "replace").decode()
+
+
 def _write(canvas: Canvas, text: str, x: float, y: float, colour: tuple[int, int, int], size: float) -> None:
-    plain = text.replace("–", "-").encode("ascii", "replace").decode()
-    cv2.putText(canvas, plain, _at((x, y)), cv2.FONT_HERSHEY_SIMPLEX, size * SCALE, colour, SCALE, cv2.LINE_AA)
+    cv2.putText(canvas, _plain(text), _at((x, y)), cv2.FONT_HERSHEY_SIMPLEX, size * SCALE, colour, SCALE, cv2.LINE_AA)
 
 
 def _at(point: tuple[float, float]) -> tuple[int, int]:
