@@ -92,6 +92,16 @@ def test_it_is_over_when_it_is_on_every_device(shop: Any) -> None:
     assert history(shop, one)[-1] == ("resolved", None)
 
 
+def test_a_device_that_falls_ill_again_in_an_open_incident_is_no_news(shop: Any) -> None:
+    first = gives(shop, "silent", "till-1", 1)
+    gives(shop, "silent", "till-2", 2)
+    over(shop, first, 5)
+    gives(shop, "silent", "till-1", 6)
+    (one,) = listed(shop)
+    assert one.devices == ["till-2", "till-1"]
+    assert [change for change, _ in history(shop, one)] == ["opened", "widened"]
+
+
 def test_a_cause_that_comes_back_within_an_hour_reopens_it_and_later_opens_another(shop: Any) -> None:
     over(shop, gives(shop, "silent", "till-1", 1), 5)
     over(shop, gives(shop, "silent", "till-2", 60), 65)

@@ -151,7 +151,9 @@ def _home(
     """Return the incident a new part belongs to, and what that is for it."""
     is_open = store.open_of(connection, cause)
     if is_open is not None:
-        return is_open, None if part.device in is_open.devices else "widened"
+        # One that was well again meanwhile is no news: it was told of.
+        told = {one.device for one in store.parts(connection, is_open.id) if one.episode == is_open.reopened}
+        return is_open, None if part.device in told else "widened"
     last = store.last_of(connection, cause)
     if last is not None and life.is_same_cause(last, part.opened_ns, within_ns):
         return life.after(last, Deed("reopened", now_ns)) or last, "reopened"

@@ -25,8 +25,8 @@ from sqlalchemy import Connection
 from driftline.assay.promise import alarm_at
 from driftline.charts.bins import range_text
 from driftline.charts.findings import what_moved
-from driftline.clock import iso, seconds_text
-from driftline.hub import causes, life
+from driftline.clock import NS_PER_S, iso, seconds_text
+from driftline.hub import causes, fleet, life
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as kept
 from driftline.hub.store.assays import Alarm, Mark, Stored
@@ -42,6 +42,8 @@ WATCHED: tuple[Kind, ...] = ("silent", "backlog", "dropped", "clock", "identity 
 CLOCK_OFF_S = 30.0
 
 OK_WINDOWS_TO_RESOLVE = 3
+# A device that comes back from an outage is behind for a while; whom that wakes should have something to do.
+BACKLOG_LAG_S = 3600
 
 
 # ── drift ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -231,7 +233,7 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
         yield "silent", "", f"device {device.name}: silent since {since}; see whether it has power and a link"
     if "identity conflict" in device.states:
         yield "identity conflict", "", f"device {device.name}: {_CONFLICT_WORDS}"
-    if "behind" in device.states and "silent" not in device.states:
+    if is_behind(device):
         yield "backlog", "", f"device {device.name}: {backlog_text(device)}, as heard at {since}; {_BACKLOG_ADVICE}"
     if "dropping" in device.states:
         yield "dropped", "", f"device {device.name}: {_DROPPED_WORDS}"
@@ -244,6 +246,15 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
         for kind in CAMERA_STATES:
             if state == kind:
                 yield kind, source, f"device {device.name}: {_CAMERA_WORDS[kind]}, as heard at {since} ({source})"
+
+
+def is_behind(device: api.Device) -> bool:
+    """Say whether a device that is heard has much that it cannot get rid of, or tells of windows long past."""
+    if "behind" not in device.states or "silent" in device.states:
+        return False
+    until_ns = device.heard_ns if device.complete_until_ns is None else device.complete_until_ns
+    lag_ns = (device.heard_ns or 0) - (until_ns or 0)
+    return device.backlog > fleet.BACKLOG_BEHIND or lag_ns >= BACKLOG_LAG_S * NS_PER_S
 
 
 def is_clock_off(device: api.Device) -> bool:

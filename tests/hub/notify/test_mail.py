@@ -151,7 +151,8 @@ def test_without_tls_mail_goes_to_this_machine_only(network: Network) -> None:
     "facts",
     [
         {"to": []}, {"to": ["ada"]}, {"to": ["ada@example.org\r\nBcc: all@example.org"]}, {"sender": "a b@c d"},
-        {"to": ["ada@example.org"] * 51}, {"user": "ada"}, {"port": 0}, {"sender": ""},
+        {"to": ["ada@example.org"] * 51}, {"user": "ada"}, {"host": "0x7f.1"}, {"host": "a b"},
+        {"host": ""}, {"port": 0}, {"sender": ""},
         {"user": "ada", "password": "x", "security": "none"},
     ],
 )  # fmt: skip

@@ -72,13 +72,18 @@ def parsed(url: str) -> SplitResult:
         raise InvalidInputError(f"{what} has no name or password before its host; they would be shown and logged")
     if not parts.hostname or port == 0:
         raise InvalidInputError(f"{what} has no host and port; write it as https://HOST/PATH")
-    _check_name(parts.hostname)
+    check_name(parts.hostname)
     return parts
 
 
-def _check_name(host: str) -> None:
-    if len(host) > 253:
-        raise InvalidInputError("a host's name has at most 253 characters")
+def check_name(host: str) -> None:
+    """Refuse what is no host's name, and addresses in spellings that programs read differently.
+
+    Raises:
+        InvalidInputError: it is one of these.
+    """
+    if len(host) > 253 or not _PLAIN.fullmatch(host):
+        raise InvalidInputError(f"{host!r:.100} is no host's name; write it as mail.example.org, or as 192.0.2.1")
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -95,7 +100,7 @@ def resolved(host: str, port: int, resolve: Resolver, *, private: bool, timeout_
         TemporaryError: nobody knows the name now.
         NotAllowedError: it leads where notifications may not go.
     """
-    _check_name(host)
+    check_name(host)
     found = _within(timeout_s, lambda: resolve(host, port), host)
     if not found:
         raise TemporaryError(f"{host} has no address; see whether it is spelled right, and whether DNS works here")

@@ -1,6 +1,7 @@
 """Mail over SMTP, with the chart inside it: as a PNG, since mail programs do not show SVG."""
 
 import smtplib
+import socket
 import ssl
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -9,7 +10,7 @@ from email.utils import formatdate
 from driftline.clock import NS_PER_S
 from driftline.errors import InvalidInputError, PermanentError, TemporaryError
 from driftline.hub.notify import message
-from driftline.hub.notify.address import Endpoint
+from driftline.hub.notify.address import Endpoint, check_name
 from driftline.hub.notify.connection import Network, connected
 from driftline.wire import api
 
@@ -26,6 +27,7 @@ def check(settings: api.Email) -> None:
     """
     if not 1 <= len(settings.to) <= RECIPIENTS_MAX:
         raise InvalidInputError(f"a mail goes to 1 to {RECIPIENTS_MAX} addresses; make a list in your mail system")
+    check_name(settings.host)
     for one in (settings.sender, *settings.to):
         _address(one)
     if settings.port is not None and not 0 < settings.port < 65_536:
@@ -102,10 +104,10 @@ def send(network: Network, settings: api.Email, mail: EmailMessage) -> str:
 
 def _handed_over(network: Network, settings: api.Email, endpoint: Endpoint, mail: EmailMessage) -> str:
     with connected(endpoint, network.total_s) as raw:
-        sock = raw
+        sock: socket.socket = raw
         if settings.security == "tls":
             sock = network.tls.wrap_socket(raw, server_hostname=settings.host)
-        with _Ready(settings.host, endpoint.port, sock, network.total_s) as server:
+        with _Ready(settings, endpoint.port, sock, network.total_s) as server:
             if settings.security == "starttls":
                 server.starttls(context=network.tls)
             if settings.user is not None and settings.password is not None:
@@ -120,11 +122,13 @@ def _handed_over(network: Network, settings: api.Email, endpoint: Endpoint, mail
 class _Ready(smtplib.SMTP):
     """SMTP over a socket that is there already; `_host` is whose certificate STARTTLS is to show."""
 
-    def __init__(self, host: str, port: int, ready: "ssl.SSLSocket | object", timeout_s: float) -> None:
+    def __init__(self, settings: api.Email, port: int, ready: socket.socket, timeout_s: float) -> None:
         self._ready = ready
-        super().__init__(host, port, local_hostname="driftline.invalid", timeout=timeout_s)
+        # Servers look at the name they are greeted with; this machine's own may mean nothing out there.
+        name = settings.sender.rpartition("@")[2]
+        super().__init__(settings.host, port, local_hostname=name, timeout=timeout_s)
 
-    def _get_socket(self, *_: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def _get_socket(self, *_: object) -> socket.socket:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._ready
 
 

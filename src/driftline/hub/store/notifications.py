@@ -229,9 +229,11 @@ def claim(connection: Connection, now_ns: int, until_ns: int, most: int) -> list
         )
     )
     query = select(DELIVERIES).where(_is_due(now_ns), ~follows).order_by(DELIVERIES.c.due_ns, DELIVERIES.c.id)
-    found = connection.execute(query.limit(most)).all()
-    taken = [row.id for row in found]
-    connection.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(taken)).values(claimed_until_ns=until_ns))
+    # What another hub is just taking is passed over; SQLite has one writer anyway.
+    found = connection.execute(query.limit(most).with_for_update(skip_locked=True)).all()
+    if found:
+        taken = [row.id for row in found]
+        connection.execute(update(DELIVERIES).where(DELIVERIES.c.id.in_(taken)).values(claimed_until_ns=until_ns))
     return [_waiting(row) for row in found]
 
 
