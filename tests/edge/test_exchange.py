@@ -13,6 +13,7 @@ from driftline.clock import NS_PER_S
 from driftline.edge.exchange import DAY_NS, Exchange, Outcome, Sent, Wishes
 from driftline.hub import intake
 from driftline.spool.memory import MemoryOutbox
+from driftline.spool.outbox import Batch
 from driftline.wire.device import (
     BatchHead,
     Record,
@@ -546,6 +547,21 @@ def test_a_probe_carries_no_records_and_the_records_follow_at_once():
     assert device.exchange.answered(sent, accept(sent)).more
     sent = device.ask()  # it would like another, but not two in a row
     assert minutes(sent) == [0, 1]
+
+
+def test_a_probe_reads_no_batch_in_vain(monkeypatch: pytest.MonkeyPatch):
+    device = Device(timekeeper=Watch(probes=1))
+    device.counts(*range(100))
+    read: list[int] = []
+    batch = device.outbox.batch
+
+    def watched(*arguments: Any, **options: Any) -> Batch:
+        read.append(len((found := batch(*arguments, **options)).records))
+        return found
+
+    monkeypatch.setattr(device.outbox, "batch", watched)
+    assert device.ask().head.backlog == 100
+    assert read == [1]
 
 
 def test_a_probe_that_gets_no_answer_is_made_again():

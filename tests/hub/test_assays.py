@@ -302,6 +302,7 @@ def test_saving_a_fixed_alarm_says_how_often_it_is_false(shop: Any) -> None:
     (note,) = shop.save(windows=windows, alarm=api.Fixed(threshold=0.25)).notes
     assert "out.sharpness of device camera-1, the most of 2: without any drift about " in note
     assert "of windows of 40 values reach 0.25 against a baseline of 1200 (independent rows" in note
+    assert note.endswith("frames more often); of the baseline's own 30 windows 3 reach 0.25")
     (calm,) = shop.save("calm", windows=windows, alarm=api.Fixed(threshold=2.0)).notes
     assert "fewer than 1% of windows of 40 values reach 2 " in calm
     assert shop.save("promised", alarm=api.Promise(false_alarm_every_s=86_400)).notes == []

@@ -60,7 +60,7 @@ def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incid
     for window, status, score in answers:
         analysis = answer(shop, window, status, score)
         with shop.hub.database.writing() as connection:
-            kept = store.put(connection, store.Answer(analysis))
+            (kept,) = store.put_all(connection, [store.Answer(analysis)])
             if kept is not None:
                 incidents.follow(connection, shop.assay.spec, [kept], analysis.end_ns)
     with shop.hub.database.reading() as connection:

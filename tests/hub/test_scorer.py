@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from driftline.clock import NS_PER_S, FastClock
 from driftline.hub import assays, fleet, incident_routes
@@ -244,6 +245,52 @@ def test_one_broken_assay_stops_no_other_and_says_why(shop: Any, capsys: pytest.
         assert store.one(connection, broken.id).failure
         assert store.one(connection, shop.assay.id).failure is None
     assert capsys.readouterr().err.count("could not be answered") == 1
+
+
+def test_an_answer_that_cannot_be_stored_is_its_own_assays_concern(
+    shop: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = shop.save("broken")
+    day(shop, range(30, 36))
+    one = Round(shop.hub)
+    one.run()
+    with shop.hub.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE analyses SET document=x'00' WHERE assay=?", (broken.id,))
+        for assay in (broken, shop.assay):
+            store.rewind(connection, assay.id, ns(30))
+    day(shop, range(36, 39))
+    for _ in range(3):
+        one.run()
+    assert statuses(shop, "camera-1") == ["Ok"] * 3
+    with shop.hub.database.reading() as connection:
+        assert "DecodeError" in str(store.one(connection, broken.id).failure)
+        assert store.one(connection, shop.assay.id).failure is None
+    # Once for each of its two devices: they were to be stored with those of the other assay.
+    assert capsys.readouterr().err.count("'broken' could not be answered") == 1
+    with shop.hub.database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM analyses WHERE assay=?", (broken.id,))
+    rounds(shop)
+    with shop.hub.database.reading() as connection:
+        assert store.one(connection, broken.id).failure is None
+        assert len(store.analyses(connection, broken.id, device="camera-1")) == 3
+
+
+def test_ten_assays_on_a_field_read_its_windows_once(shop: Any) -> None:
+    read: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM summaries" in statement:
+            read.append(statement)
+
+    for number in range(9):
+        shop.save(f"again-{number}")
+    day(shop, range(30, 36))
+    event.listen(shop.hub.database.engine, "before_cursor_execute", note)
+    rounds(shop)
+    with shop.hub.database.reading() as connection:
+        assert sum(len(store.analyses(connection, kept.assay.id)) for kept in store.every(connection)) == 10 * 2 * 2
+    # The stretch of each of the two cameras; baselines are kept as they were counted.
+    assert len(read) == 2
 
 
 def test_an_assay_without_a_start_begins_with_the_first_inference(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from driftline.spool.ledger import Ledger
 from driftline.spool.memory import MemoryOutbox, MemoryStore, Moment
 from driftline.spool.ranges import Ranges, covers
-from driftline.wire.device import Record, RecordKind, WireError, decode_event, decode_window
+from driftline.wire.device import Record, RecordKind, WireError, decode_event, window_head
 
 Place = tuple[str, str]  # kind of record, and of windows the pipeline version
 
@@ -49,7 +49,8 @@ class Account:
 
     def of(self, table: dict[str, Counter[bytes]], name: str) -> "Counter[bytes]":
         """Return a name's part of one of the tables."""
-        return table.setdefault(name, Counter())
+        found = table.get(name)
+        return table.setdefault(name, Counter()) if found is None else found
 
 
 class Disk(MemoryStore):
@@ -100,7 +101,8 @@ class Disk(MemoryStore):
         super().put(record)
         self.account.of(self.account.made, self.name)[record.data] += 1
         self.account.kinds[record.data] = record.kind
-        self.said.update(told(record))
+        if record.kind == "event":
+            self.said.update(told(record))
 
     def erase(self, kind: RecordKind, ranges: Ranges) -> None:
         """See `Store`."""
@@ -176,8 +178,8 @@ def places(record: Record) -> Counter[Place]:
     """Return what is to be said where a record is dropped."""
     if record.kind != "window":
         return Counter({(record.kind, ""): 1})
-    window = decode_window(record.data)
-    return Counter({("window", window.pipeline): 1, ("inferences", window.pipeline): window.inferences})
+    pipeline, _, _, inferences = window_head(record.data)
+    return Counter({("window", pipeline): 1, ("inferences", pipeline): inferences})
 
 
 def told(record: Record) -> Counter[Place]:

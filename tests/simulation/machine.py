@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.account import Disk, Made, WatchedOutbox
@@ -29,9 +30,9 @@ from driftline.wire.device import (
     RecordKind,
     Reply,
     Stamp,
-    decode_window,
     encode_batch,
     encode_event,
+    window_head,
     window_span,
 )
 
@@ -198,7 +199,7 @@ class Machine:
         found = [(self.sender, one) for one in self.waiting]
         found += [(left.sender, one) for left in self.left for one in left.records]
         return sum(
-            decode_window(one.data).inferences
+            window_head(one.data)[3]
             for sender, one in found
             if one.kind == "window" and known.get(sender, (-1, 0))[0] < one.number
         )
@@ -247,18 +248,18 @@ class Machine:
 
     def _describe(self, data: bytes, stamp: Stamp | None) -> None:
         """Tell the account when in true time the window was."""
-        window = decode_window(data)
-        about_ns = self.clock.true_ns(window.start_s * NS_PER_S - (stamp.offset_ns if stamp else 0))
-        times = self._times.pop((window.pipeline, window.start_s), [])
-        if len(times) != window.inferences:
-            self.problems.append(f"{self.who}: a window of {window.inferences} inferences counted {len(times)}")
-        end_ns = about_ns + WINDOW_S * NS_PER_S
-        late = end_ns <= self._newest_ns.get(window.pipeline, 0) + WINDOW_S * NS_PER_S // 2
-        self._newest_ns[window.pipeline] = max(end_ns, self._newest_ns.get(window.pipeline, 0))
+        pipeline, start_s, _, inferences = window_head(data)
+        about_ns = self.clock.true_ns(start_s * NS_PER_S - (stamp.offset_ns if stamp else 0))
+        times = self._times.pop((pipeline, start_s), [])
+        if len(times) != inferences:
+            self.problems.append(f"{self.who}: a window of {inferences} inferences counted {len(times)}")
+        end_ns, newest_ns = about_ns + WINDOW_S * NS_PER_S, self._newest_ns.get(pipeline, 0)
+        late = end_ns <= newest_ns + WINDOW_S * NS_PER_S // 2
+        self._newest_ns[pipeline] = max(end_ns, newest_ns)
         made = Made(
             self.number,
-            window.pipeline,
-            window.inferences,
+            pipeline,
+            inferences,
             min(times, default=about_ns),
             max(times, default=about_ns),
             self.clock.boot,
@@ -291,18 +292,19 @@ class Machine:
             while self.waiting:
                 self._take(self.sender, self.waiting[0])
                 self.waiting.popleft()
-            self._beat({pv: Reach(until, stamp_now(self.clock)) for pv, until in self._closed_ns().items()})
+            self._beat(self._closed())
         except TemporaryError:
             self.note(f"its disk takes nothing; {len(self.waiting)} records wait in the worker")
 
-    def _closed_ns(self) -> dict[str, int]:
-        return self.recorder.complete_until_ns
+    def _closed(self) -> dict[str, Reach]:
+        stamp = stamp_now(self.clock)
+        return {pv: Reach(until_ns, stamp) for pv, until_ns in self.recorder.complete_until_ns.items()}
 
     def kill_worker(self) -> None:
         """End the worker in the middle of a window, perhaps in the middle of handing over."""
         if not self.is_on:
             return
-        reached = {pv: Reach(until, stamp_now(self.clock)) for pv, until in self._closed_ns().items()}
+        reached = self._closed()
         self.recorder.hand_over()
         if self.agent_alive and self.world.rng.random() < 0.5:
             # The agent has these, but the worker never heard so.
@@ -547,13 +549,15 @@ class Machine:
         head, numbers = sent.head, {one.sequence for one in sent.records}
         if len(numbers) == self.outbox.backlog:
             return
-        looked_at = (one for one in self.disk.records("window", self.disk.load().not_acknowledged("window")))
+        waiting = self.disk.records("window", self.disk.load().not_acknowledged("window"))
         held_s = getattr(self.timekeeper, "_held_s", 0)
-        for record, _ in zip(looked_at, range(LOOKED_AT_MAX), strict=False):
+        for record in islice(waiting, LOOKED_AT_MAX):
+            if record.sequence in numbers:
+                continue
             pipeline, start_s, end_s = window_span(record.data)
             until_ns = head.complete_until_ns.get(pipeline)
             moved_s = self.timekeeper.moved_s(record)
-            if record.sequence in numbers or until_ns is None or moved_s is None:
+            if until_ns is None or moved_s is None:
                 continue
             since_ns = head.complete_from_ns.get(pipeline, 0)
             told = (start_s + moved_s) * NS_PER_S >= since_ns and (end_s + moved_s) * NS_PER_S <= until_ns

@@ -86,7 +86,7 @@ class SimulatedClock:
 
     def now_ns(self) -> int:
         """See `Clock`."""
-        return self._offset_ns + self.steady_ns()
+        return self._offset_ns + int((self._world.now_ns - self._booted_ns) * self.rate)
 
     def wait_s(self, until_ns: int) -> float:
         """See `Clock`."""

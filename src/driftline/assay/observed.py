@@ -242,10 +242,14 @@ class Observed:
         values = [part.values for part in parts if part.values is not None]
         # Values of several parts are one piece: they all answer exactly.
         rows = [Rows(values[0] if len(values) == 1 else np.concatenate(values), float32=float32)] if values else []
+        # So are counts of several parts on one grid: a baseline of many windows is then no more pieces than grids.
+        by_grid: dict[str, tuple[Grid, list[Summary]]] = {}
+        for part in parts:
+            if part.summary is not None and part.grid is not None:
+                by_grid.setdefault(part.grid.id, (part.grid, []))[1].append(part.summary)
         counted = [
-            Counted(part.summary, part.grid, float32=float32)
-            for part in parts
-            if part.summary is not None and part.grid is not None
+            Counted(first.merge(*rest) if rest else first, grid, float32=float32)
+            for grid, (first, *rest) in by_grid.values()
         ]
         return cls([*rows, *counted])
 

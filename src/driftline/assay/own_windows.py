@@ -36,38 +36,39 @@ def own_statistics(yardstick: Yardstick | CategoryYardstick, read: Sequence[Any]
 
     `read` are all windows in time order, as the baseline reads them.
     """
-    apart = _apart(len(read))
+    near = apart(len(read))
     if isinstance(yardstick, Yardstick) and len(read) < ALONE_FROM:
         found = np.full((len(read), len(NAMES)), np.nan)
-        for first, end in _folds(len(read)):
-            rest = [piece for one in (*read[: max(0, first - apart)], *read[end + apart :]) for piece in one.pieces]
+        for first, end in folds(len(read)):
+            rest = [piece for one in (*read[: max(0, first - near)], *read[end + near :]) for piece in one.pieces]
             other = replace(yardstick, baseline=BaselineData(Observed(rest), yardstick.baseline.field_type))
             for i in range(first, end):
                 found[i] = other.measured(read[i]).values
         return found[at]
-    return np.array([yardstick.measured(read[i], read[max(0, i - apart) : i + apart + 1]).values for i in at.tolist()])
+    return np.array([yardstick.measured(read[i], read[max(0, i - near) : i + near + 1]).values for i in at.tolist()])
 
 
 def own_statistics_of_rows(yardstick: Yardstick, windows: Floats) -> Floats:
     """Do `own_statistics` for all windows of raw values at once, shape (windows, rows) → (windows, 5)."""
-    count, apart = len(windows), _apart(len(windows))
+    count, near = len(windows), apart(len(windows))
     if count >= ALONE_FROM:
-        return yardstick.measure_rows(windows, apart)
+        return yardstick.measure_rows(windows, near)
     values = np.empty((count, len(NAMES)))
-    for first, end in _folds(count):
-        rest = np.concatenate((windows[: max(0, first - apart)], windows[end + apart :])).ravel()
+    for first, end in folds(count):
+        rest = np.concatenate((windows[: max(0, first - near)], windows[end + near :])).ravel()
         other = replace(yardstick, baseline=BaselineData.of_values(rest, yardstick.baseline.field_type))
         values[first:end] = other.measure_rows(windows[first:end])
     return values
 
 
-def _folds(count: int) -> list[tuple[int, int]]:
+def folds(count: int) -> list[tuple[int, int]]:
     """Return the windows that are left out together, as [first, end): each alone, or in some blocks of neighbours."""
     ends = np.linspace(0, count, min(count, FOLDS) + 1).round().astype(int).tolist()
     return list(pairwise(ends))
 
 
-def _apart(count: int) -> int:
+def apart(count: int) -> int:
+    """Return how many neighbours on each side are left out of what a window is compared with."""
     return 1 if count >= WINDOWS_TO_MEASURE else 0
 
 

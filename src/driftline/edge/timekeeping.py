@@ -24,7 +24,7 @@ from typing import Any
 
 from driftline.clock import NS_PER_S, Clock
 from driftline.spool.outbox import Outbox
-from driftline.wire.device import BASE_WINDOW_S, Reader, Record, Stamp, WireError, decode_event
+from driftline.wire.device import BASE_WINDOW_S, Reader, Record, Stamp, WireError, decode_event, window_head
 
 log = logging.getLogger("driftline.edge")
 WINDOW_NS = BASE_WINDOW_S * NS_PER_S
@@ -117,10 +117,13 @@ class Sample:
 def offset_ns(clock: Clock) -> int:
     """Return what a wall clock leads its steady one by now."""
     found: list[tuple[int, int]] = []
-    # A process may be stopped, or a machine put to sleep, between any two lines: then what was read is of two times.
-    while not found or (found[-1][0] > NS_PER_S and len(found) < READINGS_MAX):
+    for _ in range(READINGS_MAX):
         before_ns, wall_ns, after_ns = clock.steady_ns(), clock.now_ns(), clock.steady_ns()
-        found.append((after_ns - before_ns, wall_ns - (before_ns + after_ns) // 2))
+        lead_ns = wall_ns - (before_ns + after_ns) // 2
+        if after_ns - before_ns <= NS_PER_S:
+            return lead_ns
+        # The process was stopped, or the machine put to sleep, between two readings: what was read is of two times.
+        found.append((after_ns - before_ns, lead_ns))
     return min(found)[1]
 
 
@@ -254,7 +257,9 @@ class Timekeeper:
         samples = self._boots[boot]
         # A clip may be scheduled long before its device was switched on; its clock is judged from then on.
         steady_ns = max(steady_ns, min(0, samples[0].steady_ns))
-        at = bisect_left(samples, steady_ns, key=lambda one: one.steady_ns)
+        # Most of what is asked for is newer than the last sample.
+        is_newer = steady_ns > samples[-1].steady_ns
+        at = len(samples) if is_newer else bisect_left(samples, steady_ns, key=lambda one: one.steady_ns)
         if 0 < at < len(samples):
             before, after = samples[at - 1], samples[at]
             share = (steady_ns - before.steady_ns) / (after.steady_ns - before.steady_ns)
@@ -291,11 +296,10 @@ def record_time_s(record: Record) -> int:
     """
     if record.kind == "event":
         return int(decode_event(record.data)["at_ns"]) // NS_PER_S
+    if record.kind == "window":
+        return window_head(record.data)[1]
     reader = Reader(record.data)
     reader.take(1)
-    if record.kind == "window":
-        reader.string()
-        return reader.varint()
     try:
         return int(json.loads(reader.take(reader.varint()))["start_s"])
     except (KeyError, TypeError, ValueError) as error:

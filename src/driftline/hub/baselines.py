@@ -195,7 +195,7 @@ def _keep(
     everywhere = EVERY_DEVICE in renewed
     devices = devices_of(hub, kept) if everywhere else sorted(renewed)
     with hub.database.writing() as connection:
-        if store.baseline_version(connection, assay.id) != assay.baseline_version:
+        if store.baseline_versions(connection, [assay.id]).get(assay.id) != assay.baseline_version:
             raise ConflictError(f"assay {assay.spec.name!r} got another new baseline meanwhile; look at it first")
         versions.add_version(connection, assay.id, told, asked.materials)
         store.set_baseline(connection, assay.id, spec, told.version, notes)

@@ -29,7 +29,7 @@ from driftline.clock import NS_PER_S, iso, seconds_text
 from driftline.hub import causes, fleet, life
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as kept
-from driftline.hub.store.assays import Alarm, Mark, Stored
+from driftline.hub.store.assays import Alarm, Answer, Mark, Stored
 from driftline.hub.store.incidents import Part
 from driftline.wire import api
 
@@ -81,10 +81,15 @@ def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored], 
         causes.gather(connection, changed, now_ns, within_ns=within_ns)
 
 
+def may_be_news(answer: Answer) -> bool:
+    """Say whether an answer could open an incident; see `follow`."""
+    return answer.wakes and answer.analysis.status == "Alert"
+
+
 def _is_news(stored: Stored) -> bool:
     """Say whether an answer is an Alert that was none before: one that is only answered again wakes nobody twice."""
     answer, before = stored.answer, stored.before
-    alerts = answer.wakes and answer.analysis.status == "Alert"
+    alerts = may_be_news(answer)
     known = before is not None and before.status == "Alert" and before.version == answer.analysis.baseline_version
     return alerts and not known
 

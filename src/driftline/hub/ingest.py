@@ -319,7 +319,8 @@ class Checker:
             self._check_summary(field, window.inferences)
         if why := self._undated(moved_s, window.start_s):
             return Incoming(record.sequence, record.data, kind="window", undated=why)
-        window = replace(window, start_s=window.start_s + (moved_s or 0))
+        if moved_s:
+            window = replace(window, start_s=window.start_s + moved_s)
         return Incoming(record.sequence, record.data, pipeline, window=window, moved=bool(moved_s))
 
     def _rows(self, record: device.Record) -> Incoming:

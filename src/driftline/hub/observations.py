@@ -13,7 +13,7 @@ from driftline.clock import NS_PER_S
 from driftline.hub import grids
 from driftline.hub.core import Hub
 from driftline.hub.store.baselines import Material
-from driftline.hub.store.telemetry import RowValues, StoredWindow
+from driftline.hub.store.telemetry import Heard, RowValues, StoredWindow
 from driftline.summary.codec import decode, encode
 from driftline.summary.summary import CATEGORY_GRID_ID, CategorySummary, Summary
 
@@ -32,22 +32,28 @@ class Target:
 
 
 class Span:
-    """A stretch of time on one device, read from the store once and cut into windows any number of times."""
+    """A stretch of time on one device, read from the store once and cut into windows any number of times.
 
-    def __init__(self, hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> None:
+    `heard` is what the device had told before; it is looked up where none is given.
+    """
+
+    def __init__(
+        self, hub: Hub, target: Target, device: str, start_ns: int, end_ns: int, heard: Heard | None = None
+    ) -> None:
         self.hub, self.target, self.device = hub, target, device
-        self._heard = hub.telemetry.heard(target.pipeline, device)
+        # Before anything else: what is told now is stored by then.
+        self._heard = hub.telemetry.heard(target.pipeline, device) if heard is None else heard
         self._windows = _windows(hub, target, device, start_ns, end_ns)
         self._starts_s = [window.start_s for window in self._windows]
         first_s, end_s = start_ns // NS_PER_S, -(-end_ns // NS_PER_S)
         few = hub.telemetry.inferences(target.pipeline, device, first_s, end_s) <= ROWS_MAX
-        rows = _rows(hub, target, device, start_ns, end_ns) if few else None
-        self._rows = rows if rows is not None and rows.complete and rows.values is not None else None
+        self._rows = _rows(hub, target, device, start_ns, end_ns) if few else None
+        self._parts: dict[tuple[int, int], list[Part]] = {}
 
     @property
     def holds_every_row(self) -> bool:
         """Whether every inference of the span is there as a row."""
-        return self._rows is not None
+        return self._rows is not None and self._rows.complete
 
     def heard(self, start_ns: int, end_ns: int) -> bool:
         """Whether the device has told everything of this window."""
@@ -55,12 +61,16 @@ class Span:
 
     def parts(self, start_ns: int, end_ns: int) -> list[Part]:
         """Return what came in [start_ns, end_ns): one part of values, or one a summary."""
-        if self._rows is not None and self._rows.values is not None:
-            first, end = np.searchsorted(self._rows.times_ns, [start_ns, end_ns])
-            return [Part(values=self._rows.values[first:end])]
-        rows = _rows(self.hub, self.target, self.device, start_ns, end_ns)
-        if rows.complete and rows.values is not None:
-            return [Part(values=rows.values)]
+        window = (start_ns, end_ns)
+        if window not in self._parts:
+            self._parts[window] = self._read(start_ns, end_ns)
+        return self._parts[window]
+
+    def _read(self, start_ns: int, end_ns: int) -> list[Part]:
+        rows = _rows(self.hub, self.target, self.device, start_ns, end_ns) if self._rows is None else self._rows
+        values = rows.within(start_ns, end_ns)
+        if values is not None:
+            return [Part(values=values)]
         first, end = np.searchsorted(self._starts_s, [-(-start_ns // NS_PER_S), -(-end_ns // NS_PER_S)])
         return counted(self.hub, _counts(self._windows[first:end]))
 
@@ -68,7 +78,7 @@ class Span:
 def seen(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> Material:
     """Return what a device saw in [start_ns, end_ns), in the form in which a baseline is kept."""
     rows = _rows(hub, target, device, start_ns, end_ns)
-    if rows.complete and rows.values is not None:
+    if rows.values is not None and rows.complete:
         return Material(values=rows.values, times_ns=rows.times_ns)
     return Material(counts=tuple(_counts(_windows(hub, target, device, start_ns, end_ns))))
 
@@ -137,7 +147,7 @@ def _counts(windows: Sequence[StoredWindow]) -> list[tuple[int, str, bytes]]:
 def _rows(hub: Hub, target: Target, device: str, start_ns: int, end_ns: int) -> RowValues:
     if target.field_type == "string":
         # The counts of text say all that is asked of it.
-        return RowValues(np.empty(0, np.int64), None, complete=False)
+        return RowValues(np.empty(0, np.int64), None, np.empty(0, np.int64))
     return hub.telemetry.rows(target.pipeline, device, target.field, start_ns, end_ns)
 
 

@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
-import numpy as np
 
 from driftline.assay.analysis import Baseline
 from driftline.assay.detectability import Told, alarms, fixed, promised, smallest
-from driftline.assay.observed import Part
 from driftline.assay.window import WindowPlan
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, InvalidInputError
@@ -22,7 +20,7 @@ from driftline.hub import assays
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import baseline_of
-from driftline.hub.promises import Footings, described, level_of, own_windows, stream_of, usual_of
+from driftline.hub.promises import Footings, described, level_of, stream_of, usual_of, windows_of
 from driftline.hub.question import Calibrated, Question, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
@@ -211,7 +209,7 @@ def _stream(hub: Hub, case: _Case, plan: WindowPlan | None, level: float, within
     material, baseline = case.read()
     alarm = case.spec.alarm
     n = case.calibrating.n if case.calibrating is not None else _usual_n(hub, case, plan)
-    starts_ns, windows = _windows(hub, case.spec, material, baseline, n)
+    starts_ns, windows = windows_of(hub, case.spec, material, baseline, n)
     detectable: list[api.Detectable] = []
     if isinstance(alarm, api.Fixed):
         told, level = api.Calibrated(n=n or 0, windows=len(windows)), alarm.threshold
@@ -252,20 +250,6 @@ def _usual_n(hub: Hub, case: _Case, plan: WindowPlan | None) -> int | None:
     """Return how many inferences a window usually holds; None where nobody knows yet."""
     found = usual_of(hub, case.spec, [case.device], plan, hub.now_ns())
     return next((one.n for one in found.values()), None)
-
-
-def _windows(
-    hub: Hub, spec: api.AssaySpec, material: Material, baseline: Baseline, n: int | None
-) -> tuple[list[int], list[list[Part]]]:
-    """Return the baseline's own windows: as they were in time with their starts, or its values cut in order by n."""
-    if spec.baseline.values is None:
-        found = [(start, parts) for start, parts in own_windows(hub, spec, material) if baseline.read(parts).n]
-        return [start for start, _ in found], [parts for _, parts in found]
-    values = material.values
-    if values is None or not n or values.size < n:
-        return [], []
-    cut = values[: values.size // n * n].reshape(-1, n)
-    return [], [[Part(values=row)] for row in cut if not np.isnan(row).all()]
 
 
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -114,6 +114,23 @@ def own_windows(hub: Hub, spec: api.AssaySpec, material: Material) -> list[tuple
     return cut(hub, material, list(plan.windows(spec.baseline.end_ns or 0)), hours(spec.calendar)) or []
 
 
+def windows_of(
+    hub: Hub, spec: api.AssaySpec, material: Material, baseline: Baseline, n: int | None
+) -> tuple[list[int], list[list[Part]]]:
+    """Return a baseline's own windows that hold values, and their starts; values without times are cut by n, in order.
+
+    The latter have no starts. There is no window where nobody knows yet how many values one has.
+    """
+    if spec.baseline.values is None:
+        found = [(start, parts) for start, parts in own_windows(hub, spec, material) if baseline.read(parts).n]
+        return [start for start, _ in found], [parts for _, parts in found]
+    values = material.values
+    if values is None or not n or values.size < n:
+        return [], []
+    rows = values[: values.size // n * n].reshape(-1, n)
+    return [], [[Part(values=row)] for row in rows if not np.isnan(row).all()]
+
+
 def _calibrating(
     spec: api.AssaySpec,
     promise: api.Promise,

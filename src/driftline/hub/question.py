@@ -9,17 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.assay.analysis import Baseline, check, check_field, describe, fixed_alarm_text
+from driftline.assay.own_alarms import OwnAlarms, own_alarms
 from driftline.assay.window import WindowPlan
 from driftline.clock import iso
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.observations import Target, baseline_of, material_of, seen
-from driftline.hub.promises import Footings, calibrating, described, hours, level_of, usual_of
+from driftline.hub.promises import Footings, calibrating, described, hours, level_of, usual_of, windows_of
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
 from driftline.pipeline.iopath import ResolvedField, resolver
 from driftline.pipeline.projection import Projection
 from driftline.wire import api
+
+# The own windows of so many devices are scored for a note: those whose windows say least, at some 10 ms each.
+DEVICES_WEIGHED_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -346,7 +350,8 @@ def told(places: Iterable[Place], found: Mapping[Place, Calibrating], level: flo
 def fixed_notes(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: int) -> list[str]:
     """Say of each field how often a fixed threshold is reached without drift, on the device where that is most often.
 
-    Nothing is said under a promise, and where nobody knows yet how many values a window has.
+    Said are the rate of independent rows and how many of the baseline's own windows reach it. Nothing is said under a
+    promise, and where nobody knows yet how many values a window has.
     """
     if isinstance(asked.spec.alarm, api.Promise):
         return []
@@ -354,21 +359,33 @@ def fixed_notes(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: in
     notes: list[str] = []
     for field in asked.targets:
         sizes = [
-            (round(one.n * (1 - baseline.missing_share)), device, baseline)
+            (round(one.n * (1 - baseline.missing_share)), device, place, one.n)
             for place, baseline in asked.baselines.items()
             for device, one in known.items()
             if place.field == field and place.device in {EVERY_DEVICE, device}
         ]
         # By chance shares differ by about one in n of the window and one in n of the baseline: together.
-        n, device, baseline = min(sizes, key=_facts, default=(0, "", None))
-        text = None if baseline is None else fixed_alarm_text(asked.spec, baseline, n)
-        if text is not None:
+        sizes.sort(key=lambda size: _facts(size[0], asked.baselines[size[2]]))
+        told = [(size, _own_alarms(hub, asked, *size[2:])) for size in sizes[:DEVICES_WEIGHED_MAX]]
+        # Own windows say more than a law that rows seldom obey; where they say the same, the fewest facts come first.
+        worst = max(told, key=lambda one: 0.0 if one[1] is None else one[1].share, default=None)
+        if worst is None:
+            continue
+        (n, device, place, _), own = worst
+        said = [fixed_alarm_text(asked.spec, asked.baselines[place], n), None if own is None else own.text]
+        text = "; ".join(one for one in said if one is not None)
+        if text:
             most = f", the most of {len(sizes)}" if len(sizes) > 1 else ""
             notes.append(f"{field} of device {device}{most}: {text}")
     return notes
 
 
-def _facts(size: tuple[int, str, Baseline | None]) -> float:
-    """Return how many values a comparison of a window with its baseline is worth."""
-    n, _, baseline = size
-    return 0.0 if baseline is None or not n or not baseline.n else 1 / (1 / n + 1 / baseline.n)
+def _own_alarms(hub: Hub, asked: Question, place: Place, n: int) -> OwnAlarms | None:
+    baseline = asked.baselines[place]
+    _, windows = windows_of(hub, asked.spec, asked.materials[place], baseline, n)
+    return own_alarms(asked.spec, baseline, windows)
+
+
+def _facts(n: int, baseline: Baseline) -> float:
+    """Return how many values a comparison of a window of n with its baseline is worth."""
+    return 0.0 if not n or not baseline.n else 1 / (1 / n + 1 / baseline.n)

@@ -8,9 +8,10 @@ Rows that come after the counts of the same inferences bring nothing new, and do
 All fields of a window are answered together. Under a promise its evidence follows from the window before, so late data
 lets every window from there on be answered again; how much evidence makes an alarm stays what it was for each.
 
-What was answered is stored together with the progress, in one transaction for some windows of one assay on one device:
-a scorer that is killed anywhere continues from there, and one that runs twice changes nothing. Nothing is stored where
-somebody else moved the progress meanwhile (another scorer, or a new baseline): the next look begins from there.
+What was answered is stored together with the progress, some hundred windows in one transaction, whatever assays and
+devices they are of: a scorer that is killed anywhere continues from there, and one that runs twice changes nothing. Of
+an assay and device nothing is stored where somebody else moved the progress meanwhile (another scorer, or a new
+baseline): the next look begins from there.
 """
 
 import sys
@@ -35,7 +36,7 @@ from driftline.hub import fleet, incidents
 from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk, read, written
-from driftline.hub.observations import Span, Target, baseline_of
+from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
     WINDOWS_TO_KNOW_N,
     Footings,
@@ -47,6 +48,7 @@ from driftline.hub.promises import (
     stream_of,
     usual,
 )
+from driftline.hub.sight import Sight
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
@@ -58,8 +60,10 @@ from driftline.wire import api
 
 # Real seconds between two looks where nothing wakes the scorer: windows become due by time alone.
 PAUSE_S = 1.0
-# Windows of one assay on one device answered in one transaction: the others, and the pages, wait no longer than that.
+# Windows of one assay on one device answered at once, and answers stored in one transaction: the others, and the pages,
+# wait no longer than that. A commit costs as much as storing some ten answers.
 WINDOWS_AT_ONCE = 100
+ANSWERS_AT_ONCE = 200
 
 
 class Scorer:
@@ -149,6 +153,16 @@ class _Job:
         return sorted(found)
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """Answers of one assay on one device that wait to be stored, with what the progress was `before` and is `after`."""
+
+    job: _Job
+    answers: Sequence[Answered]
+    before: Progress
+    after: Progress | None
+
+
 @dataclass
 class Round:
     """One look at everything that may be due; it keeps only what can be worked out again.
@@ -162,16 +176,18 @@ class Round:
     _baselines: dict[tuple[str, int, Place], Baseline] = field(init=False)
     _streams: dict[tuple[str, int, Place], tuple[Calibrating, Stream]] = field(init=False)
     _failures: dict[str, str] = field(init=False)
-    _by_pipeline: dict[str, list[str]] = field(init=False)
+    _sight: Sight = field(init=False)
+    _waiting: list[_Outcome] = field(init=False)
     _missed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
-        self._baselines, self._streams, self._failures, self._by_pipeline = {}, {}, {}, {}
+        self._baselines, self._streams, self._failures = {}, {}, {}
+        self._sight, self._waiting = Sight(self.hub), []
 
     def run(self, stopping: threading.Event | None = None) -> bool:
         """Answer what is due, some windows an assay and device, and return whether more is waiting."""
-        self._by_pipeline, self._missed = {}, False
+        self._sight, self._waiting, self._missed = Sight(self.hub), [], False
         fleet_now = {device.name: device for device in fleet.list_devices(self.hub)}
         grace_ns = self._grace_ns()
         late = self._late_data()
@@ -183,8 +199,11 @@ class Round:
         more = False
         for kept in standing:
             if stopping is not None and stopping.is_set():
+                self._store_waiting()
                 return False
             more |= self._guarded(kept, progress[kept.assay.id], fleet_now, grace_ns, late.by_place)
+        self._store_waiting()
+        more |= self._missed
         # What somebody else's work kept this look from answering again is looked for once more.
         if not self._missed:
             self._remember(late)
@@ -202,7 +221,6 @@ class Round:
         late: Mapping[tuple[str, str], Sequence[int]],
     ) -> bool:
         """Answer one assay; an error is kept with it, and is no other's concern."""
-        identity, failure = kept.assay.id, None
         more = False
         try:
             job = self._job(kept, there)
@@ -213,17 +231,24 @@ class Round:
         except TemporaryError:
             raise
         except Exception as error:  # noqa: BLE001  one assay's failure must not stop the others
-            failure = f"{type(error).__name__}: {error}"
-            if self._failures.get(identity) != failure:
-                print(f"driftline: assay {kept.assay.spec.name!r} could not be answered", file=sys.stderr)
-                traceback.print_exc()
-        self._failures.pop(identity, None)
-        if failure is not None:
-            self._failures[identity] = failure
+            self._fail(kept, error)
+            return False
+        if kept.failure is not None:
+            self._failures.pop(kept.assay.id, None)
+            with self.hub.database.writing() as connection:
+                store.set_failure(connection, kept.assay.id, None)
+        return more
+
+    def _fail(self, kept: Kept, error: Exception) -> None:
+        """Keep with an assay why it could not be answered; it is told once, not with every look."""
+        identity, failure = kept.assay.id, f"{type(error).__name__}: {error}"
+        if self._failures.get(identity) != failure:
+            print(f"driftline: assay {kept.assay.spec.name!r} could not be answered", file=sys.stderr)
+            traceback.print_exception(error)
+        self._failures[identity] = failure
         if failure != kept.failure:
             with self.hub.database.writing() as connection:
                 store.set_failure(connection, identity, failure)
-        return more and failure is None
 
     def _job(self, kept: Kept, there: Mapping[str, api.Device]) -> _Job | None:
         """Make an assay ready; None where its windows have nothing to start from yet."""
@@ -238,7 +263,7 @@ class Round:
         plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
         now_ns = self.hub.now_ns()
         until_ns = now_ns if spec.run_until_ns is None else min(now_ns, spec.run_until_ns)
-        named = spec.devices or self._tellers(spec.pipeline)
+        named = spec.devices or self._sight.tellers(spec.pipeline)
         devices = [device for device in named if device in there and there[device].joined]
         # The pipeline's name is for messages of a preview only.
         targets = {name: Target(spec.pipeline, "", name, kind) for name, kind in kept.field_types.items()}
@@ -247,12 +272,6 @@ class Round:
     def _footings(self, kept: Kept) -> Footings:
         with self.hub.database.reading() as connection:
             return footings_of(connection, kept.assay.id)
-
-    def _tellers(self, pipeline: str) -> list[str]:
-        """Return the devices of a pipeline, asked for once a round, whatever the number of its assays."""
-        if pipeline not in self._by_pipeline:
-            self._by_pipeline[pipeline] = self.hub.telemetry.devices(pipeline)
-        return self._by_pipeline[pipeline]
 
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""
@@ -279,7 +298,7 @@ class Round:
         """Return the windows that were answered Late and are heard now, while older ones still wait on the device."""
         if not starts_s:
             return []
-        heard = self.hub.telemetry.heard(job.spec.pipeline, before.device)
+        heard = self._sight.heard(job.spec.pipeline, before.device)
         if heard.since_ns is None:
             return []
         touched = job.touched(starts_s, before.late_ns)
@@ -291,7 +310,7 @@ class Round:
         first_open = next(job.plan.due(before.late_ns, job.until_ns), None)
         if first_open is None and before.late_ns <= before.next_ns:
             return False
-        heard = self.hub.telemetry.heard(job.spec.pipeline, before.device)
+        heard = self._sight.heard(job.spec.pipeline, before.device)
         if next(self._due(job, before, heard, grace_ns), None) is None:
             return False
         calibrated = self._calibrate(job, before)
@@ -300,7 +319,8 @@ class Round:
         before = calibrated
         due = list(islice(self._due(job, before, heard, grace_ns), self.windows_at_once + 1))
         now = due[: self.windows_at_once]
-        return not self._answer(job, before, now, heard.until_ns) or len(due) > len(now)
+        self._answer(job, before, now, heard.until_ns)
+        return len(due) > len(now)
 
     def _due(self, job: _Job, before: Progress, heard: Heard, grace_ns: int) -> Iterator[tuple[int, int]]:
         """Yield the windows to be answered: those that were heard, then those that have been late for long enough.
@@ -315,8 +335,8 @@ class Round:
                     return
                 yield start, end
 
-    def _answer(self, job: _Job, before: Progress, due: Sequence[tuple[int, int]], heard_ns: int) -> bool:
-        """Store the answers to some windows in time order, with what follows from them and up to where they go."""
+    def _answer(self, job: _Job, before: Progress, due: Sequence[tuple[int, int]], heard_ns: int) -> None:
+        """Keep the answers to some windows in time order, with what follows from them and up to where they go."""
         answers = self._answers(job, before.device, due)
         interval_ns = job.plan.interval_ns
         # Spans are read after `heard_ns`: a device that was heard meanwhile is answered now and once more later.
@@ -326,7 +346,7 @@ class Round:
         newest_ns = max(end for _, end in due)
         if before.end_ns is None or newest_ns >= before.end_ns:
             after = replace(after, end_ns=newest_ns, **_newest(answers, newest_ns))
-        return self._store(job, answers, before, after)
+        self._keep(_Outcome(job, answers, before, after))
 
     def _revise(self, job: _Job, before: Progress, windows: Sequence[tuple[int, int]]) -> None:
         """Answer again the windows that late data came for, and no other: where a promise is kept, until older came."""
@@ -334,14 +354,19 @@ class Round:
             answers = self._answers(job, before.device, windows[at : at + self.windows_at_once])
             newest_ns = answers[-1].analysis.end_ns
             after = replace(before, **_newest(answers, newest_ns)) if newest_ns == before.end_ns else None
-            self._missed |= not self._store(job, answers, before, after)
+            self._keep(_Outcome(job, answers, before, after))
 
     def _answers(self, job: _Job, device: str, windows: Sequence[tuple[int, int]]) -> list[Answered]:
+        if any(one.job is job and one.before.device == device for one in self._waiting[-2:]):
+            # The evidence goes on from answers that are stored.
+            self._store_waiting()
         start_ns, end_ns = windows[0][0], windows[-1][1]
-        spans = {name: Span(self.hub, target, device, start_ns, end_ns) for name, target in job.targets.items()}
+        spans = {name: self._sight.span(target, device, start_ns, end_ns) for name, target in job.targets.items()}
         with self.hub.database.reading() as connection:
-            walk = Walk(job.course, spans, self._memories(connection, job, device, start_ns))
-            kept = store.alarm_levels(connection, job.id, device, start_ns, windows[-1][0] + 1)
+            promised = isinstance(job.spec.alarm, api.Promise)
+            walk = Walk(job.course, spans, self._memories(connection, job, device, start_ns) if promised else {})
+            until_ns = windows[-1][0] + 1
+            kept = store.alarm_levels(connection, job.id, device, start_ns, until_ns) if promised else {}
         answered: list[Answered] = []
         for start, end in windows:
             footings = {name: self._footing(job, device, name, start) for name in job.targets}
@@ -354,35 +379,87 @@ class Round:
         found: dict[tuple[str, int], Memory] = {}
         for name in job.targets:
             which = job.footings.which(device, name, start_ns)
-            if which is not None and isinstance(job.spec.alarm, api.Promise):
+            if which is not None:
                 state = store.state_before(connection, job.id, device, name, which[0], start_ns)
                 if state is not None:
                     found[name, which[0]] = read(state)
         return found
 
-    def _store(self, job: _Job, answers: Sequence[Answered], before: Progress, after: Progress | None) -> bool:
-        """Store answers with what follows from them; return False where somebody else was there meanwhile."""
-        with self.hub.database.writing() as connection:
-            if self._overtaken(connection, job, before):
-                return False
-            for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
-                kept = [store.put(connection, Answer(one.analysis, one.wakes, written(one.memory))) for one in fields]
-                incidents.follow(connection, job.spec, [one for one in kept if one is not None], self.hub.now_ns())
-            if after is not None:
-                store.put_progress(connection, after)
-        return True
+    def _keep(self, outcome: _Outcome) -> None:
+        """Let answers be stored with those of other assays; those of one that failed before are its own concern."""
+        self._waiting.append(outcome)
+        is_doubtful = outcome.job.kept.failure is not None
+        if is_doubtful or sum(len(one.answers) for one in self._waiting) >= ANSWERS_AT_ONCE:
+            self._store_waiting(is_doubtful=is_doubtful)
 
-    def _overtaken(self, connection: Connection, job: _Job, before: Progress) -> bool:
-        (now,) = store.progress(connection, job.id, before.device) or (None,)
-        moved = now is not None and now.next_ns != before.next_ns
-        return moved or store.baseline_version(connection, job.id) != job.kept.assay.baseline_version
+    def _store_waiting(self, *, is_doubtful: bool = False) -> None:
+        """Store every answer that waits, or, where that fails, each assay's on its own.
+
+        Where it `is_doubtful` that the last one can be stored, its error is for the caller.
+        """
+        waiting, self._waiting = self._waiting, []
+        last = waiting.pop() if is_doubtful else None
+        try:
+            self._store(waiting)
+        except TemporaryError:
+            raise
+        except Exception:  # noqa: BLE001  the one that failed says so below
+            for one in waiting:
+                try:
+                    self._store([one])
+                except TemporaryError:
+                    raise
+                except Exception as error:  # noqa: BLE001  one assay's failure must not stop the others
+                    self._fail(one.job.kept, error)
+        if last is not None:
+            self._store([last])
+
+    def _store(self, outcomes: Sequence[_Outcome]) -> None:
+        """Store answers with what follows from them, but for those where somebody else was there meanwhile."""
+        if not outcomes:
+            return
+        with self.hub.database.writing() as connection:
+            moved = self._overtaken(connection, outcomes)
+            self._missed |= any(moved)
+            good = [one for one, is_moved in zip(outcomes, moved, strict=True) if not is_moved]
+            drifting = incident_store.drifting_in(connection, [(one.job.id, one.before.device) for one in good])
+            calm: list[Answer] = []
+            for one in good:
+                answers = [Answer(each.analysis, each.wakes, written(each.memory)) for each in one.answers]
+                if (one.job.id, one.before.device) in drifting or any(incidents.may_be_news(each) for each in answers):
+                    self._follow(connection, one.job.spec, answers)
+                else:
+                    calm += answers
+            store.put_all(connection, calm)
+            store.put_progress(connection, [one.after for one in good if one.after is not None])
+
+    def _follow(self, connection: Connection, spec: api.AssaySpec, answers: Sequence[Answer]) -> None:
+        """Store answers window by window: an incident that one opens may be over with a later one."""
+        for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
+            kept = store.put_all(connection, list(fields))
+            incidents.follow(connection, spec, [one for one in kept if one is not None], self.hub.now_ns())
+
+    def _overtaken(self, connection: Connection, outcomes: Sequence[_Outcome]) -> list[bool]:
+        """Say of which answers the progress moved since they were begun, or the baseline."""
+        versions = store.baseline_versions(connection, {one.job.id for one in outcomes})
+        places = [(one.job.id, one.before.device) for one in outcomes]
+        now = {(one.assay, one.device): one.next_ns for one in store.progress(connection, places)}
+        return [
+            now.get(place, one.before.next_ns) != one.before.next_ns
+            or versions.get(one.job.id) != one.job.kept.assay.baseline_version
+            for place, one in zip(places, outcomes, strict=True)
+        ]
 
     def _rewind(
         self, job: _Job, before: Progress, next_ns: int, found: Mapping[tuple[int, Place], Calibrating]
     ) -> bool:
-        """Let the windows from a time on be answered again, with what calibrating came to; see `_store`."""
+        """Let the windows from a time on be answered again, with what calibrating came to.
+
+        Return False where somebody else was there meanwhile.
+        """
+        self._store_waiting()
         with self.hub.database.writing() as connection:
-            if self._overtaken(connection, job, before):
+            if any(self._overtaken(connection, [_Outcome(job, (), before, None)])):
                 return False
             for (version, place), one in found.items():
                 baselines.put_calibration(connection, job.id, version, place, one)

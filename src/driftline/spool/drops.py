@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from driftline.spool.ledger import Drop, DropKey
-from driftline.wire.device import Reader, Record, RecordKind, WireError, decode_event, encode_event
+from driftline.wire.device import Record, RecordKind, WireError, decode_event, encode_event, window_head
 
 KINDS: tuple[RecordKind, ...] = ("rows", "window", "event")  # in the order in which they are dropped
 # Two months of five fields a minute (0.7 MB a day on the wire, some 5 MB here), or one day of rows.
@@ -79,10 +79,8 @@ def _described(record: Record) -> dict[DropKey, Drop]:
 
 
 def _window(data: bytes) -> dict[DropKey, Drop]:
-    reader = Reader(data)
     try:
-        reader.take(1)
-        pipeline, start_s, _, inferences = reader.string(), reader.varint(), reader.varint(), reader.varint()
+        pipeline, start_s, _, inferences = window_head(data)
     except WireError:
         return {("spool", "window", ""): Drop(1)}
     return {("spool", "window", pipeline): Drop(1, inferences, start_s, start_s)}

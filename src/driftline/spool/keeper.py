@@ -211,6 +211,8 @@ class Keeper:
         self._store.put(Record(self.ledger.last, kind, data, stamp))
 
     def _acknowledge(self, kind: RecordKind, sequences: Collection[int]) -> None:
+        if not self.ledger.waiting.get(kind, Tally()).count:
+            return
         waiting = within(((min(sequences), max(sequences)),), self.ledger.not_acknowledged(kind))
         ranges, tally = self._runs(kind, waiting, lambda one: one in sequences)
         if tally.count:
@@ -302,6 +304,8 @@ class Keeper:
             for kind in kinds
             if self.ledger.waiting.get(kind, Tally()).count
         ]
+        if len(streams) == 1:
+            return streams[0]  # as a rule only windows wait
         return heapq.merge(*streams, key=attrgetter("sequence"), reverse=newest_first)
 
     def _first_kept(self, epoch: str) -> int:

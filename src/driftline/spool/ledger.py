@@ -100,6 +100,8 @@ class Ledger:
 
     def epoch_of(self, sequence: int) -> str:
         """Return the epoch of a record."""
+        if sequence >= self.epochs[-1][0]:
+            return self.epochs[-1][1]  # nearly all are of the newest
         return self.epochs[max(0, bisect_right(self.epochs, (sequence + 1,)) - 1)][1]
 
     def sequences_of(self, epoch: str) -> Ranges:
@@ -120,13 +122,13 @@ class Ledger:
     def with_record(self, kind: RecordKind, size: int, sender: tuple[str, int] | None = None) -> "Ledger":
         """Return the ledger with one record more, known by its sender's number."""
         waiting = {**self.waiting, kind: self.waiting.get(kind, Tally()).plus(1, size)}
-        last = self.last + 1
-        if sender is None:
-            return replace(self, last=last, waiting=waiting)
-        senders = {**self.senders, sender[0]: (sender[1], last)}
-        if len(senders) > SENDERS_MAX:
-            del senders[min(senders, key=lambda one: senders[one][1])]
-        return replace(self, last=last, waiting=waiting, senders=senders)
+        last, senders = self.last + 1, self.senders
+        if sender is not None:
+            senders = {**senders, sender[0]: (sender[1], last)}
+            if len(senders) > SENDERS_MAX:
+                del senders[min(senders, key=lambda one: senders[one][1])]
+        # Once a record: `replace` would take as long as all the rest of it.
+        return Ledger(self.epochs, last, self.acknowledged, self.given_up, self.dropped, senders, waiting, self.history)
 
     def moved(self, kind: RecordKind, ranges: Ranges, count: int, size: int) -> "Ledger":
         """Return the ledger with other acknowledged ranges, so many records of which became history (or wait again)."""

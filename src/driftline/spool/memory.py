@@ -6,8 +6,7 @@ full disk), `copy` is the disk as it stands now: what a restart finds, or a clon
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from driftline.spool.drops import BYTES_MAX, KINDS
@@ -135,12 +134,18 @@ class MemoryStore:
         other._records = dict(self._records)
         return other
 
-    @contextmanager
-    def transaction(self) -> Generator[None, None, None]:
+    def transaction(self) -> "MemoryStore":
         """See `Store`; what fails fails before anything is changed."""
+        return self
+
+    def __enter__(self) -> None:
+        """Begin a transaction."""
         self._on_commit("before")
-        yield
-        self._on_commit("after")
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Commit it."""
+        if failure is None:
+            self._on_commit("after")
 
     def load(self) -> Ledger:
         """See `Store`."""

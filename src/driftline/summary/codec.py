@@ -128,7 +128,8 @@ def _encode_categories(summary: CategorySummary) -> bytes:
 
 
 def _decode_numbers(reader: Reader, grid_id: str) -> Summary:
-    count, missing, below, above = (reader.varint() for _ in range(4))
+    take = reader.varint
+    count, missing, below, above = take(), take(), take(), take()
     finite = count - missing - below - above
     if finite < 0:
         raise WireError("more values missing or infinite than there are")
@@ -140,10 +141,11 @@ def _decode_numbers(reader: Reader, grid_id: str) -> Summary:
 
 
 def _decode_floats(reader: Reader) -> tuple[float, float, float, float]:
-    sizes = [half for byte in reader.take(2) for half in (byte >> 4, byte & 0xF)]
+    ab, cd = reader.take(2)
+    sizes = ab >> 4, ab & 0xF, cd >> 4, cd & 0xF
     if max(sizes) > _FLOAT_BYTES + _FLOAT32_BYTES:
         raise WireError("a number of more than 8 bytes, or of more than 4 as a float32")
-    low, high, total, squares = (_number(reader, size) for size in sizes)
+    low, high, total, squares = [_number(reader, size) for size in sizes]
     if not all(map(math.isfinite, (low, high, total, squares))) or low > high or squares < 0:
         raise WireError("min, max and sums of a summary are finite, min <= max, and squares are not negative")
     return low, high, total, squares

@@ -77,6 +77,8 @@ def varint(number: int) -> bytes:
 class Reader:
     """Takes values off the front of some bytes; anything short or overlong is a `WireError`."""
 
+    __slots__ = ("_at", "_data")
+
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
@@ -88,25 +90,25 @@ class Reader:
 
     def take(self, size: int) -> bytes:
         """Take so many bytes."""
-        if size > self.rest:
+        at, end = self._at, self._at + size
+        if end > len(self._data):
             raise WireError(f"{size} bytes announced, {self.rest} there")
-        taken = self._data[self._at : self._at + size]
-        self._at += size
-        return taken
+        self._at = end
+        return self._data[at:end]
 
     def varint(self) -> int:
         """Take one varint of at most 64 bits."""
         # Most are one byte; a summary has some fifty.
-        at = self._at
-        if at < len(self._data) and self._data[at] < 0x80:
+        data, at = self._data, self._at
+        if at < len(data) and data[at] < 0x80:
             self._at = at + 1
-            return self._data[at]
+            return data[at]
         number = shift = 0
-        for at in range(self._at, min(self._at + 10, len(self._data))):
-            byte = self._data[at]
+        for byte in data[at : at + 10]:
+            at += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
-                self._at = at + 1
+                self._at = at
                 return number
             shift += 7
         raise WireError("a varint of more than 64 bits" if shift > 63 else "a number was announced, nothing is there")
@@ -191,10 +193,19 @@ def decode_window(data: bytes) -> WindowRecord:
 
 def window_span(data: bytes) -> tuple[str, int, int]:
     """Return a window record's pipeline version, start and end in seconds, without reading its fields."""
+    pipeline, start_s, width_s, _ = window_head(data)
+    return pipeline, start_s, start_s + width_s
+
+
+def window_head(data: bytes) -> tuple[str, int, int, int]:
+    """Return a window record's pipeline version, start and width in seconds, and inferences; see `window_span`.
+
+    >>> window_head(encode_window(WindowRecord("belt", 1_767_258_000, 60, 300, ())))
+    ('belt', 1767258000, 60, 300)
+    """
     reader = Reader(data)
     _version(reader)
-    pipeline, start_s, width_s = reader.string(), reader.varint(), reader.varint()
-    return pipeline, start_s, start_s + width_s
+    return reader.string(), reader.varint(), reader.varint(), reader.varint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +382,7 @@ class BatchHead:
 def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:
     """Encode and compress one request body."""
     # What is empty is what a reader takes for granted.
-    facts = {name: value for name, value in asdict(head).items() if value}
+    facts = {name: value for name in BatchHead.__dataclass_fields__ if (value := getattr(head, name))}
     document = facts | {"records": [_entry(one) for one in records]}
     encoded = json.dumps(document, separators=(",", ":")).encode()
     body = b"".join([BATCH_MAGIC, varint(len(encoded)), encoded, *(one.data for one in records)])
@@ -381,8 +392,9 @@ def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:
 
 def _entry(record: Record) -> list[Any]:
     """Return what the head says of a record; a time that is right, as most are, needs no word."""
-    entry: list[Any] = [record.sequence, record.kind, len(record.data)]
-    return entry if record.moved_s == 0 else [*entry, record.moved_s]
+    if record.moved_s == 0:
+        return [record.sequence, record.kind, len(record.data)]
+    return [record.sequence, record.kind, len(record.data), record.moved_s]
 
 
 def _record(entry: Sequence[Any], reader: Reader) -> Record:

@@ -7,8 +7,8 @@ window are answered together), and holds the newest answer for the pages that li
 stored window record the scorer has looked for late data.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,6 +33,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -305,46 +306,70 @@ def set_baseline(connection: Connection, assay: str, spec: api.AssaySpec, versio
     connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(**facts))
 
 
-def baseline_version(connection: Connection, assay: str) -> int | None:
-    """Return the number of an assay's newest baseline; None where there is no such assay."""
-    return connection.execute(select(ASSAYS.c.baseline_version).where(ASSAYS.c.id == assay)).scalar()
+def baseline_versions(connection: Connection, assays: Collection[str]) -> dict[str, int]:
+    """Return the numbers of the newest baselines of those assays that there are."""
+    query = select(ASSAYS.c.id, ASSAYS.c.baseline_version).where(ASSAYS.c.id.in_(assays))
+    return {row.id: row.baseline_version for row in connection.execute(query)}
 
 
 # ── analyses ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def put(connection: Connection, answer: Answer) -> Stored | None:
-    """Keep an answer and return it with its revision; None where the same answer is there already.
+def put_all(connection: Connection, answers: Sequence[Answer]) -> list[Stored | None]:
+    """Keep answers, each of another window, and return them with their revisions; None where one is there already.
 
     One that differs from the answer kept for the same window gets the next revision.
     """
-    analysis = answer.analysis
-    key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field, ANALYSES.c.start_ns)
-    named = {
-        "assay": analysis.assay_id,
-        "device": analysis.device,
-        "field": analysis.field,
-        "start_ns": analysis.start_ns,
-    }
-    query = select(ANALYSES.c.document, ANALYSES.c.state, ANALYSES.c.status, ANALYSES.c.version).where(
-        *(column == value for column, value in zip(key, named.values(), strict=True))
-    )
-    before = connection.execute(query).first()
-    same = False
-    if before is not None:
-        kept = msgspec.json.decode(before.document, type=api.Analysis)
-        same = msgspec.structs.replace(analysis, revision=kept.revision) == kept
-        if same and answer.state == before.state:
-            return None
-        answer = replace(
-            answer, analysis=msgspec.structs.replace(analysis, revision=kept.revision + (0 if same else 1))
-        )
-    facts = _facts(answer)
-    statement = upsert(ANALYSES).values(**named, **facts)
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=facts))
-    if same:
-        return None
-    return Stored(answer, None if before is None else Former(before.status, before.version))
+    there = _there(connection, [_key(one.analysis) for one in answers])
+    stored: list[Stored | None] = []
+    written: list[dict[str, object]] = []
+    for answer in answers:
+        key = _key(answer.analysis)
+        kept = there.get(key)
+        after, is_same = _revised(answer, kept)
+        if kept is None or not is_same or after.state != kept.state:
+            written.append(dict(zip(_KEY, key, strict=True)) | _facts(after))
+        former = None if kept is None else Former(kept.status, kept.version)
+        stored.append(None if is_same else Stored(after, former))
+    if written:
+        statement = upsert(ANALYSES)
+        changed = {name: statement.excluded[name] for name in written[0] if name not in _KEY}
+        connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed), written)
+    return stored
+
+
+_KEY = ("assay", "device", "field", "start_ns")
+_Key = tuple[str | None, str, str, int]
+
+
+class _There(NamedTuple):
+    """What is kept for a window."""
+
+    document: bytes
+    state: bytes | None
+    status: api.Status
+    version: int
+
+
+def _key(analysis: api.Analysis) -> _Key:
+    return analysis.assay_id, analysis.device, analysis.field, analysis.start_ns
+
+
+def _there(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, _There]:
+    columns = [ANALYSES.c[name] for name in _KEY]
+    shown = (ANALYSES.c.document, ANALYSES.c.state, ANALYSES.c.status, ANALYSES.c.version)
+    rows = connection.execute(select(*columns, *shown).where(tuple_(*columns).in_(keys))) if keys else ()
+    return {tuple(row[: len(_KEY)]): _There(*row[len(_KEY) :]) for row in rows}
+
+
+def _revised(answer: Answer, kept: _There | None) -> tuple[Answer, bool]:
+    """Return an answer with its revision, and whether it says what is kept already."""
+    if kept is None:
+        return answer, False
+    before = msgspec.json.decode(kept.document, type=api.Analysis)
+    is_same = msgspec.structs.replace(answer.analysis, revision=before.revision) == before
+    revision = before.revision + (0 if is_same else 1)
+    return replace(answer, analysis=msgspec.structs.replace(answer.analysis, revision=revision)), is_same
 
 
 def _facts(answer: Answer) -> dict[str, object]:
@@ -558,29 +583,26 @@ def alarm_levels(
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def put_progress(connection: Connection, progress: Progress) -> None:
-    """Remember up to where an assay × device is answered."""
-    facts = {
-        "next_ns": progress.next_ns,
-        "late_ns": progress.late_ns,
-        "status": progress.status,
-        "score": progress.score,
-        "end_ns": progress.end_ns,
-    }
-    statement = upsert(PROGRESS).values(assay=progress.assay, device=progress.device, **facts)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=[PROGRESS.c.assay, PROGRESS.c.device], set_=facts)
-    )
+def put_progress(connection: Connection, progress: Sequence[Progress]) -> None:
+    """Remember up to where some assays × devices are answered."""
+    if not progress:
+        return
+    statement = upsert(PROGRESS)
+    changed = {column.name: statement.excluded[column.name] for column in PROGRESS.c if not column.primary_key}
+    statement = statement.on_conflict_do_update(index_elements=[PROGRESS.c.assay, PROGRESS.c.device], set_=changed)
+    connection.execute(statement, [asdict(one) for one in progress])
 
 
-def progress(connection: Connection, assay: str | None = None, device: str | None = None) -> list[Progress]:
-    """Return up to where every assay × device is answered, by assay and device."""
-    query = select(PROGRESS).order_by(PROGRESS.c.assay, PROGRESS.c.device)
-    if assay is not None:
-        query = query.where(PROGRESS.c.assay == assay)
+def progress(
+    connection: Connection, places: Sequence[tuple[str, str]] | None = None, *, device: str | None = None
+) -> list[Progress]:
+    """Return up to where some assays × devices are answered, or those of one device, or all of them."""
+    query = select(*(PROGRESS.c[one.name] for one in fields(Progress)))
+    if places is not None:
+        query = query.where(tuple_(PROGRESS.c.assay, PROGRESS.c.device).in_(places))
     if device is not None:
         query = query.where(PROGRESS.c.device == device)
-    return [Progress(**row) for row in connection.execute(query).mappings()]
+    return [Progress(*row) for row in connection.execute(query)]
 
 
 def rewind(connection: Connection, assay: str, next_ns: int, device: str | None = None) -> None:

@@ -5,7 +5,7 @@ to it, from when it went wrong to when it was well again: rules look at parts, a
 `open_cause` and `open_key` are NULL once it is over, so that a unique column lets there be one open one of each.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    tuple_,
     update,
 )
 
@@ -137,6 +138,16 @@ def close_parts(connection: Connection, incident: str, now_ns: int) -> None:
     """Let everything an incident is made of be over."""
     is_open = (PARTS.c.incident == incident, PARTS.c.resolved_ns.is_(None))
     connection.execute(update(PARTS).where(*is_open).values(resolved_ns=now_ns, open_key=None))
+
+
+def drifting_in(connection: Connection, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those of some assays × devices that drift now."""
+    place = (PARTS.c.assay, PARTS.c.device)
+    is_open = (PARTS.c.kind == "drift", PARTS.c.resolved_ns.is_(None))
+    return {
+        (assay, device)
+        for assay, device in connection.execute(select(*place).where(*is_open, tuple_(*place).in_(places)))
+    }
 
 
 def drifting(connection: Connection) -> set[str]:

@@ -142,13 +142,28 @@ class StoredWindow:
 class RowValues:
     """A field's values row by row, in time order, shape (rows,) each; NaN is missing.
 
-    `values` is None where the rows do not hold the field. `complete`: every base window touched that holds
-    inferences has all of them here.
+    `values` is None where the rows do not hold the field. `lacking_s` are the starts of the base windows touched that
+    hold inferences of which not all are here, ascending.
     """
 
     times_ns: NDArray[np.int64]
     values: NDArray[np.float64] | None
-    complete: bool
+    lacking_s: NDArray[np.int64]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every base window touched that holds inferences has all of them here."""
+        return self.values is not None and self.lacking_s.size == 0
+
+    def within(self, start_ns: int, end_ns: int) -> NDArray[np.float64] | None:
+        """Return the values in [start_ns, end_ns); None where not all are here."""
+        if self.values is None:
+            return None
+        first_s = start_ns // NS_PER_S // BASE_WINDOW_S * BASE_WINDOW_S
+        if np.diff(np.searchsorted(self.lacking_s, [first_s, -(-end_ns // NS_PER_S)]))[0]:
+            return None
+        first, end = np.searchsorted(self.times_ns, [start_ns, end_ns])
+        return self.values[first:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +389,10 @@ class Telemetry:
         first_s = start_ns // NS_PER_S // BASE_WINDOW_S * BASE_WINDOW_S
         span = (self._known(pipeline), self._known(device), first_s, -(-end_ns // NS_PER_S))
         where = "WHERE pipeline=? AND device=? AND start_s >= ? AND start_s < ?"
-        expected = self._all(f"SELECT start_s, sum(inferences) FROM windows {where} GROUP BY start_s", span)  # noqa: S608  constant text
+        expected = self._all(
+            f"SELECT start_s, sum(inferences) FROM windows {where} GROUP BY start_s ORDER BY start_s",  # noqa: S608  constant text
+            span,
+        )
         found = self._all(f"SELECT start_s, payload FROM rows {where} ORDER BY start_s, id", span)  # noqa: S608  constant text
         have: dict[int, int] = {}
         times: list[NDArray[np.int64]] = []
@@ -386,12 +404,13 @@ class Telemetry:
                 have[start_s] = have.get(start_s, 0) + columns.rows
                 times.append(columns.times_ns)
                 values.append(numbers)
-        whole = all(have.get(start_s, 0) >= inferences for start_s, inferences in expected)
+        lacking = [start_s for start_s, inferences in expected if have.get(start_s, 0) < inferences]
         all_times = np.concatenate(times) if times else np.empty(0, np.int64)
         all_values = np.concatenate(values) if values else np.empty(0, np.float64)
         order = np.argsort(all_times, kind="stable")
         inside = order[(all_times[order] >= start_ns) & (all_times[order] < end_ns)]
-        return RowValues(all_times[inside], all_values[inside] if values or not found else None, whole)
+        inside_values = all_values[inside] if values or not found else None
+        return RowValues(all_times[inside], inside_values, np.array(lacking, np.int64))
 
     def complete_until_ns(self, pipeline: str, device: str) -> int | None:
         """Return up to where the device has told everything about the pipeline; None before it told anything."""

@@ -1,0 +1,53 @@
+"""What one look of the scorer sees of the devices: each thing is read once, whichever assay asks.
+
+A thousand assays on one camera ask for the same windows. They are read, decoded and kept here for as long as the look
+lasts: up to where a device has told is read first and its windows after it, so that whatever it has told is there.
+"""
+
+from collections import OrderedDict
+
+from driftline.hub.core import Hub
+from driftline.hub.observations import Span, Target
+from driftline.hub.store.telemetry import Heard
+
+# Spans kept at once. Assays are looked at one after the other, each on all its devices: with fewer places than devices
+# × fields nothing would be found again.
+SPANS_MAX = 4096
+# A span of more windows is read for one assay and kept for none: rows of days are gigabytes.
+SHARED_SPAN_NS_MAX = 3600 * 1_000_000_000
+
+
+class Sight:
+    """One look; made anew for the next one."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self._tellers: dict[str, list[str]] = {}
+        self._heard: dict[tuple[str, str], Heard] = {}
+        self._spans: OrderedDict[tuple[str, str, str, int, int], Span] = OrderedDict()
+
+    def tellers(self, pipeline: str) -> list[str]:
+        """Return the devices of a pipeline."""
+        if pipeline not in self._tellers:
+            self._tellers[pipeline] = self.hub.telemetry.devices(pipeline)
+        return self._tellers[pipeline]
+
+    def heard(self, pipeline: str, device: str) -> Heard:
+        """Return what a device has told of a pipeline."""
+        key = (pipeline, device)
+        if key not in self._heard:
+            self._heard[key] = self.hub.telemetry.heard(pipeline, device)
+        return self._heard[key]
+
+    def span(self, target: Target, device: str, start_ns: int, end_ns: int) -> Span:
+        """Return a stretch of time of one field on one device."""
+        key = (target.pipeline, device, target.field, start_ns, end_ns)
+        if key in self._spans:
+            self._spans.move_to_end(key)
+            return self._spans[key]
+        span = Span(self.hub, target, device, start_ns, end_ns, self.heard(target.pipeline, device))
+        if end_ns - start_ns <= SHARED_SPAN_NS_MAX:
+            self._spans[key] = span
+            if len(self._spans) > SPANS_MAX:
+                self._spans.popitem(last=False)
+        return span
