@@ -501,7 +501,7 @@ def test_a_removed_device_takes_everything_along(shop: Any) -> None:
     goes(shop, range(60, 66), blurred="camera-2")
     rounds(shop)
     shop.call(fleet.remove_device, name="camera-2")
-    tables = (store.ANALYSES, store.PROGRESS, store.INCIDENTS, baselines.BASELINES, baselines.CALIBRATIONS)
+    tables = (store.ANALYSES, store.PROGRESS, incident_store.PARTS, baselines.BASELINES, baselines.CALIBRATIONS)
     with shop.hub.database.reading() as connection:
         assert all(
             "camera-2" not in connection.execute(table.select().with_only_columns(table.c.device)).scalars().all()

@@ -12,7 +12,7 @@ from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, NotAllowedError
 from driftline.hub import causes, incident_routes
 from driftline.hub.life import Deed
-from driftline.hub.notify import routes, schedule
+from driftline.hub.notify import chart, routes, schedule
 from driftline.hub.notify.connection import Network
 from driftline.hub.notify.notifier import Round
 from driftline.hub.store import incidents as incident_store
@@ -198,6 +198,22 @@ def test_one_channel_that_hangs_does_not_hold_up_the_others(shop: Any, receiver:
     states = {one.channel: one.state for one in outbox(shop)}
     assert states == {"ops": "waiting", "mail": "delivered"}
     assert [one["X-Driftline-Event"] for one in box.mails] == [outbox(shop)[0].event_id]
+
+
+def test_a_chart_that_cannot_be_drawn_does_not_hold_up_its_mail(
+    shop: Any, mail_server: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def fails(*_: object) -> bytes:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(chart, "of", fails)
+    box = mail_server()
+    email = api.Email(host="127.0.0.1", port=box.port, sender="hub@example.org", to=["a@example.org"], security="none")
+    hook(shop, "", name="mail", target=email)
+    goes_silent(shop)
+    shop.round.run()
+    assert [one.state for one in outbox(shop)] == ["delivered"]
+    assert "no ink" in capfd.readouterr().err
 
 
 def test_nothing_is_told_of_what_is_silenced_until_its_silence_ends_or_it_does(shop: Any, receiver: Any) -> None:

@@ -25,7 +25,8 @@ def of(connection: Connection, told: api.Notification) -> bytes | None:
     spec = kept.assay.spec
     interval_s = spec.windows.interval_s or spec.windows.width_s
     fields = {part.device: part.field or one.field or "" for part in incidents.parts(connection, one.id)}
-    ends = {place.device: place.end_ns for place in store.progress(connection, kept.assay.id)}
+    places = [(kept.assay.id, device) for device in one.devices[: picture.STREAMS_MAX]]
+    ends = {place.device: place.end_ns for place in store.progress(connection, places)}
     asked = [
         Strip(
             kept.assay.id,

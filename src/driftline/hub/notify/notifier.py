@@ -85,7 +85,7 @@ class Round:
                 channel = store.channel(connection, one.channel)
             except EntityNotFoundError:
                 return  # removed meanwhile, with what waited for it
-            picture = chart.of(connection, one.notification) if isinstance(channel.target, api.Email) else None
+        picture = self._picture(one.notification) if isinstance(channel.target, api.Email) else None
         try:
             result = ways.send(
                 self.network, channel.target, one.notification, self.hub.dashboard, picture, self.real_ns()
@@ -94,6 +94,16 @@ class Round:
             traceback.print_exc()
             result = ways.Result("failed", f"the hub failed ({type(error).__name__}); its log has the details")
         self._write_down(one, result)
+
+    def _picture(self, told: api.Notification) -> bytes | None:
+        try:
+            with self.hub.database.reading() as connection:
+                return chart.of(connection, told)
+        except TemporaryError:
+            raise
+        except Exception:  # noqa: BLE001  a mail without its chart is a mail
+            traceback.print_exc()
+            return None
 
     def _write_down(self, one: Waiting, result: ways.Result) -> None:
         now_ns, tries = self.real_ns(), one.attempts + 1
