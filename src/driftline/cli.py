@@ -1,4 +1,4 @@
-"""The command line: `driftline demo | up | edge | login | doctor`.
+"""The command line: `driftline demo | up | edge | login | notify | site | doctor`.
 
 Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
 only when it runs.
@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     _up(commands.add_parser("up", help="run the hub on this machine"))
     _edge(commands.add_parser("edge", help="run a device"))
     _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
+    _notify(commands.add_parser("notify", help="say who is told of incidents, and try it"))
+    _site(commands.add_parser("site", help="say where a device is: what happens at one site is one incident"))
     _doctor(commands.add_parser("doctor", help="say what is wrong with a device, or with a hub, and what to do"))
     return top
 
@@ -92,6 +94,11 @@ def _up(command: argparse.ArgumentParser) -> None:
     command.add_argument("--home", type=Path, default=Path("~/.driftline/hub"), metavar="DIR", help="the hub's folder")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; not loopback means TLS")
     command.add_argument("--port", type=int, default=8710, help="port to listen on, 0 takes a free one (default 8710)")
+    command.add_argument(
+        "--private-targets",
+        action="store_true",
+        help="let notifications go to addresses of private networks and of this machine",
+    )
     command.add_argument("--auth", action="store_true", help="accounts and roles (not yet)")
 
 
@@ -157,6 +164,66 @@ def _doctor(command: argparse.ArgumentParser) -> None:
         help="the folder of a device, or of a hub (default: ~/.driftline/edge)",
     )
     command.add_argument("--json", action="store_true", help="the same for programs")
+
+
+def _notify(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.notify_command", "sdk"))
+    actions = command.add_subparsers(prog="driftline notify", dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="show the channels, what waits, and what could not be delivered")
+    kinds = actions.add_parser("add", help="add a channel").add_subparsers(
+        prog="driftline notify add", dest="kind", required=True, metavar="KIND"
+    )
+    how = _how_to_tell()
+    webhook = kinds.add_parser("webhook", parents=[how], help="signed CloudEvents for a program of your own")
+    webhook.add_argument("url", help="where they are posted to")
+    webhook.add_argument(
+        "--secret-file", type=Path, metavar="FILE", help="holds its secret (default: the hub makes one)"
+    )
+    email = kinds.add_parser("email", parents=[how, _who()], help="mail over SMTP")
+    email.add_argument("host", help="the mail server")
+    email.add_argument("sender", help="the address it comes from")
+    email.add_argument("to", nargs="+", help="the addresses it goes to")
+    email.add_argument("--smtp-port", type=int, metavar="PORT", help="the server's port (default: 587, 465 or 25)")
+    email.add_argument(
+        "--security",
+        choices=("starttls", "tls", "none"),
+        default="starttls",
+        help="none is for a server on the hub's own machine (default: starttls)",
+    )
+    alerts = kinds.add_parser("alertmanager", parents=[how, _who()], help="alerts for Prometheus' Alertmanager")
+    alerts.add_argument("url", help="the Alertmanager's address, such as http://alerts:9093")
+    apprise = kinds.add_parser("apprise", parents=[how], help="chats, pagers, phones: what Apprise knows")
+    apprise.add_argument("--url-file", type=Path, metavar="FILE", help="holds the address (default: it is asked for)")
+    for name, text in (("test", "send a test and say what came of it"), ("remove", "remove a channel")):
+        actions.add_parser(name, help=text).add_argument("channel", help="the channel's name")
+    retry = actions.add_parser("retry", help="try a notification again")
+    retry.add_argument("notification", help="its id, as driftline notify list shows it")
+
+
+def _how_to_tell() -> argparse.ArgumentParser:
+    how = Parser(add_help=False)
+    how.add_argument("name", help="what the channel is called")
+    how.add_argument(
+        "--kinds", nargs="*", default=[], metavar="KIND", help="only these: drift, silent, 'camera lost' …"
+    )
+    how.add_argument("--severities", nargs="*", default=[], choices=("critical", "warning"), help="only these")
+    how.add_argument(
+        "--wait", type=int, default=30, metavar="S", help="how long what is opened waits for more (default 30)"
+    )
+    return how
+
+
+def _who() -> argparse.ArgumentParser:
+    who = Parser(add_help=False)
+    who.add_argument("--user", metavar="NAME", help="who logs in there; the password is asked for")
+    who.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password")
+    return who
+
+
+def _site(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.notify_command", "sdk"))
+    command.add_argument("device", help="the device's name")
+    command.add_argument("site", nargs="?", help="the site's name; without it the device is a site of its own")
 
 
 def _login(command: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from driftline.hub.scorer import Round
+from driftline.hub.store import incidents as store
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -94,6 +95,32 @@ def test_an_incident_is_resolved_in_the_page(open_page: Callable[..., Any]) -> N
     assert page.inner_text("h1") == "No open incident"
 
 
+def test_an_incident_is_acknowledged_in_its_page_and_what_is_typed_is_not_lost(
+    open_page: Callable[..., Any], shop: Any
+):
+    page = open_page(f"/incidents/{incident_of(shop)}")
+    page.clock.install()
+    page.reload()
+    form = page.locator("form[action$='/acknowledge']")
+    form.locator("[name=by]").fill("Ada")
+    form.locator("[name=note]").fill("on my way")
+    page.locator("h1").click()
+    # The page looks for news every five seconds; it must not replace a form that somebody fills in.
+    page.clock.fast_forward(6_000)
+    assert form.locator("[name=note]").input_value() == "on my way"
+    assert page.evaluate("document.documentElement.dataset.refreshed") is None
+    form.locator("button").click()
+    page.wait_for_selector("h1 .chip:has-text('acknowledged')")
+    assert "on my way" in page.inner_text("main")
+    page.clock.fast_forward(6_000)
+    page.wait_for_selector("html[data-refreshed]", state="attached")
+
+
+def incident_of(shop: Any) -> str:
+    with shop.hub.database.reading() as connection:
+        return store.listed(connection)[0].id
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_a_phone(open_page: Callable[..., Any], shop: Any, scheme: str) -> None:
     for address in (
@@ -103,6 +130,8 @@ def test_no_page_is_wider_than_a_phone(open_page: Callable[..., Any], shop: Any,
         f"/assays/{shop.assay.id}",
         f"/assays/{shop.assay.id}/preview",
         "/incidents",
+        f"/incidents/{incident_of(shop)}",
+        "/notifications",
         "/pipelines",
     ):
         page = open_page(address, viewport={"width": 360, "height": 740}, color_scheme=scheme)

@@ -20,7 +20,7 @@ from driftline.edge.recorder import Recorder
 from driftline.edge.shipper import Upload
 from driftline.edge.timekeeping import stamp_now
 from driftline.hub import fleet, incidents
-from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.summary.codec import decode
 from driftline.wire import api
 from driftline.wire.device import Reply, Stamp
@@ -153,7 +153,7 @@ class World:
     def incidents(self) -> list[api.Incident]:
         with self.hub.database.writing() as connection:
             incidents.watch(connection, [self.device], ["camera-1"], self.true_ns)
-            return store.incidents(connection)
+            return incident_store.listed(connection)
 
     def landed(self) -> dict[int, int]:
         """Return the start of the window each inference was put into, by its number, from the rows.

@@ -9,10 +9,11 @@ import pytest
 
 from driftline.assay.metrics import METRICS
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
-from driftline.hub import assays, grids
+from driftline.hub import assays, grids, incident_routes
 from driftline.hub import baselines as baseline_routes
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -377,14 +378,14 @@ def test_incidents_are_listed_and_closed_by_hand(shop: Any) -> None:
         id="one", kind="silent", device="camera-1", assay_id=None, field=None, opened_ns=1, resolved_ns=None, text="t"
     )
     with shop.hub.database.writing() as connection:
-        store.put_incident(connection, incident)
-    assert shop.call(assays.list_incidents, query={"open": "true"}) == [incident]
-    assert shop.call(assays.list_incidents, query={"device": "camera-2"}) == []
-    closed = shop.call(assays.resolve_incident, incident="one")
+        incident_store.put(connection, incident, "one")
+    assert shop.call(incident_routes.list_incidents, query={"open": "true"}) == [incident]
+    assert shop.call(incident_routes.list_incidents, query={"device": "camera-2"}) == []
+    closed = shop.call(incident_routes.resolve_incident, api.Act(), incident="one")
     assert closed.resolved_ns == ns(42)
     shop.at(50)
-    assert shop.call(assays.resolve_incident, incident="one") == closed
-    assert shop.call(assays.list_incidents, query={"open": "true"}) == []
-    assert shop.call(assays.list_incidents, query={"open": "false"}) == [closed]
+    assert shop.call(incident_routes.resolve_incident, api.Act(), incident="one") == closed
+    assert shop.call(incident_routes.list_incidents, query={"open": "true"}) == []
+    assert shop.call(incident_routes.list_incidents, query={"open": "false"}) == [closed]
     with pytest.raises(InvalidInputError, match="true or false"):
-        shop.call(assays.list_incidents, query={"open": "perhaps"})
+        shop.call(incident_routes.list_incidents, query={"open": "perhaps"})

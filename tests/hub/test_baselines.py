@@ -1,5 +1,6 @@
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from driftline.hub import baselines as baseline_routes
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -67,15 +69,21 @@ def told(shop: Any, device: str = "camera-2") -> list[api.Analysis]:
         return store.analyses(connection, shop.assay.id, device=device)
 
 
+def began(connection: Any, incident: api.Incident, opened_ns: int) -> None:
+    """Let an incident have begun at another time."""
+    part = incident_store.parts(connection, incident.id)[-1]
+    incident_store.put_part(connection, replace(part, opened_ns=opened_ns))
+
+
 def drift(shop: Any) -> list[api.Incident]:
     with shop.hub.database.reading() as connection:
-        return [one for one in store.incidents(connection) if one.kind == "drift"]
+        return [one for one in incident_store.listed(connection) if one.kind == "drift"]
 
 
 def everything(shop: Any) -> list[Any]:
     """Return all that is stored of assays, row by row."""
     tables = (
-        store.ASSAYS, store.ANALYSES, store.PROGRESS, store.INCIDENTS,
+        store.ASSAYS, store.ANALYSES, store.PROGRESS, incident_store.PARTS,
         baselines.VERSIONS, baselines.BASELINES, baselines.CALIBRATIONS,
     )  # fmt: skip
     with shop.hub.database.reading() as connection:
@@ -192,7 +200,7 @@ def test_a_field_that_gave_nothing_since_the_incident_keeps_its_baseline(shop: A
     rounds(shop)
     incident = next(one for one in drift(shop) if one.assay_id == assay.id and one.device == "camera-2")
     with shop.hub.database.writing() as connection:
-        store.put_incident(connection, msgspec.structs.replace(incident, opened_ns=ns(99)))
+        began(connection, incident, ns(99))
     renewed = take(shop, incident=incident.id)
     assert any("gave no value of out.avg_confidence" in one and "it keeps the baseline" in one for one in renewed.notes)
     stats = shop.call(baseline_routes.list_baselines, assay=assay.id)
@@ -252,7 +260,7 @@ def test_a_device_that_gave_nothing_in_the_range_keeps_its_baseline_and_its_evid
 def test_a_range_too_short_for_the_promise_is_refused_and_everything_stays_as_it_was(shop: Any) -> None:
     (incident,) = drift(shop)
     with shop.hub.database.writing() as connection:
-        store.put_incident(connection, msgspec.structs.replace(incident, opened_ns=ns(87)))
+        began(connection, incident, ns(87))
     before = everything(shop)
     with pytest.raises(InvalidInputError, match="A promise needs 5"):
         take(shop, baseline=between(84, 96))
@@ -275,7 +283,7 @@ def test_what_is_no_new_baseline_is_refused(shop: Any, new: dict[str, Any], says
         id="silent", kind="silent", device="camera-1", assay_id=None, field=None, opened_ns=1, resolved_ns=None, text=""
     )
     with shop.hub.database.writing() as connection:
-        store.put_incident(connection, silent)
+        incident_store.put(connection, silent, "silent")
     with pytest.raises(InvalidInputError, match=says):
         take(shop, **new)
     with pytest.raises(EntityNotFoundError):

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from driftline.hub import incidents
+from driftline.hub import fleet, incidents
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Mark
 from driftline.wire import api
 
@@ -68,9 +69,9 @@ def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incid
         with shop.hub.database.writing() as connection:
             (kept,) = store.put_all(connection, [store.Answer(analysis)])
             if kept is not None:
-                incidents.follow(connection, shop.assay.spec, [kept])
+                incidents.follow(connection, shop.assay.spec, [kept], analysis.end_ns)
     with shop.hub.database.reading() as connection:
-        return next(iter(store.incidents(connection)), None)
+        return next(iter(incident_store.listed(connection)), None)
 
 
 def test_nothing_but_an_alert_opens_an_incident(shop: Any) -> None:
@@ -158,14 +159,14 @@ def device(**facts: Any) -> api.Device:
 def watch(shop: Any, *devices: api.Device, heard_of: tuple[str, ...] = ("camera-1",)) -> list[api.Incident]:
     with shop.hub.database.writing() as connection:
         incidents.watch(connection, devices, heard_of, ns(20))
-        return store.incidents(connection)
+        return incident_store.listed(connection)
 
 
 def test_silence_opens_and_hearing_resolves(shop: Any) -> None:
     (silent,) = watch(shop, device(states=["silent"]))
     assert (silent.kind, silent.opened_ns) == ("silent", ns(5))
     assert watch(shop, device(states=["silent"])) == [silent]
-    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20))]
+    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20), state="resolved")]
 
 
 def test_a_device_that_had_no_chance_to_be_heard_is_not_blamed(shop: Any) -> None:
@@ -217,3 +218,34 @@ def test_a_clock_that_is_surely_off_by_more_than_half_a_window_is_an_incident_un
     (over,) = watch(shop, device(clock_ahead_s=0.2, clock_error_s=0.1))
     assert over.resolved_ns == ns(20)
     assert watch(shop, device()) == [over]
+
+
+@pytest.mark.parametrize(
+    ("facts", "opens"),
+    [
+        ({"states": ["behind"], "backlog": 1001}, True),
+        ({"states": ["behind"], "complete_until_ns": ns(5) - 3600 * 10**9}, True),
+        ({"states": ["behind"], "complete_until_ns": ns(5) - 3599 * 10**9, "backlog": 1000}, False),
+        ({"states": ["behind"]}, False),
+        ({"states": ["silent", "behind"], "backlog": 5000}, False),
+        ({"states": ["healthy"], "complete_until_ns": ns(5) - 7200 * 10**9}, False),
+    ],
+)
+def test_a_device_that_cannot_get_rid_of_what_it_counts_is_an_incident(shop: Any, facts: Any, opens: bool) -> None:
+    found = [one for one in watch(shop, device(**facts)) if one.kind == "backlog"]
+    assert [one.severity for one in found] == (["warning"] if opens else [])
+    if opens:
+        assert f"{facts.get('backlog', 0)} records wait on it" in found[0].text
+        (over,) = watch(shop, device())
+        assert over.state == "resolved"
+
+
+def test_a_device_that_drops_windows_is_an_incident_until_it_has_dropped_none_for_an_hour(shop: Any) -> None:
+    shop.at(30)
+    for dropped_ns, open_ones in ((None, 0), (ns(30), 1), (ns(30) - 3601 * 10**9, 0)):
+        shop.says("camera-1", dropped_ns=dropped_ns)
+        here = fleet.device(shop.hub, "camera-1")
+        assert ("dropping" in here.states) == bool(open_ones)
+        found = [one for one in watch(shop, here) if one.kind == "dropped" and one.resolved_ns is None]
+        assert len(found) == open_ones
+        assert not found or "had no room and dropped windows" in found[0].text

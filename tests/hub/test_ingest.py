@@ -70,6 +70,13 @@ def test_a_batch_that_comes_again_changes_nothing(hub: Any, till: Any, camera: A
     assert device["dropped"] == {"rows": 3, "refused": 1}
 
 
+def test_windows_that_had_to_go_are_told_of_for_an_hour_and_rows_are_not(ask: Any, pv: str, camera: Any):
+    camera.send(camera.record("event", wire.encode_event("dropped", START_S * NS_PER_S, counts={"rows": 9})))
+    assert "dropping" not in ask.get("/devices/camera-1")["states"]
+    camera.send(camera.record("event", wire.encode_event("dropped", START_S * NS_PER_S, counts={"window": 2})))
+    assert "dropping" in ask.get("/devices/camera-1")["states"]
+
+
 def test_late_values_of_a_window_are_one_more_record_of_it(hub: Any, till: Any, camera: Any, pv: str):
     camera.send(camera.counted(pv, START_S, {FIELD: [1.0]}))
     camera.send(camera.counted(pv, START_S, {FIELD: [2.0]}))

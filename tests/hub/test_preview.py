@@ -14,6 +14,7 @@ from driftline.hub import assays, preview
 from driftline.hub.baselines import take
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -189,7 +190,7 @@ def test_after_an_incident_became_usual_each_device_is_previewed_against_its_own
     assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=PROMISE))
     rounds(shop)
     with shop.hub.database.reading() as connection:
-        (incident,) = store.incidents(connection)
+        (incident,) = incident_store.listed(connection)
     take(shop.hub, assay.id, api.NewBaseline(incident=incident.id))
     shop.at(99)
     shop.days(range(90, 99), CAMERAS, blurred="camera-2")

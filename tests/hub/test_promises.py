@@ -13,6 +13,7 @@ from driftline.hub import assays, course, preview, promises, scorer
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -80,7 +81,7 @@ def told(shop: Any, device: str | None = None, field: str | None = None) -> list
 
 def incidents(shop: Any) -> list[api.Incident]:
     with shop.hub.database.reading() as connection:
-        return store.incidents(connection)
+        return incident_store.listed(connection)
 
 
 def decisions(answers: Sequence[api.Analysis]) -> list[Any]:
@@ -507,7 +508,7 @@ def test_a_removed_device_takes_everything_along(shop: Any) -> None:
     goes(shop, range(60, 66), blurred="camera-2")
     rounds(shop)
     shop.call(fleet.remove_device, name="camera-2")
-    tables = (store.ANALYSES, store.PROGRESS, store.INCIDENTS, baselines.BASELINES, baselines.CALIBRATIONS)
+    tables = (store.ANALYSES, store.PROGRESS, incident_store.PARTS, baselines.BASELINES, baselines.CALIBRATIONS)
     with shop.hub.database.reading() as connection:
         assert all(
             "camera-2" not in connection.execute(table.select().with_only_columns(table.c.device)).scalars().all()

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import event
 
 from driftline.clock import NS_PER_S, FastClock
-from driftline.hub import assays, fleet
+from driftline.hub import assays, fleet, incident_routes
 from driftline.hub.scorer import Round, Scorer
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -63,7 +64,7 @@ def answers(shop: Any, device: str) -> list[api.Analysis]:
 
 def incidents(shop: Any, kind: str = "drift") -> list[api.Incident]:
     with shop.hub.database.reading() as connection:
-        return [one for one in store.incidents(connection) if one.kind == kind]
+        return [one for one in incident_store.listed(connection) if one.kind == kind]
 
 
 def test_every_due_window_of_every_device_is_answered_once(shop: Any) -> None:
@@ -375,12 +376,16 @@ def test_an_alert_opens_one_incident_and_three_ok_windows_resolve_it(shop: Any) 
 def test_an_incident_closed_by_hand_is_opened_again_by_the_next_alert_only(shop: Any) -> None:
     day(shop, range(30, 36), blurred="camera-2")
     rounds(shop)
-    assays.close(shop.hub, incidents(shop)[0].id)
+    incident_routes.do(shop.hub, incidents(shop)[0].id, "resolved", api.Act())
     rounds(shop)
-    assert len(incidents(shop)) == 1
+    (closed,) = incidents(shop)
+    assert (closed.state, closed.reopened) == ("resolved", 0)
     day(shop, range(36, 39), blurred="camera-2")
     rounds(shop)
-    assert sorted(one.opened_ns for one in incidents(shop)) == [ns(30), ns(36)]
+    (again,) = incidents(shop)
+    assert (again.id, again.state, again.reopened) == (closed.id, "open", 1)
+    with shop.hub.database.reading() as connection:
+        assert [one.opened_ns for one in incident_store.parts(connection, again.id)] == [ns(30), ns(36)]
 
 
 def test_a_silent_device_has_an_incident_until_it_is_heard(shop: Any) -> None:

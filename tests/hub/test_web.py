@@ -16,6 +16,7 @@ from driftline.hub.baselines import take
 from driftline.hub.scorer import Round
 from driftline.hub.server import application
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Mark
 from driftline.hub.web import pages as pages_of
 from driftline.hub.web import views
@@ -91,6 +92,10 @@ class Reader(HTMLParser):
         self.words += data
 
 
+# Where forms post to: nobody gets a page there.
+FORMS = ("/resolve", "/on", "/off", "/baseline", "/acknowledge", "/silence", "/close", "/reopen", "/site")
+
+
 def pages(shop: Any) -> list[str]:
     return [
         "/",
@@ -103,6 +108,7 @@ def pages(shop: Any) -> list[str]:
         f"/assays/{shop.promised.id}",
         f"/assays/{shop.promised.id}/preview",
         "/incidents",
+        "/notifications",
         "/pipelines",
     ]
 
@@ -112,12 +118,7 @@ def test_every_page_is_whole_and_leads_only_to_pages_that_exist(shop: Any, brows
     waiting = pages(shop)
     while waiting:
         address = waiting.pop()
-        if (
-            address in seen
-            or address.startswith("#")
-            or "/resolve" in address
-            or address.endswith(("/on", "/off", "/baseline"))
-        ):
+        if address in seen or address.startswith("#") or address.endswith(FORMS):
             continue
         seen.add(address)
         reply = browser.get(address)
@@ -224,7 +225,7 @@ def test_a_baseline_that_serves_all_but_a_renewed_device_says_so(tmp_path: Path)
 
     assert "all devices" in words()
     with made.hub.database.reading() as connection:
-        (incident,) = (one for one in store.incidents(connection) if one.kind == "drift")
+        (incident,) = (one for one in incident_store.listed(connection) if one.kind == "drift")
     take(made.hub, assay.id, api.NewBaseline(incident=incident.id))
     assert "all other devices" in words()
     made.hub.database.close()

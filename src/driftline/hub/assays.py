@@ -1,4 +1,4 @@
-"""Assays: previewed (`run`), saved as standing questions, listed, switched off and on; and the incidents they open.
+"""Assays: previewed (`run`), saved as standing questions, listed, switched off and on.
 
 Every analysis is computed here or in the scorer, on the hub; the SDK asks and draws.
 """
@@ -15,7 +15,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import InvalidInputError
-from driftline.hub import drops, fleet, grids, registry, vectors
+from driftline.hub import causes, drops, fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
@@ -368,48 +368,7 @@ def switch(hub: Hub, assay: str, *, active: bool) -> api.Assay:
         store.one(connection, assay)
         store.set_active(connection, assay, active=active)
         if not active:
-            store.resolve_of_assay(connection, assay, hub.now_ns())
+            causes.resolve_of_assay(connection, assay, "the assay was switched off", hub.now_ns())
         kept = store.one(connection, assay)
     hub.wake.set()
     return kept.assay
-
-
-# ── incidents ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@routes.get("/incidents")
-def list_incidents(call: Call[None]) -> list[api.Incident]:
-    """List incidents, open ones first, then newest first; `open` true or false, `device` a name."""
-    with call.hub.database.reading() as connection:
-        return store.incidents(
-            connection, is_open=_truth("open", call.query.get("open")), device=call.query.get("device") or None
-        )
-
-
-@routes.post("/incidents/{incident}/resolve")
-def resolve_incident(call: Call[None]) -> api.Incident:
-    """Close an incident by hand; the next Alert opens another, or the next sync that is in conflict."""
-    return close(call.hub, call.path["incident"])
-
-
-def close(hub: Hub, incident: str) -> api.Incident:
-    """Resolve an incident now; one that was resolved before stays as it was.
-
-    Raises:
-        EntityNotFoundError: there is no such incident.
-    """
-    with hub.database.writing() as connection:
-        found = store.incident(connection, incident)
-        store.resolve(connection, found.id, hub.now_ns())
-        if found.kind == "identity conflict":
-            fleet.forget_conflict(connection, found.device)
-        return store.incident(connection, incident)
-
-
-def _truth(name: str, text: str | None) -> bool | None:
-    if not text:
-        return None
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
-        raise InvalidInputError(f"{name}={text!r}: write true or false")
-    return words[text.lower()]

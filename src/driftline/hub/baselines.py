@@ -14,13 +14,16 @@ import msgspec
 from driftline.assay.window import BASE_WINDOW_NS, WindowPlan
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
+from driftline.hub import causes
 from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of, plan_of_kept
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.baselines import EVERY_DEVICE, Place
+from driftline.hub.store.incidents import Part
 from driftline.wire import api
 
 routes = Routes()
@@ -67,7 +70,7 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
     if (new.baseline is None) == (new.incident is None):
         raise InvalidInputError("give either a baseline or the id of an incident, whose time becomes the baseline")
     if new.incident is not None:
-        incident = _incident(hub, kept, new.incident)
+        incident = _part(hub, kept, new.incident, new.device)
         baseline, whom = _range_of(hub, spec, incident), [incident.device]
     else:
         baseline = new.baseline or api.Baseline()
@@ -95,17 +98,32 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
         return store.one(connection, assay).assay
 
 
-def _incident(hub: Hub, kept: store.Kept, identity: str) -> api.Incident:
+def _part(hub: Hub, kept: store.Kept, identity: str, device: str | None) -> Part:
+    """Return what one device gave to an incident last: its own time is what becomes usual, and for it alone.
+
+    Raises:
+        InvalidInputError: the incident is not of this assay, or about several devices of which none was named.
+    """
     with hub.database.reading() as connection:
-        incident = store.incident(connection, identity)
+        incident = incident_store.one(connection, identity)
+        parts = incident_store.parts(connection, identity)
     if incident.assay_id != kept.assay.id:
         raise InvalidInputError(
             f"incident {identity!r} is not one of assay {kept.assay.spec.name!r}; give one that this assay opened"
         )
-    return incident
+    whose = device or (incident.device if len(incident.devices) < 2 else None)
+    if whose is None:
+        raise InvalidInputError(
+            f"this incident is about {', '.join(incident.devices)}; say whose time is to become the baseline, such as "
+            f"device={incident.device!r}"
+        )
+    found = [part for part in parts if part.device == whose]
+    if not found:
+        raise InvalidInputError(f"this incident is about {', '.join(incident.devices)}, not about device {whose!r}")
+    return found[-1]
 
 
-def _range_of(hub: Hub, spec: api.AssaySpec, incident: api.Incident) -> api.Baseline:
+def _range_of(hub: Hub, spec: api.AssaySpec, incident: Part) -> api.Baseline:
     """Return the time since an incident was opened, up to where its device was heard."""
     heard_ns = hub.telemetry.complete_until_ns(spec.pipeline, incident.device) or 0
     start_ns = incident.opened_ns - incident.opened_ns % BASE_WINDOW_NS
@@ -126,7 +144,7 @@ def _from_ns(plan: WindowPlan | None, end_ns: int) -> int:
     return plan.start_ns + max(0, -(-(end_ns - plan.start_ns) // plan.interval_ns)) * plan.interval_ns
 
 
-def _without_refused(asked: Question, found: Calibrated, incident: api.Incident | None) -> tuple[Question, list[str]]:
+def _without_refused(asked: Question, found: Calibrated, incident: Part | None) -> tuple[Question, list[str]]:
     """Leave out baselines that carry no promise, and say so.
 
     Raises:
@@ -187,4 +205,4 @@ def _keep(
         for device in devices:
             store.rewind(connection, assay.id, told.from_ns, device)
             why = f"new baseline (version {told.version})"
-            store.end_drift(connection, assay.id, device, why, hub.now_ns())
+            causes.end_drift(connection, assay.id, device, why, hub.now_ns())

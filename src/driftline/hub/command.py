@@ -28,6 +28,7 @@ from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, NotYetError, PermanentError
 from driftline.hub import fleet, identity, registry
 from driftline.hub.core import Hub
+from driftline.hub.notify.notifier import Notifier
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, is_loopback, open_hub
 from driftline.hub.tls import certificate
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         # The database holds the devices' keys: what is made from here on is for its owner alone.
         stack.callback(os.umask, os.umask(0o077))
         stopped = stack.enter_context(_stopped_by_signals())
-        _serve(home, Address.of(listening, options.host, home), listening, stopped)
+        _serve(home, Address.of(listening, options.host, home), listening, stopped, private=options.private_targets)
     return 0
 
 
@@ -93,12 +94,13 @@ class Address:
         )
 
 
-def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event) -> None:
-    hub = open_hub(home, from_environment(), address.url, address.fingerprint)
+def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event, *, private: bool) -> None:
+    hub = open_hub(home, from_environment(), address.url, address.fingerprint, private_targets=private)
     fleet.check_interval()
     _check_clock(hub)
     local = LocalDevice(hub, address.local_url)
     listener, checker, scorer = Listener(hub, listening, address.tls), registry.Checker(hub), Scorer(hub)
+    notifier = Notifier(hub)
     with ExitStack() as stack:
         stack.callback(hub.database.close)
         stack.callback((home / "hub.json").unlink, missing_ok=True)
@@ -108,6 +110,8 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         stack.callback(checker.stop)
         scorer.start()
         stack.callback(scorer.stop)
+        notifier.start()
+        stack.callback(notifier.stop)
         # The device stops first, while the hub still answers its last sync.
         local.start()
         stack.callback(local.stop)

@@ -16,7 +16,9 @@ class Hub:
     """What the hub is made of.
 
     `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where it speaks TLS. `wake` is set after
-    every ingest and wakes the scorer; `checks` holds the model versions that wait for their check, None ends it.
+    every ingest and wakes the scorer; `outbox` where a person gave the notifier something to tell; `checks` holds the
+    model versions that wait for their check, None ends it. `private_targets` lets notifications go to addresses of
+    private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with the generation it belongs to.
     """
@@ -27,10 +29,17 @@ class Hub:
     telemetry: Telemetry
     url: str = ""
     fingerprint: str | None = None
+    private_targets: bool = False
+    outbox: threading.Event = field(default_factory=threading.Event)
     wake: threading.Event = field(default_factory=threading.Event)
     checks: "queue.Queue[str | None]" = field(default_factory=queue.Queue)
     generation: int = 0
     desired: dict[str, tuple[int, Desired]] = field(default_factory=dict[str, tuple[int, Desired]])
+
+    @property
+    def dashboard(self) -> str:
+        """Where people see the dashboard, for links in what is sent to them."""
+        return self.url
 
     @property
     def models(self) -> Path:

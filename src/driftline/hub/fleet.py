@@ -14,10 +14,11 @@ from sqlalchemy.dialects.sqlite import insert
 
 from driftline.clock import NS_PER_S, Clock, FastClock
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
-from driftline.hub import grids, vectors
+from driftline.hub import causes, grids, vectors
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.store import assays as assay_store
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.fleet import assignments, devices, grants, tokens
 from driftline.hub.store.registry import models, pipelines, versions, workspaces
 from driftline.pipeline.definition import recorded_fields
@@ -44,6 +45,8 @@ SILENT_AFTER_SYNCS = 3
 SILENT_AFTER_REAL_S = 30.0
 # Ten minutes of one pipeline are 20 records; a device that holds this many cannot get rid of them.
 BACKLOG_BEHIND = 1000
+# A device without room drops windows with every commit: one that has dropped none for so long has room again.
+DROPPING_NS = 3600 * NS_PER_S
 CAMERA_STATES = ("camera lost", "feed frozen")
 # Two machines with one identity sync at least this often; a disk that was restored from a copy is in conflict once.
 CONFLICT_NS = 24 * 3600 * NS_PER_S
@@ -98,6 +101,7 @@ def remove_device(call: Call[None]) -> None:
         now_ns = call.hub.now_ns()
         connection.execute(update(devices).where(devices.c.id == row.id).values(removed_ns=now_ns, key=None))
         assay_store.forget_device(connection, name)
+        causes.forget_device(connection, name, now_ns)
     call.hub.changed()
 
 
@@ -144,7 +148,7 @@ def ensure_device(connection: Connection, name: str, now_ns: int) -> Row[Any]:
 
 
 def _devices(hub: Hub, connection: Connection, rows: Iterable[Row[Any]]) -> list[api.Device]:
-    drifting = assay_store.drifting(connection)
+    drifting = incident_store.drifting(connection)
     assigned: dict[str, dict[str, str]] = {}
     for one in connection.execute(
         select(assignments.c.device, assignments.c.version, pipelines.c.name).join(
@@ -183,6 +187,7 @@ def _device(
         clock_ahead_s=-clock["offset_ns"] / NS_PER_S if clock else None,
         clock_error_s=clock["error_ns"] / NS_PER_S if clock else None,
         undated=undated,
+        site=row.site,
     )
 
 
@@ -198,6 +203,8 @@ def _states(hub: Hub, row: Row[Any], assigned: Iterable[str], *, drifting: bool)
     states += ["identity conflict"] if in_conflict else []
     behind = row.backlog > BACKLOG_BEHIND or (not silent and _lags(hub, row, assigned))
     states += ["behind"] if behind else []
+    dropping = row.dropped_ns is not None and hub.now_ns() - row.dropped_ns < DROPPING_NS
+    states += ["dropping"] if dropping else []
     return states or ["healthy"]
 
 

@@ -1,73 +1,84 @@
 """Incidents: what an owner should know, in one sentence each, opened and resolved by rules that can be run twice.
 
-*drift*: one for an assay on a device, whatever its fields. The first Alert of a field opens it. Under a promise it is
-over when no field is in alarm any more, as the evidence says; under a fixed alarm, when three windows in a row were Ok
-for every field that alerted. Windows that say nothing (NoData, TooFew, Late) neither help nor hurt; a Warning is not
-Ok. Windows outside the opening hours, and those that overlap one that was counted, wake nobody. A new baseline ends it.
-*silent*: the device missed its syncs (`fleet.is_silent`). *clock*: its clock is off, by its own estimate. *camera
-lost*, *feed frozen*: a camera's own state. *identity conflict*: two machines sync as one device; over when it joins
-anew, or a day went without. A person may resolve an incident earlier; the next Alert opens another.
+*drift*: one for an assay at a site, whatever its fields and devices. The first Alert of a field on a device opens it,
+or adds the device to it. It is over when it is on every device: under a promise when no field is in alarm any more, as
+the evidence says; under a fixed alarm, when three windows in a row were Ok for every field that alerted. Windows that
+say nothing (NoData, TooFew, Late) neither help nor hurt; a Warning is not Ok. Windows outside the opening hours, and
+those that overlap one that was counted, wake nobody. A new baseline ends it for its devices.
+*silent*, *backlog*: devices of a site missed their syncs (`fleet.is_silent`), or cannot get rid of what they count.
+*clock*: a device's clock is off, by its own estimate. *camera lost*, *feed frozen*: a camera's own state. *dropped*: a
+device had to drop windows for lack of room. *identity conflict*: two machines sync as one device; over when it joins
+anew, or a day went without. A person may resolve an incident earlier; the next Alert brings it back.
+
+Rules here say what is wrong with a device; `causes.py` makes incidents of that.
 
 Everything is worked out from what is stored, so that a hub may be killed anywhere and do it again.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 from uuid import uuid4
 
-import msgspec
 from sqlalchemy import Connection
 
 from driftline.assay.promise import alarm_at
 from driftline.charts.bins import range_text
 from driftline.charts.findings import what_moved
-from driftline.clock import iso, seconds_text
+from driftline.clock import NS_PER_S, iso, seconds_text
+from driftline.hub import causes, fleet, life
 from driftline.hub.store import assays as store
+from driftline.hub.store import incidents as kept
 from driftline.hub.store.assays import Alarm, Answer, Mark, Stored
+from driftline.hub.store.incidents import Part
 from driftline.wire import api
 
-Kind = Literal["drift", "silent", "clock", "camera lost", "feed frozen", "identity conflict"]
+Kind = Literal["drift", "silent", "backlog", "dropped", "clock", "camera lost", "feed frozen", "identity conflict"]
 CameraState = Literal["camera lost", "feed frozen"]
 CAMERA_STATES: tuple[CameraState, ...] = get_args(CameraState)
-WATCHED: tuple[Kind, ...] = ("silent", "clock", "identity conflict", *CAMERA_STATES)
+WATCHED: tuple[Kind, ...] = ("silent", "backlog", "dropped", "clock", "identity conflict", *CAMERA_STATES)
 
 # Half a base window: up to there nothing it counts lies in another window than it should.
 CLOCK_OFF_S = 30.0
 
 OK_WINDOWS_TO_RESOLVE = 3
+# A device that comes back from an outage is behind for a while; whom that wakes should have something to do.
+BACKLOG_LAG_S = 3600
 
 
 # ── drift ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored]) -> None:
-    """Open, extend or resolve the drift incident that the new or changed answers of one window belong to."""
+def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored], now_ns: int) -> None:
+    """Open, extend or end what the new or changed answers of one window of a device belong to."""
     if not told:
         return
     first = told[0].answer.analysis
     assay, device = str(first.assay_id), first.device
-    incident = store.open_incident(connection, "drift", device, assay=assay)
+    part = kept.open_part(connection, "drift", device, assay=assay)
     news = [one.answer.analysis for one in told if _is_news(one)]
-    if incident is None:
+    if part is None:
         if not news:
             return
-        incident = _drift(max(news, key=lambda one: one.start_ns))
-    since_ns = min([incident.opened_ns, *(one.start_ns for one in news)])
+        part = _drift(max(news, key=lambda one: one.start_ns))
+    within_ns = life.reopens_within_ns(spec.windows.interval_s or spec.windows.width_s)
+    since_ns = min([part.opened_ns, *(one.start_ns for one in news)])
     alarms = _in_order(spec, store.alarms(connection, assay, device, since_ns))
     if not alarms:
         # Late data took back every alert it was opened for.
-        withdrawn = f"{incident.text}; withdrawn: late data changed the answer"
-        store.put_incident(connection, msgspec.structs.replace(incident, text=withdrawn, resolved_ns=first.end_ns))
+        withdrawn = replace(part, text=f"{part.text}; {WITHDRAWN}", resolved_ns=first.end_ns)
+        causes.gather(connection, withdrawn, now_ns, settled=True)
         return
-    changed = msgspec.structs.replace(
-        incident,
+    changed = replace(
+        part,
         field=alarms[0].field,
         opened_ns=alarms[0].first_ns,
         windows=store.alerts_since(connection, assay, device, since_ns),
         text=_text(connection, spec, assay, device, alarms),
         resolved_ns=_over_ns(connection, spec, assay, device, alarms),
     )
-    store.put_incident(connection, changed)
+    if changed != part:
+        causes.gather(connection, changed, now_ns, within_ns=within_ns)
 
 
 def may_be_news(answer: Answer) -> bool:
@@ -182,16 +193,9 @@ def why(alert: api.Analysis) -> str:
     )
 
 
-def _drift(analysis: api.Analysis) -> api.Incident:
-    return api.Incident(
-        id=str(uuid4()),
-        kind="drift",
-        device=analysis.device,
-        assay_id=analysis.assay_id,
-        field=analysis.field,
-        opened_ns=analysis.start_ns,
-        resolved_ns=None,
-        text="",
+def _drift(analysis: api.Analysis) -> Part:
+    return Part(
+        str(uuid4()), "drift", analysis.device, analysis.start_ns, assay=analysis.assay_id, field=analysis.field
     )
 
 
@@ -204,21 +208,20 @@ def watch(connection: Connection, devices: Iterable[api.Device], heard_of: Colle
     `heard_of` names the devices that had the chance to be heard since this hub started: after its own absence a hub
     does not blame its devices for it.
     """
-    known = {
-        (incident.device, incident.kind, source): incident
-        for incident, source in store.open_sources(connection, WATCHED)
-    }
+    known = {(part.device, part.kind, part.source or ""): part for part in kept.open_parts(connection, WATCHED)}
     by_name = {device.name: device for device in devices}
     for device in by_name.values():
         for kind, source, text in troubles(device):
             before = known.pop((device.name, kind, source), None)
             if before is None and (kind != "silent" or device.name in heard_of):
-                store.put_incident(connection, _trouble(device, kind, text, now_ns), source=source or None)
-    for (name, _, source), incident in known.items():
+                opened_ns = now_ns if device.heard_ns is None else device.heard_ns
+                part = Part(str(uuid4()), kind, device.name, opened_ns, source=source or None, text=text)
+                causes.gather(connection, part, now_ns)
+    for (name, _, source), part in known.items():
         if name in by_name and source and not _is_over(by_name[name].sources, source):
             continue
-        over = msgspec.structs.replace(incident, resolved_ns=now_ns)
-        store.put_incident(connection, over, source=source or None)
+        causes.gather(connection, replace(part, resolved_ns=now_ns), now_ns)
+    causes.end_silences(connection, now_ns)
 
 
 def _is_over(sources: Mapping[str, str], source: str) -> bool:
@@ -235,6 +238,10 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
         yield "silent", "", f"device {device.name}: silent since {since}; see whether it has power and a link"
     if "identity conflict" in device.states:
         yield "identity conflict", "", f"device {device.name}: {_CONFLICT_WORDS}"
+    if is_behind(device):
+        yield "backlog", "", f"device {device.name}: {backlog_text(device)}, as heard at {since}; {_BACKLOG_ADVICE}"
+    if "dropping" in device.states:
+        yield "dropped", "", f"device {device.name}: {_DROPPED_WORDS}"
     if is_clock_off(device):
         yield "clock", "", f"device {device.name}: {clock_text(device)}, as heard at {since}; {_CLOCK_ADVICE}"
     for source, state in device.sources.items():
@@ -244,6 +251,15 @@ def troubles(device: api.Device) -> Iterator[tuple[Kind, str, str]]:
         for kind in CAMERA_STATES:
             if state == kind:
                 yield kind, source, f"device {device.name}: {_CAMERA_WORDS[kind]}, as heard at {since} ({source})"
+
+
+def is_behind(device: api.Device) -> bool:
+    """Say whether a device that is heard has much that it cannot get rid of, or tells of windows long past."""
+    if "behind" not in device.states or "silent" in device.states:
+        return False
+    until_ns = device.heard_ns if device.complete_until_ns is None else device.complete_until_ns
+    lag_ns = (device.heard_ns or 0) - (until_ns or 0)
+    return device.backlog > fleet.BACKLOG_BEHIND or lag_ns >= BACKLOG_LAG_S * NS_PER_S
 
 
 def is_clock_off(device: api.Device) -> bool:
@@ -262,20 +278,21 @@ def clock_text(device: api.Device) -> str:
     return f"its clock is {seconds_text(abs(device.clock_ahead_s))} {way}"
 
 
-def _trouble(device: api.Device, kind: Kind, text: str, now_ns: int) -> api.Incident:
-    return api.Incident(
-        id=str(uuid4()),
-        kind=kind,
-        device=device.name,
-        assay_id=None,
-        field=None,
-        opened_ns=now_ns if device.heard_ns is None else device.heard_ns,
-        resolved_ns=None,
-        text=text,
-        windows=0,
-    )
+def backlog_text(device: api.Device) -> str:
+    """Say how much waits on a device that cannot get rid of it, and up to when its windows are here."""
+    until = "" if device.complete_until_ns is None else f"; its windows are here up to {iso(device.complete_until_ns)}"
+    return f"{device.backlog} records wait on it{until}"
 
 
+WITHDRAWN = "withdrawn: late data changed the answer"
+_BACKLOG_ADVICE = (
+    "nothing is lost while it has room. See whether its link carries what it counts, and whether its machine keeps up "
+    "with its camera: driftline doctor says it on the device"
+)
+_DROPPED_WORDS = (
+    "it had no room and dropped windows that it had counted; nobody will know what was in them. Give it a larger disk "
+    "or a better link: driftline doctor says on the device what is full"
+)
 _CONFLICT_WORDS = (
     "two machines use its identity, or its disk was restored from a copy; nothing is lost. If they are two, remove the "
     "device here, and let each join anew under a name of its own: driftline edge join TOKEN --anew"

@@ -93,7 +93,9 @@ def take(
         if decision.is_believed:
             hub.telemetry.write_complete(connection, row.name, complete)
         facts = _told(row, head, now_ns) if decision.is_believed else {}
-        facts |= _counted(row, decision) | _epochs(row, head, decision, now_ns) | {"synced_request": decision.synced}
+        facts |= (
+            _counted(row, decision, now_ns) | _epochs(row, head, decision, now_ns) | {"synced_request": decision.synced}
+        )
         said = {"heard_ns": now_ns, "interval_s": interval_s} | _said(head) | facts
         connection.execute(update(devices).where(devices.c.id == row.id).values(said))
         for event in _events(hub, row, head, decision, now_ns):
@@ -207,16 +209,19 @@ def _told(row: Row[Any], head: device.BatchHead, now_ns: int) -> dict[str, Any]:
     return {"complete_until_ns": until_ns}
 
 
-def _counted(row: Row[Any], decision: Decision[Incoming]) -> dict[str, Any]:
+def _counted(row: Row[Any], decision: Decision[Incoming], now_ns: int) -> dict[str, Any]:
     """Return how many records were dropped or refused so far, with those of this batch."""
     dropped = dict(row.dropped)
+    windows = dropped.get("window", 0)
     for one in decision.new:
         if one.event is not None and one.event["type"] == "dropped":
             for kind, count in _counts(one.event).items():
                 dropped[kind] = dropped.get(kind, 0) + count
     if decision.refused:
         dropped["refused"] = dropped.get("refused", 0) + len(decision.refused)
-    return {"dropped": dropped}
+    # Rows go first, and often: they are there while there is room. A window is what a device is for.
+    lost = {"dropped_ns": now_ns} if dropped.get("window", 0) > windows else {}
+    return {"dropped": dropped} | lost
 
 
 def _epochs(row: Row[Any], head: device.BatchHead, decision: Decision[Incoming], now_ns: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ from driftline.hub.promises import (
 from driftline.hub.sight import Sight
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
 from driftline.hub.store.fleet import devices as device_rows
@@ -421,7 +422,7 @@ class Round:
             moved = self._overtaken(connection, outcomes)
             self._missed |= any(moved)
             good = [one for one, is_moved in zip(outcomes, moved, strict=True) if not is_moved]
-            drifting = store.drifting_in(connection, [(one.job.id, one.before.device) for one in good])
+            drifting = incident_store.drifting_in(connection, [(one.job.id, one.before.device) for one in good])
             calm: list[Answer] = []
             for one in good:
                 answers = [Answer(each.analysis, each.wakes, written(each.memory)) for each in one.answers]
@@ -432,12 +433,11 @@ class Round:
             store.put_all(connection, calm)
             store.put_progress(connection, [one.after for one in good if one.after is not None])
 
-    @staticmethod
-    def _follow(connection: Connection, spec: api.AssaySpec, answers: Sequence[Answer]) -> None:
+    def _follow(self, connection: Connection, spec: api.AssaySpec, answers: Sequence[Answer]) -> None:
         """Store answers window by window: an incident that one opens may be over with a later one."""
         for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
             kept = store.put_all(connection, list(fields))
-            incidents.follow(connection, spec, [one for one in kept if one is not None])
+            incidents.follow(connection, spec, [one for one in kept if one is not None], self.hub.now_ns())
 
     def _overtaken(self, connection: Connection, outcomes: Sequence[_Outcome]) -> list[bool]:
         """Say of which answers the progress moved since they were begun, or the baseline."""
@@ -593,7 +593,9 @@ class Round:
         devices = list(there)
         heard_of = {one.name for one in devices if listened_ns > fleet.SILENT_AFTER_SYNCS * grace_ns.get(one.name, 0)}
         with self.hub.database.reading() as connection:
-            calm = not store.open_sources(connection, incidents.WATCHED)
+            calm = not incident_store.open_parts(connection, incidents.WATCHED) and not incident_store.silences_over(
+                connection, self.hub.now_ns()
+            )
         if calm and not any(True for one in devices for _ in incidents.troubles(one)):
             return
         with self.hub.database.writing() as connection:

@@ -24,9 +24,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import driftline
 from driftline.clock import Clock
 from driftline.errors import NotAllowedError, PermanentError, TemporaryError
-from driftline.hub import assays, baselines, deployment, fleet, identity, infer, ingest, logs, preview, registry
+from driftline.hub import (
+    assays,
+    baselines,
+    deployment,
+    fleet,
+    identity,
+    incident_routes,
+    infer,
+    ingest,
+    logs,
+    preview,
+    registry,
+    sites,
+)
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes, failure, not_here
+from driftline.hub.notify import routes as notifications
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
 from driftline.hub.web import pages
@@ -51,8 +65,12 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5
 
 
-def open_hub(home: Path, clock: Clock, url: str = "", fingerprint: str | None = None) -> Hub:
+def open_hub(
+    home: Path, clock: Clock, url: str = "", fingerprint: str | None = None, *, private_targets: bool = False
+) -> Hub:
     """Open the hub whose folder this is, making its folders and its database where they are not there yet.
+
+    `private_targets` lets notifications go to addresses of private networks and of this machine.
 
     Raises:
         NotAllowedError: the folder cannot be written.
@@ -71,7 +89,7 @@ def open_hub(home: Path, clock: Clock, url: str = "", fingerprint: str | None = 
             f"{path} is not a database driftline can read ({error.orig}); "
             "restore it from a copy, or name another --home"
         ) from error
-    hub = Hub(home, clock, database, Telemetry(database), url, fingerprint)
+    hub = Hub(home, clock, database, Telemetry(database), url, fingerprint, private_targets)
     registry.prepare_folders(hub)
     return hub
 
@@ -85,7 +103,21 @@ def version(call: Call[None]) -> api.Version:
 
 def application(hub: Hub) -> Starlette:
     """Return the whole application: the API under /api/v1, the dashboard at /."""
-    modules = (registry, deployment, fleet, identity, ingest, infer, logs, assays, baselines, preview)
+    modules = (
+        registry,
+        deployment,
+        fleet,
+        identity,
+        ingest,
+        infer,
+        logs,
+        assays,
+        baselines,
+        preview,
+        incident_routes,
+        notifications,
+        sites,
+    )
     collected = [routes, *(module.routes for module in modules)]
     made = Starlette(
         routes=[*(route for one in collected for route in one.starlette(api.PREFIX)), *pages.routes],

@@ -255,18 +255,18 @@ class Assay:
 
         Earlier windows keep their answers. Give `start` and `end` (each device's own range, or that of one `device` for
         all; `season` "day" or "week"); or `data` as `build_assay` takes it, which is for windows from now on; or an
-        `incident`: then what its device saw since it was opened is the new usual of that device, and the others keep
-        their baselines, evidence and incidents.
+        `incident`: then what its device (`device`, where it is about several) saw since it alarmed is the new usual of
+        that device, and the others keep their baselines, evidence and incidents.
 
         Raises:
             InvalidInputError: not exactly one of them, or no baseline can be made of it.
         """
         if incident is None:
             asked = api.NewBaseline(baseline=self._asked_baseline(data, start, end, device, season))
-        elif any(one is not None for one in (start, end, device, data, season)):
+        elif any(one is not None for one in (start, end, data, season)):
             raise InvalidInputError("give either incident=, or start and end, or data; an incident has its own range")
         else:
-            asked = api.NewBaseline(incident=str(getattr(incident, "id", incident)))
+            asked = api.NewBaseline(incident=str(getattr(incident, "id", incident)), device=device)
         path = f"/assays/{self._facts.id}/baselines"
         self._facts = self._connection.post(path, asked, api.Assay, timeout_s=_RUN_TIMEOUT_S)
         for note in self._facts.notes:

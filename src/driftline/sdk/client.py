@@ -20,6 +20,7 @@ from driftline.sdk.http import Connection
 from driftline.sdk.incident import Incident
 from driftline.sdk.listing import Listing
 from driftline.sdk.model import Model
+from driftline.sdk.notifications import Notifications
 from driftline.sdk.pipeline import Pipeline
 from driftline.sdk.times import Moment
 from driftline.sdk.workspace import Workspace
@@ -198,9 +199,10 @@ class Client:
         """List the devices of the hub by name: their states, what they run, and up to when they were heard."""
         return Listing(
             self._connection.items("/devices", api.Device),
-            ("Device", "States", "Heard", "Pipelines"),
+            ("Device", "Site", "States", "Heard", "Pipelines"),
             lambda one: (
                 one.name,
+                one.site or "",
                 ", ".join(one.states),
                 _time(one.heard_ns),
                 ", ".join(f"{name}: {state}" for name, state in one.pipelines.items()),
@@ -218,6 +220,14 @@ class Client:
         """
         wish = api.Link(rows_kb_a_day=rows_kb_a_day, newest_first=newest_first)
         return self._connection.put(f"/devices/{quote(name, safe='')}/link", wish, api.Device)
+
+    def set_site(self, name: str, site: str | None) -> api.Device:
+        """Say where the device `name` is; None takes it away. What happens at one site is one incident.
+
+        Raises:
+            EntityNotFoundError: there is no device of this name.
+        """
+        return self._connection.put(f"/devices/{quote(name, safe='')}/site", api.Site(site=site), api.Device)
 
     def get_device(self, name: str) -> api.Device:
         """Return one device.
@@ -317,11 +327,23 @@ class Client:
         found = self._connection.items("/incidents", api.Incident, open=wanted, device=device)
         return incident.listing(Incident(self._connection, facts) for facts in found)
 
+    def get_incident(self, incident_id: str) -> Incident:
+        """Return one incident.
+
+        Raises:
+            EntityNotFoundError: there is none of this id.
+        """
+        facts = self._connection.get(f"/incidents/{quote(str(incident_id), safe='')}", api.Incident)
+        return Incident(self._connection, facts)
+
     def resolve_incident(self, incident: Incident | str) -> Incident:
-        """Close an incident by hand; the next Alert opens another."""
-        identity = incident if isinstance(incident, str) else str(incident.id)
-        path = f"/incidents/{quote(identity, safe='')}/resolve"
-        return Incident(self._connection, self._connection.post(path, {}, api.Incident))
+        """Close an incident by hand; if its cause comes back soon it is opened again, else the next Alert does."""
+        return (self.get_incident(incident) if isinstance(incident, str) else incident).resolve()
+
+    @property
+    def notifications(self) -> Notifications:
+        """Who is told of incidents, and what was sent."""
+        return Notifications(self._connection)
 
     def __repr__(self) -> str:
         return f"<driftline client of {self.url}>"

@@ -1,10 +1,12 @@
-"""Incidents as the client returns them: what happened, and the one action for a change that is meant to stay."""
+"""Incidents as the client returns them: what happened, and what a person does about it."""
 
+import getpass
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from driftline.errors import InvalidInputError
+from driftline.sdk import notifications
 from driftline.sdk.assay import Assay
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
@@ -33,8 +35,23 @@ class Incident:
 
     @property
     def device(self) -> str:
-        """The device this is about."""
+        """The device this is about, the first of them."""
         return self.incident.device
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices it is about now; of one that is resolved those it was last about."""
+        return self.incident.devices or [self.incident.device]
+
+    @property
+    def site(self) -> str | None:
+        """Where that is; None where nobody said."""
+        return self.incident.site
+
+    @property
+    def state(self) -> str:
+        """Which of open, acknowledged, silenced and resolved it is."""
+        return self.incident.state
 
     @property
     def assay_id(self) -> str | None:
@@ -66,28 +83,74 @@ class Incident:
         """When it ended; None while it is open."""
         return None if self.incident.resolved_ns is None else from_ns(self.incident.resolved_ns)
 
-    def resolve(self) -> "Incident":
-        """Close it by hand; the next Alert opens another."""
-        path = f"/incidents/{quote(self.incident.id, safe='')}/resolve"
-        self.incident = self._connection.post(path, {}, api.Incident)
-        return self
-
-    def take_as_baseline(self) -> Assay:
-        """Say that what drifted is meant to stay: compare its device with what it saw since this incident was opened.
-
-        Returns the assay. The device's evidence starts again; all others keep their baselines, evidence and incidents.
+    def acknowledge(self, note: str = "", *, by: str | None = None) -> "Incident":
+        """Say that somebody looks after it: you, where `by` names nobody else.
 
         Raises:
-            InvalidInputError: no assay opened this incident, or too little has come since.
+            ConflictError: it is resolved.
+        """
+        return self._do("acknowledge", api.Act(note=note, by=by or _me()))
+
+    def silence(self, duration: timedelta | float, note: str = "", *, by: str | None = None) -> "Incident":
+        """Tell nobody of it for a time, given as a timedelta or in seconds; that it is over is told.
+
+        Raises:
+            ConflictError: it is resolved.
+            InvalidInputError: no length of time, or more than 30 days.
+        """
+        seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+        return self._do("silence", api.Silence(for_s=int(seconds), note=note, by=by or _me()))
+
+    def resolve(self, note: str = "", *, by: str | None = None) -> "Incident":
+        """Close it by hand; if its cause comes back soon it is opened again, else the next Alert opens another."""
+        return self._do("resolve", api.Act(note=note, by=by or _me()))
+
+    def reopen(self, note: str = "", *, by: str | None = None) -> "Incident":
+        """Open it again.
+
+        Raises:
+            ConflictError: it is open, or another is for the same cause.
+        """
+        return self._do("reopen", api.Act(note=note, by=by or _me()))
+
+    def history(self) -> list[api.Transition]:
+        """List what happened to it, and who did it, the first thing first."""
+        return Listing(
+            self._connection.items(f"{self._path}/history", api.Transition),
+            ("When", "What", "Who", "Note"),
+            lambda one: (from_ns(one.at_ns).isoformat(), one.change, one.actor, one.note or one.device or ""),
+        )
+
+    def notifications(self) -> list[api.Delivery]:
+        """List what was sent of it, where to and when, the newest first."""
+        return notifications.listing(self._connection.items(f"{self._path}/notifications", api.Delivery))
+
+    @property
+    def _path(self) -> str:
+        return f"/incidents/{quote(self.incident.id, safe='')}"
+
+    def _do(self, what: str, act: api.Act) -> "Incident":
+        self.incident = self._connection.post(f"{self._path}/{what}", act, api.Incident)
+        return self
+
+    def take_as_baseline(self, device: str | None = None) -> Assay:
+        """Say that what drifted is meant to stay: compare a device with what it saw since it alarmed.
+
+        `device` says which one where the incident is about several. Returns the assay. The device's evidence starts
+        again; all others keep their baselines, evidence and incidents.
+
+        Raises:
+            InvalidInputError: no assay opened this incident, several devices have it and none was named, or too little
+                has come since.
         """
         if self.assay_id is None:
             raise InvalidInputError(
                 f"no assay opened this incident ({self.text}), so there is no baseline to replace; resolve() closes it"
             )
-        return Assay.find(self._connection, self.assay_id).set_baseline(incident=self.incident.id)
+        return Assay.find(self._connection, self.assay_id).set_baseline(incident=self.incident.id, device=device)
 
     def __repr__(self) -> str:
-        return f"<incident: {self.text}, {'open' if self.resolved is None else 'resolved'}>"
+        return f"<incident: {self.text}, {self.state}>"
 
     def _repr_html_(self) -> str:
         return card(dict(zip(_COLUMNS, _row(self), strict=True)))
@@ -98,9 +161,17 @@ def listing(incidents: Iterable[Incident]) -> Listing[Incident]:
     return Listing(incidents, _COLUMNS, _row)
 
 
-_COLUMNS = ("Device", "What", "Opened", "Resolved")
+def _me() -> str | None:
+    """Return the name this program's owner has on this machine."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # nobody has this number here
+        return None
+
+
+_COLUMNS = ("Devices", "What", "State", "Opened", "Resolved")
 
 
 def _row(one: Incident) -> tuple[object, ...]:
     resolved = None if one.resolved is None else one.resolved.isoformat()
-    return (one.device, one.text, one.opened.isoformat(), resolved)
+    return (", ".join(one.devices), one.text, one.state, one.opened.isoformat(), resolved)

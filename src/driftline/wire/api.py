@@ -27,6 +27,11 @@ Compat = Literal["v1", "v2"]
 Season = Literal["day", "week"]
 EvidenceKind = Literal["rows", "windows"]
 ModelStatus = Literal["pending", "loading", "ready", "error"]
+IncidentState = Literal["open", "acknowledged", "silenced", "resolved"]
+Change = Literal["opened", "widened", "acknowledged", "silenced", "unsilenced", "resolved", "reopened"]
+Severity = Literal["critical", "warning"]
+DeliveryState = Literal["waiting", "delivered", "dead"]
+SmtpSecurity = Literal["starttls", "tls", "none"]
 
 
 class Struct(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_unknown_fields=False):
@@ -207,10 +212,17 @@ class Link(Struct):
     newest_first: bool = False
 
 
+class Site(Struct):
+    """Where a device is: `PUT /devices/{name}/site`; None takes it away. What happens at one site is told once."""
+
+    site: str | None = None
+
+
 class Device(Struct):
     """A device as the hub knows it.
 
-    `states` are healthy, drifting, silent, behind, camera lost, feed frozen, identity conflict, new.
+    `states` are healthy, drifting, silent, behind, dropping, camera lost, feed frozen, identity conflict, new.
+    `site` is where it is; a device without one is a site of its own.
     `complete_until_ns`: up to there every window of every pipeline it runs has been heard; None before the first.
     `backlog` counts what waits there for its turn, `waiting` by kind also what the budget of its `link` holds back.
     `clock_ahead_s`: how far its clock is ahead of the hub's, right to `clock_error_s`; None before it knows, and where
@@ -235,6 +247,7 @@ class Device(Struct):
     clock_ahead_s: float | None = None
     clock_error_s: float | None = None
     undated: dict[str, int] = {}
+    site: str | None = None
 
 
 # ── assays ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -504,12 +517,13 @@ class BaselineStats(Struct):
 class NewBaseline(Struct):
     """`POST /assays/{id}/baselines`: compare with another baseline from now on; the evidence starts again.
 
-    Give a `baseline`, or the id of an `incident`: then it is what its device saw since the incident was opened, and the
-    other devices keep what they have.
+    Give a `baseline`, or the id of an `incident`: then it is what its device saw since it alarmed, and the other
+    devices keep what they have. `device` says which one where the incident is about several.
     """
 
     baseline: Baseline | None = None
     incident: str | None = None
+    device: str | None = None
 
 
 class BaselineVersion(Struct):
@@ -577,8 +591,16 @@ class AssayRun(Struct):
     notes: list[str] = []
 
 
+# ── incidents ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 class Incident(Struct):
-    """Something an owner should know: opened on Alert, resolved when windows are Ok again."""
+    """Something an owner should know, one a cause: opened on Alert, resolved when windows are Ok again.
+
+    `devices` are those it is about now (of one that is resolved, those it was last about), of one `site`; `device` is
+    the first of them, and `field` what it alarmed of. `reopened` counts how often its cause came back. One that is
+    `settled` is resolved for good: what comes next is another incident.
+    """
 
     id: str
     kind: str
@@ -589,6 +611,166 @@ class Incident(Struct):
     resolved_ns: int | None
     text: str
     windows: int = 1
+    devices: list[str] = []
+    site: str | None = None
+    state: IncidentState = "open"
+    severity: Severity = "critical"
+    acknowledged_by: str | None = None
+    silenced_until_ns: int | None = None
+    reopened: int = 0
+    settled: bool = False
+
+
+class Transition(Struct):
+    """What happened to an incident: its `number`-th change, who made it, and which `device` it was about where one was.
+
+    `event_id` is the same in every notification of it, so that a receiver knows what it has heard before.
+    """
+
+    number: int
+    at_ns: int
+    change: Change
+    actor: str
+    note: str = ""
+    device: str | None = None
+    event_id: str = ""
+
+
+class Act(Struct):
+    """What a person does to an incident: `POST /incidents/{id}/acknowledge`, `/resolve`, `/reopen`.
+
+    `by` says who; a hub without accounts takes their word for it.
+    """
+
+    note: str = ""
+    by: str | None = None
+
+
+class Silence(Act):
+    """`POST /incidents/{id}/silence`: tell nobody of it for so many seconds."""
+
+    for_s: int = 3600
+
+
+# ── notifications ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Notification(Struct):
+    """What is sent of one change of an incident; `data` of the CloudEvent that a webhook receives. Version 1.
+
+    `event_id` stays the same however often it is sent.
+    """
+
+    event_id: str
+    change: Change
+    number: int
+    at_ns: int
+    actor: str
+    note: str
+    incident: Incident
+    assay: str | None = None
+    workspace: str | None = None
+    version: int = 1
+
+
+class Subscription(Struct):
+    """What a channel hears of; an empty list is everything. What belongs to no workspace, every channel hears of."""
+
+    workspaces: list[str] = []
+    kinds: list[str] = []
+    severities: list[Severity] = []
+    changes: list[Change] = []
+
+
+class Webhook(Struct, tag_field="kind", tag="webhook"):
+    """CloudEvents 1.0 as JSON, signed as Standard Webhooks say. None as the `secret` lets the hub make one."""
+
+    url: str
+    secret: str | None = None
+
+
+class Email(Struct, tag_field="kind", tag="email"):
+    """Mail over SMTP; `security` none is for a server on the hub's own machine."""
+
+    host: str
+    sender: str
+    to: list[str]
+    port: int | None = None
+    security: SmtpSecurity = "starttls"
+    user: str | None = None
+    password: str | None = None
+
+
+class Alertmanager(Struct, tag_field="kind", tag="alertmanager"):
+    """Alerts for Prometheus' Alertmanager, by its API v2; `url` is that of the Alertmanager itself."""
+
+    url: str
+    user: str | None = None
+    password: str | None = None
+
+
+class Apprise(Struct, tag_field="kind", tag="apprise"):
+    """One of the services that Apprise knows, by its own address (`slack://…`, `tgram://…`)."""
+
+    url: str
+
+
+Target = Webhook | Email | Alertmanager | Apprise
+
+
+class NewChannel(Struct):
+    """`POST /notifications/channels`: a way to tell somebody.
+
+    `wait_s`: how long what is opened waits, so that devices that alarm together are told of together.
+    """
+
+    name: str
+    target: Target
+    subscription: Subscription = msgspec.field(default_factory=Subscription)
+    wait_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 30
+
+
+class Channel(Struct):
+    """A channel as it is shown: `target` in words. What it was given in confidence stays with the hub.
+
+    `secret` is there in the answer to the call that made it, where the hub made one, and never again.
+    """
+
+    id: str
+    name: str
+    kind: str
+    target: str
+    subscription: Subscription
+    wait_s: int
+    created_ns: int
+    secret: str | None = None
+
+
+class Tried(Struct):
+    """What a test of a channel came to, in words: `POST /notifications/channels/{id}/test`."""
+
+    delivered: bool
+    text: str
+
+
+class Delivery(Struct):
+    """One notification on its way through one channel.
+
+    `due_ns` is when it is tried next, `reason` why it was not delivered when it was last tried. `created_ns` is when it
+    happened by the hub's clock, the other times are real ones.
+    """
+
+    id: str
+    event_id: str
+    channel: str
+    incident: str
+    change: Change
+    state: DeliveryState
+    attempts: int
+    created_ns: int
+    due_ns: int | None
+    delivered_ns: int | None
+    reason: str
 
 
 # ── reading and writing ─────────────────────────────────────────────────────────────────────────────────────────

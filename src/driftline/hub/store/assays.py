@@ -1,4 +1,4 @@
-"""Assays, their analyses and the incidents: tables and the reading and writing of them.
+"""Assays and their analyses: tables and the reading and writing of them.
 
 One row an analysis, of one window of one device and field: what pages and the incidents' rules look at are columns, the
 whole answer is the `document` column as JSON, and `state` is what the evidence remembers after it, so that late data is
@@ -33,7 +33,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    text,
     tuple_,
     update,
 )
@@ -101,32 +100,6 @@ PROGRESS = Table(
 )
 
 SCORER = Table("scorer", metadata, Column("windows_seen", BigInteger, nullable=False))
-
-INCIDENTS = Table(
-    "incidents",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("device", String, nullable=False),
-    Column("assay", ForeignKey("assays.id", ondelete="CASCADE")),
-    Column("field", String),
-    Column("source", String),  # the camera, for those about one
-    Column("opened_ns", BigInteger, nullable=False),
-    Column("resolved_ns", BigInteger),
-    Column("text", Text, nullable=False),
-    Column("windows", Integer, nullable=False),
-    Index("incidents_by_time", "opened_ns"),
-    # At most one open incident for one cause, whoever writes.
-    Index(
-        "incidents_open",
-        "kind",
-        "device",
-        text("coalesce(assay, '')"),
-        text("coalesce(source, '')"),
-        unique=True,
-        sqlite_where=text("resolved_ns IS NULL"),
-    ),
-)
 
 # Which of several answers an owner wants to see first.
 URGENCY: Sequence[api.Status] = ("Alert", "Warning", "Late", "NoData", "TooFew", "Ok")
@@ -669,119 +642,10 @@ def put_windows_seen(connection: Connection, number: int) -> None:
         connection.execute(insert(SCORER).values(windows_seen=number))
 
 
-# ── incidents ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def open_incident(
-    connection: Connection, kind: str, device: str, *, assay: str | None = None, source: str | None = None
-) -> api.Incident | None:
-    """Return the open incident of one cause."""
-    query = select(INCIDENTS).where(
-        INCIDENTS.c.kind == kind,
-        INCIDENTS.c.device == device,
-        INCIDENTS.c.resolved_ns.is_(None),
-        INCIDENTS.c.assay.is_(None) if assay is None else INCIDENTS.c.assay == assay,
-        INCIDENTS.c.source.is_(None) if source is None else INCIDENTS.c.source == source,
-    )
-    row = connection.execute(query).mappings().first()
-    return None if row is None else _incident(row)
-
-
-def put_incident(connection: Connection, incident: api.Incident, *, source: str | None = None) -> None:
-    """Keep an incident, new or changed."""
-    facts = {
-        "field": incident.field,
-        "opened_ns": incident.opened_ns,
-        "resolved_ns": incident.resolved_ns,
-        "text": incident.text,
-        "windows": incident.windows,
-    }
-    statement = upsert(INCIDENTS).values(
-        id=incident.id,
-        kind=incident.kind,
-        device=incident.device,
-        assay=incident.assay_id,
-        source=source,
-        **facts,
-    )
-    connection.execute(statement.on_conflict_do_update(index_elements=[INCIDENTS.c.id], set_=facts))
-
-
-def incidents(
-    connection: Connection, *, is_open: bool | None = None, device: str | None = None, newest: int | None = None
-) -> list[api.Incident]:
-    """Return incidents, open ones first, then newest first."""
-    query = select(INCIDENTS).order_by(
-        INCIDENTS.c.resolved_ns.is_not(None), INCIDENTS.c.opened_ns.desc(), INCIDENTS.c.id
-    )
-    if is_open is not None:
-        query = query.where(INCIDENTS.c.resolved_ns.is_(None) if is_open else INCIDENTS.c.resolved_ns.is_not(None))
-    if device is not None:
-        query = query.where(INCIDENTS.c.device == device)
-    rows = connection.execute(query if newest is None else query.limit(newest)).mappings()
-    return [_incident(row) for row in rows]
-
-
-def incident(connection: Connection, identity: str) -> api.Incident:
-    """Return one incident.
-
-    Raises:
-        EntityNotFoundError: there is none of this id.
-    """
-    row = connection.execute(select(INCIDENTS).where(INCIDENTS.c.id == identity)).mappings().first()
-    if row is None:
-        raise EntityNotFoundError(
-            f"there is no incident with id {identity!r}; client.list_incidents() shows those there are"
-        )
-    return _incident(row)
-
-
-def resolve(connection: Connection, identity: str, now_ns: int) -> None:
-    """Resolve an incident; one that is resolved stays as it is."""
-    is_open = (INCIDENTS.c.id == identity, INCIDENTS.c.resolved_ns.is_(None))
-    connection.execute(update(INCIDENTS).where(*is_open).values(resolved_ns=now_ns))
-
-
-def resolve_of_assay(connection: Connection, assay: str, now_ns: int) -> None:
-    """Resolve every open incident of an assay."""
-    is_open = (INCIDENTS.c.assay == assay, INCIDENTS.c.resolved_ns.is_(None))
-    connection.execute(update(INCIDENTS).where(*is_open).values(resolved_ns=now_ns))
-
-
-def end_drift(connection: Connection, assay: str, device: str, why: str, now_ns: int) -> None:
-    """Resolve the open drift incident of an assay on a device, and say why."""
-    incident = open_incident(connection, "drift", device, assay=assay)
-    if incident is not None:
-        ended = msgspec.structs.replace(incident, text=f"{incident.text}; {why}", resolved_ns=now_ns)
-        put_incident(connection, ended)
-
-
-def open_sources(connection: Connection, kinds: Iterable[str]) -> list[tuple[api.Incident, str]]:
-    """Return the open incidents of some kinds, each with its camera ('' where it is about the device)."""
-    query = select(INCIDENTS).where(INCIDENTS.c.resolved_ns.is_(None), INCIDENTS.c.kind.in_(list(kinds)))
-    return [(_incident(row), row["source"] or "") for row in connection.execute(query).mappings()]
-
-
-def drifting_in(connection: Connection, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those of some assays × devices that have an open drift incident."""
-    place = (INCIDENTS.c.assay, INCIDENTS.c.device)
-    is_open = (INCIDENTS.c.kind == "drift", INCIDENTS.c.resolved_ns.is_(None))
-    return {
-        (assay, device)
-        for assay, device in connection.execute(select(*place).where(*is_open, tuple_(*place).in_(places)))
-    }
-
-
-def drifting(connection: Connection) -> set[str]:
-    """Return the names of the devices with an open drift incident."""
-    query = select(INCIDENTS.c.device).where(INCIDENTS.c.kind == "drift", INCIDENTS.c.resolved_ns.is_(None))
-    return set(connection.execute(query.distinct()).scalars())
-
-
 def forget_device(connection: Connection, device: str) -> None:
     """Drop everything kept of a device that was removed."""
     baselines.forget_device(connection, device)
-    for table in (ANALYSES, PROGRESS, INCIDENTS):
+    for table in (ANALYSES, PROGRESS):
         connection.execute(delete(table).where(table.c.device == device))
 
 
@@ -800,17 +664,3 @@ def _kept(row: RowMapping) -> Kept:
     )
     types = msgspec.json.decode(row["field_types"], type=dict[str, str])
     return Kept(assay, types, row["start_ns"], row["failure"])
-
-
-def _incident(row: RowMapping) -> api.Incident:
-    return api.Incident(
-        id=row["id"],
-        kind=row["kind"],
-        device=row["device"],
-        assay_id=row["assay"],
-        field=row["field"],
-        opened_ns=row["opened_ns"],
-        resolved_ns=row["resolved_ns"],
-        text=row["text"],
-        windows=row["windows"],
-    )

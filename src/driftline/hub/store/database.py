@@ -18,7 +18,7 @@ from driftline.errors import ConflictError, TemporaryError
 metadata = MetaData()
 
 # PRAGMA user_version of the file, 0 of a new one; a hub refuses a file of another one.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Database:

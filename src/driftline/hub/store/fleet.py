@@ -1,6 +1,6 @@
 """Tables of devices, join tokens and what each device is to run."""
 
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
 
 from driftline.hub.store.database import metadata
 
@@ -24,6 +24,8 @@ devices = Table(
     # How its owner wants its link used: see `wire.device.Desired`.
     Column("rows_kb_a_day", Integer),
     Column("newest_first", Boolean, nullable=False, default=False),
+    # Where it is, as its owner says; what happens at one site is one incident.
+    Column("site", String),
     # What the device said of itself with its last sync: see `wire.device.BatchHead`.
     Column("interval_s", Float, nullable=False, default=60.0),
     Column("backlog", Integer, nullable=False, default=0),
@@ -38,6 +40,8 @@ devices = Table(
     Column("clock", JSON, nullable=False, default=dict),
     # How many records of each kind it had to drop, by its own account, and how many the hub refused.
     Column("dropped", JSON, nullable=False, default=dict),
+    # When the hub last heard that windows had to go.
+    Column("dropped_ns", BigInteger),
 )
 
 # Tokens follow real time, never the clock of a demo; only the secret's SHA-256 is kept.

@@ -4,13 +4,13 @@ A page is a view (`views.py`: what is so) and a function here that renders it (h
 page is a form that posts and leads back to a page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
@@ -23,14 +23,13 @@ from driftline.charts.lines import NOT_COUNTED
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
-from driftline.errors import DriftlineError, InvalidInputError
-from driftline.hub import assays
+from driftline.errors import InvalidInputError
+from driftline.hub import assays, incident_routes, sites
 from driftline.hub.baselines import take
 from driftline.hub.core import Hub
-from driftline.hub.http import JSON, STATUS, failure
 from driftline.hub.incidents import clock_text
-from driftline.hub.store import assays as store
-from driftline.hub.web import views
+from driftline.hub.store import incidents as incident_store
+from driftline.hub.web import incident_pages, notification_pages, views
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
     action,
@@ -55,10 +54,8 @@ from driftline.hub.web.parts import (
     strip,
     table,
 )
-from driftline.hub.web.views import View
+from driftline.hub.web.routing import acts, not_found, pair
 from driftline.wire import api
-
-V = TypeVar("V", bound=View)
 
 STATIC = Path(__file__).with_name("static")
 FILES = {
@@ -97,7 +94,7 @@ def verdict(view: views.Overview) -> str:
     """Say in one sentence how the fleet is."""
     if not view.devices:
         return "No device has joined yet"
-    troubled = sorted({line.incident.device for line in view.incidents})
+    troubled = sorted({name for line in view.incidents for name in line.incident.devices})
     if troubled:
         return f"{_named(troubled)} {'needs' if len(troubled) == 1 else 'need'} a look"
     newest = [(line.device, line.status) for one in view.assays if one.active for line in one.lines]
@@ -223,6 +220,7 @@ def one_device(view: views.Device) -> str:
     """Render one device."""
     one, now_ns = view.device, view.now_ns
     known: list[tuple[str, Content]] = [
+        *([("site", one.site)] if one.site else []),
         ("heard", moment(one.heard_ns, now_ns)),
         ("complete until", _until(one)),
         ("waiting on the device", _waiting(one)),
@@ -250,9 +248,27 @@ def one_device(view: views.Device) -> str:
         el("h1", one.name, " ", state_chips(one.states)),
         incident_list(about, now_ns) if about else None,
         facts(known),
+        _site_form(one),
         section("Assays", _assay_blocks(view.assays, now_ns)) if view.assays else None,
         section("Resolved incidents", incident_list(past, now_ns)) if past else None,
         section("What it told", table(("time", "event", "details"), events)) if events else None,
+    )
+
+
+def _site_form(device: api.Device) -> Html:
+    """Return the form that says where a device is."""
+    return el(
+        "form",
+        el("label", "Site ", el("input", name="site", value=device.site or "", maxlength=100, autocomplete="off")),
+        el("button", "Save", type="submit"),
+        el(
+            "span",
+            " What happens at one site is one incident; without one, a device is a site of its own.",
+            class_="soft",
+        ),
+        method="post",
+        action=path("devices", device.name, "site"),
+        class_="fields-form",
     )
 
 
@@ -633,79 +649,29 @@ def _version(pipeline: api.Pipeline, version: str) -> str:
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def not_found(request: Request, reason: str) -> Response:
-    """Answer with a page that says what is not there."""
-    return _apology(_hub(request), 404, "Not here", reason)
-
-
-def _apology(hub: Hub, status: int, title: str, reason: str) -> Response:
-    view = View(now_ns=hub.now_ns(), banner=hub.clock.banner)
-    content = [el("h1", title), el("p", reason, class_="lead"), el("p", el("a", "Back to the overview", href="/"))]
-    return _html(page(view, title, "", "/index.json", *content), status)
-
-
-def _html(text: str, status: int = 200) -> Response:
-    return Response(text, status, media_type="text/html")
-
-
-def _hub(request: Request) -> Hub:
-    return cast("Hub", request.app.state.hub)
-
-
-def _pair(
-    address: str, twin: str, read: Callable[..., V], render: Callable[[V], str], *, named: str | None = None
-) -> list[Route]:
-    """Return the routes of a page and of its twin; `named` is the part of the address that says which one."""
-
-    def view_of(request: Request) -> V:
-        return read(_hub(request), *([request.path_params[named]] if named else []))
-
-    def html(request: Request) -> Response:
-        try:
-            return _html(render(view_of(request)))
-        except DriftlineError as error:
-            return _apology(_hub(request), STATUS.get(error.code, 500), "Not here", str(error))
-
-    def json(request: Request) -> Response:
-        try:
-            return Response(api.encode(view_of(request)), media_type=JSON)
-        except DriftlineError as error:
-            return failure(error)
-
-    # The twin first: to the page's route `.json` would be the end of a name.
-    return [Route(twin, json), Route(address, html)]
-
-
-def _acts(address: str, act: Callable[[Hub, str], str]) -> Route:
-    """Return the route of a form, which leads to the page whose address `act` returns when it has acted."""
-
-    def post(request: Request) -> Response:
-        try:
-            return RedirectResponse(act(_hub(request), str(request.path_params["id"])), 303)
-        except DriftlineError as error:
-            return _apology(_hub(request), STATUS.get(error.code, 500), "Not done", str(error))
-
-    return Route(address, post, methods=["POST"])
-
-
-def _resolve(hub: Hub, incident: str) -> str:
-    assays.close(hub, incident)
+def _resolve(hub: Hub, incident: str, _fields: Mapping[str, str]) -> str:
+    incident_routes.do(hub, incident, "resolved", api.Act())
     return "/incidents"
 
 
-def _take_baseline(hub: Hub, incident: str) -> str:
-    """Compare with what came since an incident was opened, and lead to its assay."""
+def _take_baseline(hub: Hub, incident: str, fields: Mapping[str, str]) -> str:
+    """Compare a device with what came since it alarmed, and lead to its assay."""
     with hub.database.reading() as connection:
-        assay = store.incident(connection, incident).assay_id
+        assay = incident_store.one(connection, incident).assay_id
     if assay is None:
         raise InvalidInputError("this incident is about the device itself; there is no baseline to take from it")
-    take(hub, assay, api.NewBaseline(incident=incident))
+    take(hub, assay, api.NewBaseline(incident=incident, device=fields.get("device") or None))
     return path("assays", assay)
 
 
-def _switch(hub: Hub, assay: str, *, active: bool) -> str:
+def _switch(hub: Hub, assay: str, _fields: Mapping[str, str], *, active: bool) -> str:
     assays.switch(hub, assay, active=active)
     return path("assays", assay)
+
+
+def _place(hub: Hub, device: str, fields: Mapping[str, str]) -> str:
+    sites.place(hub, device, fields.get("site"))
+    return path("devices", device)
 
 
 def _static(request: Request) -> Response:
@@ -733,18 +699,21 @@ def _nowhere(request: Request) -> Response:
 
 
 routes: list[BaseRoute] = [
-    *_pair("/", "/index.json", views.overview, overview),
-    *_pair("/devices", "/devices.json", views.devices, all_devices),
-    *_pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, named="name"),
-    *_pair("/assays", "/assays.json", views.all_assays, all_assays),
-    *_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
-    *_pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, named="id"),
-    *_pair("/incidents", "/incidents.json", views.incidents, all_incidents),
-    *_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
-    _acts("/incidents/{id}/resolve", _resolve),
-    _acts("/incidents/{id}/baseline", _take_baseline),
-    _acts("/assays/{id}/on", partial(_switch, active=True)),
-    _acts("/assays/{id}/off", partial(_switch, active=False)),
+    *pair("/", "/index.json", views.overview, overview),
+    *pair("/devices", "/devices.json", views.devices, all_devices),
+    *pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, named="name"),
+    *pair("/assays", "/assays.json", views.all_assays, all_assays),
+    *pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
+    *pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, named="id"),
+    *pair("/incidents", "/incidents.json", views.incidents, all_incidents),
+    *pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
+    *incident_pages.routes,
+    *notification_pages.routes,
+    acts("/devices/{id}/site", _place),
+    acts("/incidents/{id}/resolve", _resolve),
+    acts("/incidents/{id}/baseline", _take_baseline),
+    acts("/assays/{id}/on", partial(_switch, active=True)),
+    acts("/assays/{id}/off", partial(_switch, active=False)),
     Route("/static/{name}", _static),
     _Elsewhere("/{path:path}", _nowhere),
 ]

@@ -19,6 +19,7 @@ PAGES = (
     ("/devices", "Devices"),
     ("/assays", "Assays"),
     ("/incidents", "Incidents"),
+    ("/notifications", "Notifications"),
     ("/pipelines", "Pipelines"),
 )
 
@@ -37,6 +38,12 @@ LOOKS = {
     "camera lost": "bad",
     "feed frozen": "bad",
     "behind": "warn",
+    "dropping": "bad",
+    "acknowledged": "warn",
+    "silenced": "none",
+    "waiting": "wait",
+    "delivered": "good",
+    "dead": "bad",
     "new": "wait",
     "running": "good",
     "starting": "wait",
@@ -297,16 +304,19 @@ def action(address: str, name: str, *, class_: str | None = None) -> Html:
     return el("form", el("button", name, type="submit", class_=class_), method="post", action=address)
 
 
-def confirmed(name: str, what: Content, address: str, yes: str) -> Html:
-    """Return an action that first says in words what it will do, and posts when that is confirmed."""
-    return el("details", el("summary", name), el("p", what), action(address, yes, class_="yes"), class_="confirm")
+def confirmed(name: str, what: Content, address: str, yes: str, **fields: str) -> Html:
+    """Return an action that first says in words what it will do, and posts `fields` when that is confirmed."""
+    given = (el("input", type="hidden", name=field, value=value) for field, value in fields.items())
+    form = el("form", *given, el("button", yes, type="submit", class_="yes"), method="post", action=address)
+    return el("details", el("summary", name), el("p", what), form, class_="confirm")
 
 
-def incident_card(line: IncidentLine, now_ns: int) -> Html:
-    """Return an incident as a sentence with where it leads."""
+def incident_card(line: IncidentLine, now_ns: int, *, whole: bool = False) -> Html:
+    """Return an incident as a sentence with where it leads; `whole` on its own page, which is where it leads."""
     one = line.incident
     sentence, *figures = _FIGURES.split(one.text, maxsplit=1)
-    links: list[Content] = [el("a", one.device, href=path("devices", one.device))]
+    links: list[Content] = [] if whole else [el("a", "details", href=path("incidents", one.id))]
+    links += [el("a", name, href=path("devices", name)) for name in (one.devices or [one.device])[:DEVICES_IN_CARD_MAX]]
     if one.assay_id is not None:
         links.append(el("a", f"assay {line.assay or one.assay_id}", href=path("assays", one.assay_id)))
     is_open = one.resolved_ns is None
@@ -320,6 +330,8 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
             el(
                 "p",
                 one.kind,
+                f" · {one.state}" if one.state in {"acknowledged", "silenced"} else None,
+                f" by {one.acknowledged_by}" if one.state == "acknowledged" else None,
                 " · opened ",
                 el("span", ago(one.opened_ns, now_ns), class_="ago"),
                 None if is_open else [" · resolved ", moment(one.resolved_ns, now_ns)],
@@ -327,8 +339,8 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
                 class_="soft",
             ),
         ),
-        action(path("incidents", one.id, "resolve"), "Resolve") if is_open else None,
-        _new_baseline(line) if is_open and one.assay_id is not None else None,
+        action(path("incidents", one.id, "resolve"), "Resolve") if is_open and not whole else None,
+        *(_new_baselines(line) if is_open and one.assay_id is not None else ()),
         class_="incident" if is_open else "incident over",
     )
 
@@ -337,20 +349,32 @@ def incident_card(line: IncidentLine, now_ns: int) -> Html:
 _FIGURES = re.compile(r" \((?=score |evidence )")
 
 
-def _new_baseline(line: IncidentLine) -> Html:
+DEVICES_IN_CARD_MAX = 6
+
+
+def _new_baselines(line: IncidentLine) -> Iterable[Html]:
+    """Return the buttons for a change that is to stay, one a device."""
+    devices = line.incident.devices or [line.incident.device]
+    return [_new_baseline(line, name, several=len(devices) > 1) for name in devices[:DEVICES_IN_CARD_MAX]]
+
+
+def _new_baseline(line: IncidentLine, device: str, *, several: bool) -> Html:
     """Return the button for a change that is to stay: what is seen since becomes what is usual."""
     one = line.incident
     what = [
         "From now on assay ",
         el("b", line.assay or "this assay"),
         " compares the windows of ",
-        el("b", one.device),
+        el("b", device),
         " with what it has seen since ",
-        moment(one.opened_ns),
-        ", if that is enough. Its evidence starts again from nothing, and this incident is over; all other devices",
-        " keep their baselines, evidence and incidents. The baseline so far stays in the assay's history.",
+        "it alarmed" if several else moment(one.opened_ns),
+        ", if that is enough. Its evidence starts again from nothing, and this incident is over",
+        " for it" if several else None,
+        "; all other devices keep their baselines, evidence and incidents. The baseline so far stays in the assay's",
+        " history.",
     ]
-    return confirmed("Take as new baseline", what, path("incidents", one.id, "baseline"), "Yes, compare with this")
+    name = f"Take as new baseline of {device}" if several else "Take as new baseline"
+    return confirmed(name, what, path("incidents", one.id, "baseline"), "Yes, compare with this", device=device)
 
 
 def incident_list(lines: Sequence[IncidentLine], now_ns: int) -> Html:

@@ -16,6 +16,7 @@ from driftline.hub.core import Hub
 from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
+from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Kept, Mark, Strip
 from driftline.hub.store.registry import pipelines, workspaces
 from driftline.wire import api
@@ -158,7 +159,7 @@ class Pipelines(View):
 def overview(hub: Hub) -> Overview:
     """Return the first page's content."""
     with hub.database.reading() as connection:
-        incidents = _incidents(connection, store.incidents(connection, is_open=True, newest=INCIDENTS_MAX))
+        incidents = _incidents(connection, incident_store.listed(connection, is_open=True, newest=INCIDENTS_MAX))
         kept = store.every(connection)
         lines = _assay_lines(connection, kept, devices_max=DEVICES_ON_OVERVIEW_MAX, assays_max=ASSAYS_ON_OVERVIEW_MAX)
     there = sorted(fleet.list_devices(hub), key=lambda one: one.states == ["healthy"])
@@ -176,8 +177,9 @@ def devices(hub: Hub) -> Devices:
     """Return every device."""
     counts: defaultdict[str, int] = defaultdict(int)
     with hub.database.reading() as connection:
-        for incident in store.incidents(connection, is_open=True):
-            counts[incident.device] += 1
+        for incident in incident_store.listed(connection, is_open=True):
+            for name in incident.devices:
+                counts[name] += 1
     return Devices(
         now_ns=hub.now_ns(), banner=hub.clock.banner, devices=fleet.list_devices(hub), open_incidents=dict(counts)
     )
@@ -191,7 +193,7 @@ def device(hub: Hub, name: str) -> Device:
     """
     found = fleet.device(hub, name)
     with hub.database.reading() as connection:
-        incidents = store.incidents(connection, device=name, newest=EVENTS_MAX)
+        incidents = incident_store.listed(connection, device=name, newest=EVENTS_MAX)
         asked = {one.assay for one in store.progress(connection, device=name)}
         kept = [one for one in store.every(connection) if one.assay.id in asked]
         lines = _assay_lines(connection, kept, device=name)
@@ -241,7 +243,7 @@ def assay(hub: Hub, identity: str) -> Assay:
         analyses = drops.explained(hub, connection, kept.assay.spec.pipeline, _newest(connection, kept, summary))
         alert = _newest_alert(connection, summary)
         versions = baselines.versions(connection, identity)
-        about = [one for one in store.incidents(connection, newest=INCIDENTS_MAX) if one.assay_id == identity]
+        about = incident_store.of_assay(connection, identity, newest=INCIDENTS_MAX)
         incidents = _incidents(connection, about)
     # Statistics and bins; the raw values are the API's to send.
     compared_with = [msgspec.structs.replace(one, values=None) for one in assays.baselines_of(hub, kept)]
@@ -262,7 +264,7 @@ def assay(hub: Hub, identity: str) -> Assay:
 def incidents(hub: Hub) -> Incidents:
     """Return the incidents."""
     with hub.database.reading() as connection:
-        found = _incidents(connection, store.incidents(connection, newest=INCIDENTS_MAX))
+        found = _incidents(connection, incident_store.listed(connection, newest=INCIDENTS_MAX))
     return Incidents(now_ns=hub.now_ns(), banner=hub.clock.banner, incidents=found)
 
 

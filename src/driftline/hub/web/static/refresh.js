@@ -8,7 +8,8 @@ function busy() {
   const selection = document.getSelection();
   const reading = selection !== null && !selection.isCollapsed;
   const acting = document.activeElement?.closest("form") !== null && document.activeElement !== document.body;
-  return document.hidden || reading || acting;
+  const typed = [...document.querySelectorAll("#content input")].some((one) => one.value !== one.defaultValue);
+  return document.hidden || reading || acting || typed;
 }
 
 function opened(root) {

@@ -1,0 +1,212 @@
+"""The page of one incident: what happened, what a person can do about it, who did what, and what was sent."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from starlette.routing import BaseRoute
+
+from driftline.errors import EntityNotFoundError, InvalidInputError
+from driftline.hub import incident_routes
+from driftline.hub.core import Hub
+from driftline.hub.store import assays as assay_store
+from driftline.hub.store import incidents as store
+from driftline.hub.store import notifications
+from driftline.hub.store.incidents import Part
+from driftline.hub.web.html import Content, Html, el, path
+from driftline.hub.web.parts import (
+    chip,
+    counted,
+    empty,
+    facts,
+    incident_card,
+    moment,
+    page,
+    prose,
+    section,
+    table,
+)
+from driftline.hub.web.routing import acts, pair
+from driftline.hub.web.views import IncidentLine, View
+from driftline.wire import api
+
+SILENCES = ((3600, "1 hour"), (8 * 3600, "8 hours"), (86_400, "1 day"), (7 * 86_400, "7 days"))
+
+
+class Incident(View):
+    """One incident with everything that is known of it."""
+
+    line: IncidentLine
+    parts: list[Part]
+    history: list[api.Transition]
+    notifications: list[api.Delivery]
+
+
+def incident(hub: Hub, identity: str) -> Incident:
+    """Return one incident.
+
+    Raises:
+        EntityNotFoundError: there is none of this id.
+    """
+    with hub.database.reading() as connection:
+        found = store.one(connection, identity)
+        return Incident(
+            now_ns=hub.now_ns(),
+            banner=hub.clock.banner,
+            line=IncidentLine(incident=found, assay=_name(hub, found.assay_id)),
+            parts=store.parts(connection, identity),
+            history=store.history(connection, identity),
+            notifications=notifications.deliveries(connection, incident=identity),
+        )
+
+
+def one_incident(view: Incident) -> str:
+    """Render one incident."""
+    one, now_ns = view.line.incident, view.now_ns
+    known: list[tuple[str, Content]] = [
+        ("state", chip(one.state)),
+        ("opened", moment(one.opened_ns, now_ns)),
+        *([("resolved", moment(one.resolved_ns, now_ns))] if one.resolved_ns is not None else []),
+        ("severity", one.severity),
+        *([("site", one.site)] if one.site else []),
+        *([("looked after by", one.acknowledged_by)] if one.acknowledged_by else []),
+        *([("silenced until", moment(one.silenced_until_ns))] if one.silenced_until_ns else []),
+        *([("reopened", counted(one.reopened, "time"))] if one.reopened else []),
+    ]
+    title = f"{one.kind} on {one.device}" + (f" and {len(one.devices) - 1} more" if len(one.devices) > 1 else "")
+    return page(
+        view,
+        title,
+        "/incidents",
+        path("incidents", one.id) + ".json",
+        el("h1", title, " ", chip(one.state)),
+        el("ul", incident_card(view.line, now_ns, whole=True), class_="incidents"),
+        facts(known),
+        section("What to do", *_forms(one)),
+        section("Devices", _parts(view.parts)),
+        section("What happened", _history(view.history)),
+        section("What was sent", deliveries(view.notifications, here=True)),
+    )
+
+
+def deliveries(sent: Sequence[api.Delivery], *, here: bool = False) -> Html:
+    """Return what was sent, and what waits or could not be; `here` leaves out which incident it was about."""
+    if not sent:
+        return empty(
+            "Nothing was sent. Channels are on the page ", el("a", "Notifications", href="/notifications"), "."
+        )
+    rows = [
+        [
+            moment(one.created_ns),
+            one.change if here else el("a", one.change, href=path("incidents", one.incident)),
+            one.channel,
+            chip(one.state),
+            str(one.attempts),
+            _when(one),
+            el("span", one.reason or "–", class_="wrap"),
+            _retry(one),
+        ]
+        for one in sent
+    ]
+    heads = ("happened", "what", "channel", "state", "tries", "delivered or next", "said", "")
+    return table(heads, rows, numbers=(4,))
+
+
+def _when(one: api.Delivery) -> Content:
+    if one.delivered_ns is not None:
+        return moment(one.delivered_ns)
+    return moment(one.due_ns) if one.state == "waiting" and one.due_ns is not None else "–"
+
+
+def _retry(one: api.Delivery) -> Content:
+    if one.state == "delivered" or (one.state == "waiting" and not one.attempts):
+        return None
+    button = el("button", "Try again", type="submit")
+    return el("form", button, method="post", action=path("notifications", one.id, "retry"))
+
+
+def _forms(one: api.Incident) -> list[Content]:
+    """Return what can be done now, each a form that says who and why."""
+    if one.resolved_ns is not None:
+        return [_form(one, "reopen", "Reopen")]
+    lengths = [el("option", words, value=seconds) for seconds, words in SILENCES]
+    silence = el("label", "for ", el("select", *lengths, name="for_s"))
+    return [
+        _form(one, "acknowledge", "Acknowledge"),
+        _form(one, "silence", "Silence", silence),
+        _form(one, "close", "Resolve"),
+    ]
+
+
+def _form(one: api.Incident, what: str, name: str, more: Content = None) -> Html:
+    return el(
+        "form",
+        el("button", name, type="submit"),
+        more,
+        el("label", "by ", el("input", name="by", maxlength=100, autocomplete="name")),
+        el("label", "note ", el("input", name="note", maxlength=500, autocomplete="off", class_="long")),
+        method="post",
+        action=path("incidents", one.id, what),
+        class_="fields-form",
+    )
+
+
+def _parts(parts: Sequence[Part]) -> Html:
+    rows = [
+        [
+            el("a", one.device, href=path("devices", one.device)),
+            one.field or one.source or "–",
+            moment(one.opened_ns),
+            moment(one.resolved_ns) if one.resolved_ns is not None else chip("open"),
+            el("span", prose(one.text), class_="wrap"),
+        ]
+        for one in parts
+    ]
+    return table(("device", "about", "from", "to", "in words"), rows)
+
+
+def _history(history: Sequence[api.Transition]) -> Html:
+    rows = [
+        [
+            moment(one.at_ns),
+            one.change,
+            one.actor,
+            el("a", one.device, href=path("devices", one.device)) if one.device else "–",
+            el("span", one.note or "–", class_="wrap"),
+            el("code", one.event_id),
+        ]
+        for one in history
+    ]
+    return table(("when", "what", "who", "device", "note", "event"), rows)
+
+
+def _name(hub: Hub, assay: str | None) -> str | None:
+    if assay is None:
+        return None
+    with hub.database.reading() as connection:
+        try:
+            return assay_store.one(connection, assay).assay.spec.name
+        except EntityNotFoundError:
+            return None
+
+
+def _do(hub: Hub, identity: str, fields: Mapping[str, str], *, change: api.Change) -> str:
+    act = api.Act(note=fields.get("note", ""), by=fields.get("by") or None)
+    if change == "silenced":
+        act = api.Silence(note=act.note, by=act.by, for_s=_seconds(fields.get("for_s", "")))
+    incident_routes.do(hub, identity, change, act)
+    return path("incidents", identity)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidInputError(f"{text!r:.40} is no length of time in seconds; choose one of those on the page")
+    return int(text)
+
+
+routes: list[BaseRoute] = [
+    *pair("/incidents/{id}", "/incidents/{id}.json", incident, one_incident, named="id"),
+    acts("/incidents/{id}/acknowledge", partial(_do, change="acknowledged")),
+    acts("/incidents/{id}/silence", partial(_do, change="silenced")),
+    acts("/incidents/{id}/close", partial(_do, change="resolved")),
+    acts("/incidents/{id}/reopen", partial(_do, change="reopened")),
+]

@@ -1,0 +1,134 @@
+"""The page of notifications: who is told, what waits, what arrived, and what could not be delivered."""
+
+from collections.abc import Mapping, Sequence
+
+from starlette.routing import BaseRoute
+
+from driftline.hub.core import Hub
+from driftline.hub.notify import routes as channels_of
+from driftline.hub.store import notifications as store
+from driftline.hub.web.html import Content, Html, el, path
+from driftline.hub.web.incident_pages import deliveries
+from driftline.hub.web.parts import action, confirmed, counted, empty, page, section, table
+from driftline.hub.web.routing import Said, acts, pair
+from driftline.hub.web.views import View
+from driftline.wire import api
+
+SHOWN_MAX = 100
+
+
+class Notifications(View):
+    """The channels and the outbox; `counts` are of all, the lists of the newest."""
+
+    channels: list[api.Channel]
+    waiting: list[api.Delivery]
+    dead: list[api.Delivery]
+    delivered: list[api.Delivery]
+    counts: dict[str, int]
+
+
+def notifications(hub: Hub) -> Notifications:
+    """Return the channels and the outbox."""
+    with hub.database.reading() as connection:
+        return Notifications(
+            now_ns=hub.now_ns(),
+            banner=hub.clock.banner,
+            channels=[channels_of.shown(one) for one in store.channels(connection)],
+            waiting=store.deliveries(connection, state="waiting", newest=SHOWN_MAX),
+            dead=store.deliveries(connection, state="dead", newest=SHOWN_MAX),
+            delivered=store.deliveries(connection, state="delivered", newest=SHOWN_MAX),
+            counts=store.counts(connection),
+        )
+
+
+def all_notifications(view: Notifications) -> str:
+    """Render the page."""
+    dead, waiting = view.counts.get("dead", 0), view.counts.get("waiting", 0)
+    return page(
+        view,
+        "Notifications",
+        "/notifications",
+        "/notifications.json",
+        el("h1", _verdict(view)),
+        section("Not delivered", deliveries(view.dead), note=_more(dead)) if dead else None,
+        section("Waiting", deliveries(view.waiting), note=_more(waiting)) if waiting else None,
+        section("Channels", _channels(view.channels)),
+        section("Delivered", deliveries(view.delivered), note=_more(view.counts.get("delivered", 0)))
+        if view.delivered
+        else None,
+    )
+
+
+def _verdict(view: Notifications) -> str:
+    if not view.channels:
+        return "Nobody is told of incidents yet"
+    dead = view.counts.get("dead", 0)
+    if dead:
+        return f"{counted(dead, 'notification')} could not be delivered"
+    waiting = view.counts.get("waiting", 0)
+    return f"{counted(waiting, 'notification')} on the way" if waiting else "Everything was delivered"
+
+
+def _more(count: int) -> Content:
+    return el("span", f"the newest {SHOWN_MAX} of {count:,}", class_="soft") if count > SHOWN_MAX else None
+
+
+def _channels(channels: Sequence[api.Channel]) -> Html:
+    if not channels:
+        return empty("Add a channel: ", el("code", "driftline notify add webhook ops https://hooks.example/drift"))
+    rows = [
+        [
+            one.name,
+            one.kind,
+            el("span", one.target, class_="wrap"),
+            _hears(one.subscription),
+            f"{one.wait_s} s",
+            action(path("notifications", "channels", one.id, "test"), "Send a test"),
+            confirmed(
+                "Remove",
+                "What waits for it is given up.",
+                path("notifications", "channels", one.id, "remove"),
+                "Yes, remove it",
+            ),
+        ]
+        for one in channels
+    ]
+    return table(("channel", "kind", "to", "hears of", "waits", "", ""), rows)
+
+
+def _hears(heard: api.Subscription) -> str:
+    said = [
+        f"{name}: {', '.join(wanted)}"
+        for name, wanted in (
+            ("kinds", heard.kinds),
+            ("severities", heard.severities),
+            ("changes", heard.changes),
+            ("workspaces", heard.workspaces),
+        )
+        if wanted
+    ]
+    return "; ".join(said) or "everything"
+
+
+def _test(hub: Hub, channel: str, _fields: Mapping[str, str]) -> Said:
+    tried = channels_of.tried(hub, channel)
+    title = "The test was delivered" if tried.delivered else "The test was not delivered"
+    return Said(title, tried.text, "/notifications")
+
+
+def _remove(hub: Hub, channel: str, _fields: Mapping[str, str]) -> str:
+    channels_of.remove(hub, channel)
+    return "/notifications"
+
+
+def _retry(hub: Hub, delivery: str, _fields: Mapping[str, str]) -> str:
+    channels_of.retry(hub, delivery)
+    return "/notifications"
+
+
+routes: list[BaseRoute] = [
+    *pair("/notifications", "/notifications.json", notifications, all_notifications),
+    acts("/notifications/channels/{id}/test", _test),
+    acts("/notifications/channels/{id}/remove", _remove),
+    acts("/notifications/{id}/retry", _retry),
+]
