@@ -18,6 +18,7 @@ from driftline.summary.grid import UNIVERSAL, Grid
 from driftline.summary.summary import Tally
 from driftline.wire import device as wire
 
+STORES = ("sqlite", "postgres")
 START_S = 1_767_261_600  # 2026-01-01T10:00:00+00:00
 FIELD = "out.brightness"
 

@@ -2,7 +2,7 @@
 
 hub.lock       held while a hub runs on this folder
 hub.json       {"version": 1, "url", "fingerprint", "pid"} of the hub that runs now
-hub.db         everything it knows; models/ the model files; uploads/ what is on its way
+hub.db         everything it knows, where DRIFTLINE_DATABASE_URL names no other database; models/ the model files; uploads/ what is on its way
 tls/           its certificate, where other machines can reach it
 devices/hub/   the home of the device `hub`, the hub's own machine; its log is device.log
 """
@@ -30,6 +30,7 @@ from driftline.hub import fleet, identity, registry
 from driftline.hub.core import Hub
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, is_loopback, open_hub
+from driftline.hub.store.postgres import VARIABLE as DATABASE_VARIABLE
 from driftline.hub.tls import certificate
 
 # The device `hub` gets this long for its last sync.
@@ -94,7 +95,8 @@ class Address:
 
 
 def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event) -> None:
-    hub = open_hub(home, from_environment(), address.url, address.fingerprint)
+    database_url = os.environ.get(DATABASE_VARIABLE) or None
+    hub = open_hub(home, from_environment(), address.url, address.fingerprint, database_url=database_url)
     fleet.check_interval()
     _check_clock(hub)
     local = LocalDevice(hub, address.local_url)

@@ -88,10 +88,11 @@ class Reader:
 
     def take(self, size: int) -> bytes:
         """Take so many bytes."""
-        if size > self.rest:
+        at = self._at
+        taken = self._data[at : at + size]
+        if len(taken) != size:
             raise WireError(f"{size} bytes announced, {self.rest} there")
-        taken = self._data[self._at : self._at + size]
-        self._at += size
+        self._at = at + size
         return taken
 
     def varint(self) -> int:

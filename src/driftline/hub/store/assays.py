@@ -16,7 +16,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Connection,
     Float,
     ForeignKey,
@@ -36,10 +35,9 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from driftline.errors import ConflictError, EntityNotFoundError
-from driftline.hub.store import baselines
+from driftline.hub.store import baselines, sql
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
 from driftline.hub.store.telemetry import names, windows
@@ -124,6 +122,7 @@ INCIDENTS = Table(
         text("coalesce(source, '')"),
         unique=True,
         sqlite_where=text("resolved_ns IS NULL"),
+        postgresql_where=text("resolved_ns IS NULL"),
     ),
 )
 
@@ -367,7 +366,7 @@ def put(connection: Connection, answer: Answer) -> Stored | None:
             answer, analysis=msgspec.structs.replace(analysis, revision=kept.revision + (0 if same else 1))
         )
     facts = _facts(answer)
-    statement = upsert(ANALYSES).values(**named, **facts)
+    statement = sql.upsert(connection, ANALYSES).values(**named, **facts)
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=facts))
     if same:
         return None
@@ -434,7 +433,7 @@ def latest_alert(
         query = query.where(ANALYSES.c.field == field)
     if since_ns is not None:
         query = query.where(ANALYSES.c.start_ns >= since_ns, ANALYSES.c.wakes)
-    order = (ANALYSES.c.start_ns.desc(), ANALYSES.c.level.desc(), ANALYSES.c.field)
+    order = (ANALYSES.c.start_ns.desc(), ANALYSES.c.level.desc().nulls_last(), ANALYSES.c.field)
     document = connection.execute(query.order_by(*order).limit(1)).scalar_one_or_none()
     return None if document is None else msgspec.json.decode(document, type=api.Analysis)
 
@@ -444,16 +443,14 @@ def latest_marks(connection: Connection, strips: Sequence[Strip]) -> dict[tuple[
 
     One query for all of them; each is a range of the primary key, so it costs what it returns in any history.
     """
-    given = func.json_each(msgspec.json.encode(strips).decode()).table_valued("value")
-
-    def part(at: int) -> ColumnElement[Any]:
-        return func.json_extract(given.c.value, f"$[{at}]")
-
+    if not strips:
+        return {}
+    given, (assay, device, field, since_ns) = sql.given(connection, strips)
     is_asked = (
-        ANALYSES.c.assay == part(0),
-        ANALYSES.c.device == part(1),
-        ANALYSES.c.field == part(2),
-        ANALYSES.c.start_ns >= part(3),
+        ANALYSES.c.assay == assay,
+        ANALYSES.c.device == device,
+        ANALYSES.c.field == field,
+        ANALYSES.c.start_ns >= since_ns,
     )
     key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field)
     shown = (ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score, ANALYSES.c.level)
@@ -502,9 +499,9 @@ class Alarm:
 
 def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> list[Alarm]:
     """Return the fields that alerted in a window since a time, with the first one."""
-    # SQLite takes bare columns from the row of the least start.
-    query = (
-        select(ANALYSES.c.field, func.min(ANALYSES.c.start_ns), ANALYSES.c.level)
+    rank = func.row_number().over(partition_by=ANALYSES.c.field, order_by=ANALYSES.c.start_ns)
+    found = (
+        select(ANALYSES.c.field, ANALYSES.c.start_ns, ANALYSES.c.level, rank.label("rank"))
         .where(
             ANALYSES.c.assay == assay,
             ANALYSES.c.device == device,
@@ -512,8 +509,9 @@ def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> li
             ANALYSES.c.wakes,
             ANALYSES.c.status == "Alert",
         )
-        .group_by(ANALYSES.c.field)
+        .subquery()
     )
+    query = select(found.c.field, found.c.start_ns, found.c.level).where(found.c.rank == 1).order_by(found.c.field)
     return [Alarm(field, first, level or 0.0) for field, first, level in connection.execute(query)]
 
 
@@ -594,7 +592,7 @@ def put_progress(connection: Connection, progress: Progress) -> None:
         "score": progress.score,
         "end_ns": progress.end_ns,
     }
-    statement = upsert(PROGRESS).values(assay=progress.assay, device=progress.device, **facts)
+    statement = sql.upsert(connection, PROGRESS).values(assay=progress.assay, device=progress.device, **facts)
     connection.execute(
         statement.on_conflict_do_update(index_elements=[PROGRESS.c.assay, PROGRESS.c.device], set_=facts)
     )
@@ -674,7 +672,7 @@ def put_incident(connection: Connection, incident: api.Incident, *, source: str 
         "text": incident.text,
         "windows": incident.windows,
     }
-    statement = upsert(INCIDENTS).values(
+    statement = sql.upsert(connection, INCIDENTS).values(
         id=incident.id,
         kind=incident.kind,
         device=incident.device,
