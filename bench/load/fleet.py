@@ -83,6 +83,16 @@ class Fleet:
     grids: Mapping[str, Sequence[float]]
     senders: Sequence[Sender]
 
+    def after(self, batches: int, windows: int) -> "Fleet":
+        """Return these devices as they are when each has sent so many batches more."""
+        return replace(
+            self,
+            senders=[
+                replace(one, sequence=one.sequence + batches * windows, request=one.request + batches)
+                for one in self.senders
+            ],
+        )
+
     def plan(self, *, batches: int, windows: int, connections: int, rate: float | None = None) -> Plan:
         """Plan so many batches a device, of windows that end before now."""
         place = urlsplit(self.hub.url)

@@ -10,7 +10,7 @@ import pytest
 from driftline.clock import NS_PER_S
 from driftline.hub import assays
 from driftline.hub.scorer import Round
-from driftline.hub.store.telemetry import Incoming
+from driftline.hub.store.telemetry import Incoming, Writing
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -37,7 +37,8 @@ def tell(shop: Any, **windows: Any) -> None:
     """Let the device tell of windows it dropped, as ingest takes it in."""
     event = {"type": "dropped", "at_ns": ns(39), "where": "spool", "counts": {"window": 6}, "windows": windows}
     with shop.hub.database.writing() as connection:
-        shop.hub.telemetry.write(connection, "camera-1", "epoch", [Incoming(10_001, b"", event=event)], ns(39))
+        came = Writing("camera-1", "epoch", [Incoming(10_001, b"", event=event)])
+        shop.hub.telemetry.write(connection, [came], ns(39))
 
 
 def told(shop: Any) -> list[api.Analysis]:

@@ -15,13 +15,14 @@ from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
 Shop, ns = _shop["Shop"], _shop["ns"]
+STORES = ("sqlite", "postgres")
 CAMERAS = ("camera-1", "camera-2")
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+def shop(tmp_path: Path, database_url: str | None) -> Iterator[Any]:
     """Two cameras with half an hour behind them, and a standing assay on their sharpness."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path, database_url)
     for name in CAMERAS:
         made.device(name)
     made.at(30)

@@ -179,7 +179,7 @@ def _connected(driver: Any, url: URL, isolation: str) -> Any:
     except OSError as error:
         raise driver.InterfaceError(f"no connection: {error}") from error
     try:
-        connection = driver.connect(
+        connection = driver.Connection(
             user=url.username or "postgres",
             password=url.password,
             database=url.database,
@@ -189,7 +189,8 @@ def _connected(driver: Any, url: URL, isolation: str) -> Any:
             application_name="driftline",
             startup_params={"default_transaction_isolation": isolation},
         )
-        way.settimeout(None)
+        # With TLS it is another socket around ours.
+        connection._usock.settimeout(None)  # noqa: SLF001
     except OSError as error:
         way.close()
         raise driver.InterfaceError(f"no connection: {error}") from error
