@@ -90,5 +90,5 @@ def _copied(database: Database, found: str) -> str:
 def copy_file(source: Path, target: Path) -> None:
     """Copy a SQLite database that may be in use, as it is at one moment."""
     with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
-        # A few pages at a time: a writer waits for no more than those, and the copy begins anew where one came between.
-        one.backup(other)
+        # In one go: with WAL no writer waits for a reader, and a copy in pieces begins anew after every write.
+        one.backup(other, pages=-1)
