@@ -28,6 +28,7 @@ from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, NotYetError, PermanentError
 from driftline.hub import fleet, identity, registry
 from driftline.hub.core import Hub
+from driftline.hub.retention import Retention, Settings
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, is_loopback, open_hub
 from driftline.hub.store.postgres import VARIABLE as DATABASE_VARIABLE
@@ -95,11 +96,13 @@ class Address:
 
 
 def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event) -> None:
+    keeping = Settings.of(os.environ)
     database_url = os.environ.get(DATABASE_VARIABLE) or None
     hub = open_hub(home, from_environment(), address.url, address.fingerprint, database_url=database_url)
     fleet.check_interval()
     _check_clock(hub)
     local = LocalDevice(hub, address.local_url)
+    keeper = Retention(hub, keeping)
     listener, checker, scorer = Listener(hub, listening, address.tls), registry.Checker(hub), Scorer(hub)
     with ExitStack() as stack:
         stack.callback(hub.database.close)
@@ -110,6 +113,8 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         stack.callback(checker.stop)
         scorer.start()
         stack.callback(scorer.stop)
+        keeper.start()
+        stack.callback(keeper.stop)
         # The device stops first, while the hub still answers its last sync.
         local.start()
         stack.callback(local.stop)
@@ -179,7 +184,7 @@ def make_home(path: Path) -> Path:
 
 
 def _leave_as_found(home: Path) -> None:
-    if not (home / "hub.db").exists():
+    if not any((home / name).exists() for name in ("hub.db", "models")):
         (home / "hub.lock").unlink(missing_ok=True)
         with suppress(OSError):  # something is in it: it stays
             home.rmdir()

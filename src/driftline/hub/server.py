@@ -25,7 +25,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import driftline
 from driftline.clock import Clock
 from driftline.errors import NotAllowedError, TemporaryError
-from driftline.hub import assays, baselines, deployment, fleet, identity, infer, ingest, logs, preview, registry
+from driftline.hub import (
+    assays,
+    baselines,
+    deployment,
+    fleet,
+    identity,
+    infer,
+    ingest,
+    logs,
+    preview,
+    registry,
+    retention,
+)
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes, failure, not_here
 from driftline.hub.store import schema
@@ -92,7 +104,7 @@ def version(call: Call[None]) -> api.Version:
 
 def application(hub: Hub) -> Starlette:
     """Return the whole application: the API under /api/v1, the dashboard at /."""
-    modules = (registry, deployment, fleet, identity, ingest, infer, logs, assays, baselines, preview)
+    modules = (registry, deployment, fleet, identity, ingest, infer, logs, assays, baselines, preview, retention)
     collected = [routes, *(module.routes for module in modules)]
     made = Starlette(
         routes=[*(route for one in collected for route in one.starlette(api.PREFIX)), *pages.routes],

@@ -36,8 +36,9 @@ from sqlalchemy import (
     update,
 )
 
+from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, EntityNotFoundError
-from driftline.hub.store import baselines, sql
+from driftline.hub.store import baselines, kept, sql
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
 from driftline.hub.store.telemetry import names, windows
@@ -609,7 +610,18 @@ def progress(connection: Connection, assay: str | None = None, device: str | Non
 
 
 def rewind(connection: Connection, assay: str, next_ns: int, device: str | None = None) -> None:
-    """Let the windows that begin at or after a time be answered again, on one device or on all."""
+    """Let the windows that begin at or after a time be answered again, on one device or on all.
+
+    Windows whose counts were removed since keep the answers they have.
+    """
+    least_ns = kept.kept_from(connection).get("summaries", 0)
+    if next_ns < least_ns:
+        answered = select(func.min(ANALYSES.c.start_ns)).where(ANALYSES.c.assay == assay, ANALYSES.c.start_ns >= least_ns)
+        own = answered if device is None else answered.where(ANALYSES.c.device == device)
+        first_ns = connection.execute(own).scalar()
+        if first_ns is None:
+            return
+        next_ns = first_ns
     after = (PROGRESS.c.assay == assay, PROGRESS.c.next_ns > next_ns)
     where = after if device is None else (*after, PROGRESS.c.device == device)
     connection.execute(update(PROGRESS).where(*where).values(next_ns=next_ns))
@@ -621,14 +633,18 @@ def worst(statuses: Iterable[api.Status]) -> api.Status:
 
 
 def arrivals(connection: Connection, after: int) -> tuple[list[Arrival], int]:
-    """Return the base windows of which records came in after one with this number, and the newest number."""
+    """Return the base windows of which records came in after one with this number, and the newest number.
+
+    Those that are older than what is kept are left out: they will be removed, and answer nothing any more.
+    """
     newest = int(connection.execute(select(func.coalesce(func.max(windows.c.id), 0))).scalar_one())
+    least_s = kept.kept_from(connection).get("summaries", 0) // NS_PER_S
     pipeline, device = names.alias(), names.alias()
     query = (
         select(pipeline.c.text, device.c.text, windows.c.start_s)
         .join(pipeline, pipeline.c.id == windows.c.pipeline)
         .join(device, device.c.id == windows.c.device)
-        .where(windows.c.id > after, windows.c.id <= newest)
+        .where(windows.c.id > after, windows.c.id <= newest, windows.c.start_s >= least_s)
         .distinct()
     )
     return [Arrival(*row) for row in connection.execute(query)], newest

@@ -57,9 +57,7 @@ class Sqlite:
 
     def explained(self, error: Exception) -> DriftlineError | None:
         """Say what is wrong with the file, its disk, or its owner."""
-        if not isinstance(error, DBAPIError):
-            return None
-        name = str(getattr(error.orig, "sqlite_errorname", ""))
+        name = str(getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlite_errorname", ""))
         for prefix, (kind, reason) in _REASONS.items():
             if name.startswith(prefix):
                 return kind(f"{self.place} {reason}")

@@ -105,6 +105,12 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "retention",
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("from_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", name=op.f("retention_key")),
+    )
+    op.create_table(
         "rows",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("pipeline", sa.Integer(), nullable=True),
