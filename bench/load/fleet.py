@@ -141,9 +141,7 @@ def _learned(http: httpx2.Client, sender: Sender, version: str) -> Sender:
     return _synced(http, sender, wire.Record(1, "rows", wire.encode_rows(rows)))[0]
 
 
-def _synced(
-    http: httpx2.Client, sender: Sender, *records: wire.Record
-) -> tuple[Sender, dict[str, Sequence[float]]]:
+def _synced(http: httpx2.Client, sender: Sender, *records: wire.Record) -> tuple[Sender, dict[str, Sequence[float]]]:
     """Sync once; return how the device goes on, and the edges on which it is to count each field."""
     number = sender.request + 1
     body = wire.encode_batch(wire.BatchHead(sender.id, sender.epoch, previous=sender.request), records)

@@ -53,7 +53,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def contents(path: Path) -> list[tuple[str, bytes]]:
     with tarfile.open(path) as archive:
-        return [(one.name, archive.extractfile(one).read()) for one in archive]  # pyright: ignore
+        return [(one.name, archive.extractfile(one).read()) for one in archive]  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def packed(path: Path, parts: list[tuple[str, bytes]], change: Callable[[tarfile.TarInfo], None] = lambda _: None):
@@ -163,7 +163,8 @@ def changed(saved: Path, tmp_path: Path, change: Callable[[dict[str, Any], list[
 
 
 @pytest.mark.parametrize(
-    "name", ["../hub.db", "/etc/cron.d/x", "models/../../x", "tls/.hidden", "models/a", "tls/a\n", "hub.db\0", "tls/a/b"]
+    "name",
+    ["../hub.db", "/etc/cron.d/x", "models/../../x", "tls/.hidden", "models/a", "tls/a\n", "hub.db\0", "tls/a/b"],
 )
 def test_a_name_that_leads_elsewhere_is_refused(saved: Path, tmp_path: Path, name: str):
     assert not NAME.fullmatch(name)

@@ -107,10 +107,10 @@ def test_a_server_that_ends_connections_is_gone_for_a_moment_and_nothing_is_half
     with database.writing() as connection:
         connection.exec_driver_sql("CREATE TABLE notes (text TEXT)")
     end = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "  # noqa: S608  a name of ours
         f"WHERE datname = '{database_url.partition('@/')[2].partition('?')[0]}'"
     )
-    with pytest.raises(TemporaryError, match="goes on by itself"), database.writing() as connection:
+    with pytest.raises(TemporaryError, match="goes on by itself"), database.writing() as connection:  # noqa: PT012
         connection.exec_driver_sql("INSERT INTO notes VALUES ('lost')")
         postgres.run(end)
         connection.exec_driver_sql("INSERT INTO notes VALUES ('lost, too')")

@@ -13,18 +13,18 @@ from sqlalchemy import inspect
 
 import driftline.hub.server  # noqa: F401  it declares every table
 from driftline.errors import ConflictError
-from driftline.hub.store import schema
+from driftline.hub.store import schema, sql
 from driftline.hub.store.database import Database, metadata
 
 STORES = ("sqlite", "postgres")
 
-ADDS = '''
+ADDS = """
 import sqlalchemy as sa
 from alembic import op
 revision, down_revision, branch_labels, depends_on = "of the future", "0001", None, None
 def upgrade():
     op.add_column("workspaces", sa.Column("colour", sa.String()))
-'''
+"""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_declared_tables_are_those_that_the_revisions_make(database: Databas
 def test_texts_sort_by_their_characters_on_any_server(database: Database):
     with database.writing() as connection:
         for name in ("zebra", "Zoo", "ärger", "apple"):
-            connection.exec_driver_sql(f"INSERT INTO workspaces (id, name, created_ns) VALUES ('{name}', '{name}', 5)")
+            sql.run(connection, "INSERT INTO workspaces (id, name, created_ns) VALUES (?, ?, 5)", (name, name))
     with database.reading() as connection:
         found = connection.exec_driver_sql("SELECT name FROM workspaces ORDER BY name").scalars().all()
         assert found == sorted(found) == ["Zoo", "apple", "zebra", "ärger"]

@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     if os.environ.get(VARIABLE):
         raise PermanentError(
             f"{VARIABLE} is set: this hub's database is on a PostgreSQL server, whose own tool saves it while the hub "
-            "runs: pg_dump --format=custom --file=hub.dump URL. Copy models/ and tls/ of the hub's folder after it; see "
-            "docs/operate.md"
+            "runs: pg_dump --format=custom --file=hub.dump URL. Copy models/ and tls/ of the hub's folder after it; "
+            "see docs/operate.md"
         )
     home, target = Path(options.home).expanduser(), Path(options.file).expanduser()
     made = backup(home, target, force=options.force)
@@ -107,7 +107,9 @@ def backup(home: Path, target: Path, *, force: bool = False) -> Manifest:
     except PermissionError as error:
         raise NotAllowedError(f"{error.filename or target} is not for this user; run it as the hub's owner") from error
     except OSError as error:
-        raise TemporaryError(f"{target} cannot be written ({error.strerror}); make room, or name another disk") from error
+        raise TemporaryError(
+            f"{target} cannot be written ({error.strerror}); make room, or name another disk"
+        ) from error
     finally:
         os.umask(before)
         _forget(beside, copy)

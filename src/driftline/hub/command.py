@@ -2,7 +2,8 @@
 
 hub.lock       held while a hub runs on this folder
 hub.json       {"version": 1, "url", "fingerprint", "pid"} of the hub that runs now
-hub.db         everything it knows, where DRIFTLINE_DATABASE_URL names no other database; models/ the model files; uploads/ what is on its way
+hub.db         everything it knows, unless DRIFTLINE_DATABASE_URL names another database
+models/        the model files; uploads/ what is on its way
 tls/           its certificate, where other machines can reach it
 devices/hub/   the home of the device `hub`, the hub's own machine; its log is device.log
 """

@@ -182,4 +182,6 @@ def _set(connection: Connection, pipeline: str, field: str, grid: Grid, origin: 
 
 
 def _keep(connection: Connection, grid: Grid) -> None:
-    connection.execute(sql.upsert(connection, grids).values(id=grid.id, edges=list(grid.edges)).on_conflict_do_nothing())
+    connection.execute(
+        sql.upsert(connection, grids).values(id=grid.id, edges=list(grid.edges)).on_conflict_do_nothing()
+    )

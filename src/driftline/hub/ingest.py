@@ -2,8 +2,9 @@
 
 What becomes of each record is decided in `driftline.hub.intake`. The whole batch is committed in one transaction
 together with its records' places, and with those batches that wait at the same time (`Together`), and acknowledged only
-then: a batch that comes twice, because the reply to it was lost, changes nothing. Windows and rows are put where they belong in time, by what their device says of its clock
-(`moved_s`); what nobody knows the time of is kept as it is, with the reason, and is never scored.
+then: a batch that comes twice, because the reply to it was lost, changes nothing. Windows and rows are put where they
+belong in time, by what their device says of its clock (`moved_s`); what nobody knows the time of is kept as it is, with
+the reason, and is never scored.
 """
 
 import json
@@ -42,6 +43,7 @@ KEY_CHARACTERS_MAX = 400
 EVENT_BYTES_MAX = 64 * 1024
 EPOCH_CHARACTERS_MAX = 64
 TOLD_MAX = 1000
+
 
 class RefusedError(InvalidInputError):
     """A record that can never be taken; the message is the reason its device gets to read."""

@@ -97,7 +97,9 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         except (tarfile.TarError, EOFError) as error:
             raise InvalidInputError(f"{file} is damaged ({error}); take another backup") from error
         except _BadError as error:
-            raise InvalidInputError(f"{file} is not a backup that can be trusted: {error}; nothing was written") from None
+            raise InvalidInputError(
+                f"{file} is not a backup that can be trusted: {error}; nothing was written"
+            ) from None
 
 
 class _BadError(Exception):
@@ -188,7 +190,9 @@ def _manifest(archive: tarfile.TarFile) -> Manifest:
 def _need_room(manifest: Manifest, folder: Path) -> None:
     needed, free = sum(one.size for one in manifest.files), shutil.disk_usage(folder).free
     if needed > free:
-        raise TemporaryError(f"{folder} has room for {free / 1e6:.0f} MB, the backup takes {needed / 1e6:.0f}; make room")
+        raise TemporaryError(
+            f"{folder} has room for {free / 1e6:.0f} MB, the backup takes {needed / 1e6:.0f}; make room"
+        )
 
 
 def _write(path: Path, chunks: Chunks) -> None:

@@ -93,13 +93,14 @@ def kept(hub: Hub) -> list[api.Retention]:
     settings = Settings.of(os.environ)
     with hub.database.reading() as connection:
         removed = keeping.kept_from(connection)
-    return [
-        api.Retention(kind=kind, days=getattr(settings, kind), from_ns=removed.get(kind)) for kind in VARIABLES
-    ]
+    return [api.Retention(kind=kind, days=getattr(settings, kind), from_ns=removed.get(kind)) for kind in VARIABLES]
 
 
 class Sweep:
-    """Removes what is too old, one small transaction after another; `pause` waits between them and says whether to go on."""
+    """Removes what is too old, one small transaction after another.
+
+    `pause` waits between them and says whether to go on.
+    """
 
     def __init__(self, hub: Hub, settings: Settings, pause: Callable[[], bool] = lambda: True) -> None:
         self._hub = hub
@@ -119,7 +120,8 @@ class Sweep:
             held = {name: since_ns - BEFORE_INCIDENT_NS for name, since_ns in store.held_since(connection).items()}
         return {
             "summaries": self._streams("windows", cuts["summaries"], held, store.remove_windows),
-            "rows": self._streams("rows", cuts["rows"], held, store.remove_rows) + self._received("undated", cuts["rows"]),
+            "rows": self._streams("rows", cuts["rows"], held, store.remove_rows)
+            + self._received("undated", cuts["rows"]),
             "analyses": self._analyses(cuts["analyses"], held) + self._received("events", cuts["analyses"]),
         }
 

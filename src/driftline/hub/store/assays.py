@@ -9,7 +9,7 @@ stored window record the scorer has looked for late data.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import (
@@ -616,7 +616,9 @@ def rewind(connection: Connection, assay: str, next_ns: int, device: str | None 
     """
     least_ns = kept.kept_from(connection).get("summaries", 0)
     if next_ns < least_ns:
-        answered = select(func.min(ANALYSES.c.start_ns)).where(ANALYSES.c.assay == assay, ANALYSES.c.start_ns >= least_ns)
+        answered = select(func.min(ANALYSES.c.start_ns)).where(
+            ANALYSES.c.assay == assay, ANALYSES.c.start_ns >= least_ns
+        )
         own = answered if device is None else answered.where(ANALYSES.c.device == device)
         first_ns = connection.execute(own).scalar()
         if first_ns is None:

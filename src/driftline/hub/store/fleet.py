@@ -1,6 +1,6 @@
 """Tables of devices, join tokens and what each device is to run."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, LargeBinary, String, Table
 
 from driftline.hub.store.database import Json, metadata
 

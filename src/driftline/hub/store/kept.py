@@ -1,4 +1,7 @@
-"""From when on each kind is kept, so that nobody takes for silence what was only removed; see `driftline.hub.retention`."""
+"""From when on each kind is kept, so that nobody takes for silence what was only removed.
+
+See `driftline.hub.retention`.
+"""
 
 from sqlalchemy import BigInteger, Column, Connection, String, Table, select
 

@@ -108,9 +108,7 @@ class Postgres:
         def connected() -> Any:
             return _connected(self._driver, self._url, isolation)
 
-        return create_engine(
-            "postgresql+pg8000://", creator=connected, pool_size=pool_size, max_overflow=max_overflow
-        )
+        return create_engine("postgresql+pg8000://", creator=connected, pool_size=pool_size, max_overflow=max_overflow)
 
 
 def _ordered_by_character(table: Table, connection: Connection, **_facts: Any) -> None:

@@ -16,7 +16,7 @@ Stream = tuple[int, int]  # pipeline and device, by the numbers of their names
 def held_since(connection: Connection) -> dict[str, int]:
     """Return by device since when what it sent is needed: the start of its oldest open incident."""
     query = select(INCIDENTS.c.device, func.min(INCIDENTS.c.opened_ns)).where(INCIDENTS.c.resolved_ns.is_(None))
-    return {device: since for device, since in connection.execute(query.group_by(INCIDENTS.c.device))}
+    return {row[0]: row[1] for row in connection.execute(query.group_by(INCIDENTS.c.device))}
 
 
 # ── what devices sent ────────────────────────────────────────────────────────────────────────────────────────────
@@ -40,7 +40,7 @@ def streams(connection: Connection, table: str) -> Iterator[tuple[Stream, str]]:
 
 
 def remove_windows(connection: Connection, stream: Stream, before_s: int, at_most: int) -> int:
-    """Remove about so many of a stream's oldest windows that begin before a time, with their summaries; say how many."""
+    """Remove about so many of a stream's oldest windows that begin before a time, and their summaries; say how many."""
     end_s = _slice_end(connection, "windows", stream, before_s, at_most)
     if end_s is None:
         return 0
@@ -72,10 +72,10 @@ def _slice_end(connection: Connection, table: str, stream: Stream, before_s: int
     """Return the time before which about so many of the oldest lie; None where there is nothing so old."""
     where = f"FROM {table} WHERE pipeline = ? AND device = ? AND start_s < ? ORDER BY start_s"
     values = (*stream, before_s)
-    oldest = sql.run(connection, f"SELECT start_s {where} LIMIT 1", values).scalar()  # noqa: S608  constant text
+    oldest = sql.run(connection, f"SELECT start_s {where} LIMIT 1", values).scalar()
     if oldest is None:
         return None
-    last = sql.run(connection, f"SELECT start_s {where} LIMIT 1 OFFSET {int(at_most)}", values).scalar()  # noqa: S608
+    last = sql.run(connection, f"SELECT start_s {where} LIMIT 1 OFFSET {int(at_most)}", values).scalar()
     # All records of one start go together, or the next slice would never get on.
     return before_s if last is None else max(int(last), int(oldest) + 1)
 

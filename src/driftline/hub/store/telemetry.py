@@ -250,13 +250,17 @@ class Telemetry:
             return
         with self._interning:
             with self.database.writing() as connection:
-                connection.execute(sql.upsert(connection, names).on_conflict_do_nothing(), [{"text": one} for one in missing])
+                connection.execute(
+                    sql.upsert(connection, names).on_conflict_do_nothing(), [{"text": one} for one in missing]
+                )
             for text in missing:
                 self._known(text)
 
     def seen(self, connection: Connection, places: Sequence[Place]) -> list[dict[int, bytes]]:
         """Return of each place the content hashes of those records that came before, by sequence."""
-        asked = [(at, self._ids[one.device], self._ids[one.epoch], one.first, one.last) for at, one in enumerate(places)]
+        asked = [
+            (at, self._ids[one.device], self._ids[one.epoch], one.first, one.last) for at, one in enumerate(places)
+        ]
         found: list[dict[int, bytes]] = [{} for _ in places]
         if asked:
             # The few places come first: of each, a range of the records' key is read.
@@ -342,7 +346,9 @@ class Telemetry:
         What was told stays told. Names must have been interned.
         """
         ids = self._ids
-        places = {(ids[pipeline], ids[device], ids[version]): said for (device, pipeline, version), said in told.items()}
+        places = {
+            (ids[pipeline], ids[device], ids[version]): said for (device, pipeline, version), said in told.items()
+        }
         if not places:
             return
         found = sql.run(

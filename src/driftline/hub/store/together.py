@@ -41,7 +41,9 @@ class Together(Generic[T, R]):
     each by itself, so that nobody fails for another's sake; only a disk that is full is so for everybody.
     """
 
-    def __init__(self, database: Database, act: Callable[[Connection, Sequence[T]], Sequence[R | DriftlineError]]) -> None:
+    def __init__(
+        self, database: Database, act: Callable[[Connection, Sequence[T]], Sequence[R | DriftlineError]]
+    ) -> None:
         self._database = database
         self._act = act
         self._turn = threading.Lock()

@@ -1,1 +1,1 @@
-"""The revisions of the database's schema, one file each in `versions`, for Alembic; see `driftline.hub.store.schema`."""
+"""The revisions of the database's schema for Alembic, one file each in `versions`; see `driftline.hub.store.schema`."""
