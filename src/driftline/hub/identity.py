@@ -117,7 +117,7 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
     if not (name and given and _NUMBER.fullmatch(number)):
         raise NotAllowedError("only devices ask this, and they sign their requests; join one with a token first")
     with call.hub.database.reading() as connection:
-        rows = connection.execute(_NAMED, {"name": name}).all()
+        rows: list[Row[Any]] = list(connection.execute(_NAMED, {"name": name}))  # pyright: ignore[reportAssignmentType]
     for row in rows:
         expected = signature(row.key or b"", call.request.method, call.request.url.path, number, call.raw)
         if row.key is not None and hmac.compare_digest(expected.encode(), given.encode()):

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -83,7 +83,7 @@ def restore(file: Path, home: Path) -> Manifest:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tarfile.TarFile]:
+def _opened(file: Path) -> Generator[tarfile.TarFile]:
     with ExitStack() as stack:
         try:
             # "r:" reads nothing compressed: what is announced is what is there.
@@ -142,7 +142,7 @@ def _chunks(source: IO[bytes], digest: Any, one: Entry) -> Chunks:
 
 
 @contextmanager
-def _next(archive: tarfile.TarFile, name: str, size: int | None) -> Iterator[IO[bytes]]:
+def _next(archive: tarfile.TarFile, name: str, size: int | None) -> Generator[IO[bytes]]:
     member = archive.next()
     if member is None:
         raise _BadError(f"{name} is missing")

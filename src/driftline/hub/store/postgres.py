@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, String, Table, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -87,13 +87,18 @@ class Postgres:
 
     def explained(self, error: Exception) -> DriftlineError | None:
         """Say what is wrong with the server, the way to it, or the URL; never with its password."""
-        own = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(own, self._driver.InterfaceError):
-            return self._said("08")
-        if not isinstance(own, self._driver.DatabaseError):
+        own: Any = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(own, self._driver.Error):
             return None
-        facts = own.args[0] if own.args else None
-        return self._said(str(facts.get("C", ""))) if isinstance(facts, dict) else None
+        # What the server says is a mapping with its code, whatever the driver makes of that; else it said nothing. Where
+        # it hung up as well, the driver tells of that, and what was said before is the context.
+        told: BaseException | None = own
+        while isinstance(told, self._driver.Error):
+            facts: Any = next(iter(told.args), None)
+            if isinstance(facts, dict):
+                return self._said(str(cast("dict[str, Any]", facts).get("C", "")))
+            told = told.__context__
+        return self._said("08") if isinstance(own, self._driver.InterfaceError) else None
 
     def close(self) -> None:
         """Close every connection."""

@@ -145,7 +145,10 @@ def _sides(rows: Sequence[Row]) -> tuple[list[Any], ...]:
 
 
 def _encoder(kind: TypeEngine[Any]) -> Any:
-    return (lambda value: json.dumps(value, separators=(",", ":"))) if isinstance(kind, Json) else (lambda value: value)
+    def encoded(value: Any) -> Any:
+        return json.dumps(value, separators=(",", ":")) if isinstance(kind, Json) else value
+
+    return encoded
 
 
 def _copied(value: Any) -> bytes:

@@ -13,6 +13,10 @@ from alembic.ddl.impl import DefaultImpl
 VERSIONS = Path(__file__).parent / "versions"
 
 
+def _skip_none(*_lists: object) -> None:
+    pass
+
+
 def main() -> None:
     """Write the next revision, or with `baseline` the first one anew."""
     message = " ".join(sys.argv[1:])
@@ -22,4 +26,4 @@ def main() -> None:
         for file in VERSIONS.glob("[0-9]*.py"):
             file.unlink()
         # Alembic cannot compare an index over an expression on SQLite, and leaves it out; here is none to compare with.
-        setattr(DefaultImpl, "_skip_functional_indexes", lambda *_: None)  # noqa: B010  it is Alembic's own
+        setattr(DefaultImpl, "_skip_functional_indexes", _skip_none)  # noqa: B010  it is Alembic's own

@@ -1,13 +1,13 @@
 """What Alembic runs for every command: the connection comes from the caller, inside a transaction of its own."""
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 
 from driftline.hub.store.database import Json, metadata
 
 
-def _rendered(kind: str, one: Any, _context: Any) -> str | bool:
+def _rendered(kind: str, one: Any, _context: Any) -> str | Literal[False]:
     # A revision stays as it is whatever becomes of our own types.
     return "sa.Text()" if kind == "type" and isinstance(one, Json) else False
 
