@@ -90,8 +90,8 @@ class Postgres:
         own: Any = error.orig if isinstance(error, DBAPIError) else error
         if not isinstance(own, self._driver.Error):
             return None
-        # What the server says is a mapping with its code, whatever the driver makes of that; else it said nothing. Where
-        # it hung up as well, the driver tells of that, and what was said before is the context.
+        # What the server says is a mapping with its code, whatever the driver makes of that; else it said nothing.
+        # Where it hung up as well, the driver tells of that, and what was said before is the context.
         told: BaseException | None = own
         while isinstance(told, self._driver.Error):
             facts: Any = next(iter(told.args), None)
