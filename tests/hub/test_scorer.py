@@ -11,6 +11,7 @@ from driftline.clock import NS_PER_S, FastClock
 from driftline.hub import assays, fleet
 from driftline.hub.scorer import Round, Scorer
 from driftline.hub.store import assays as store
+from driftline.hub.store.baselines import BASELINES
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -234,7 +235,7 @@ def test_scorers_that_run_at_once_agree(shop: Any) -> None:
 def test_one_broken_assay_stops_no_other_and_says_why(shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
     broken = shop.save("broken")
     with shop.hub.database.writing() as connection:
-        connection.exec_driver_sql("UPDATE assay_baselines SET counts=x'00' WHERE assay=?", (broken.id,))
+        connection.execute(BASELINES.update().where(BASELINES.c.assay == broken.id).values(counts=b"\0"))
     day(shop, range(30, 36))
     one = Round(shop.hub)
     one.run()
