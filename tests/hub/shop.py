@@ -17,7 +17,7 @@ from driftline.hub.http import Call
 from driftline.hub.server import open_hub
 from driftline.hub.store.fleet import devices
 from driftline.hub.store.registry import models, workspaces
-from driftline.hub.store.telemetry import Incoming
+from driftline.hub.store.telemetry import Incoming, Writing
 from driftline.pipeline.schema import parse_schema
 from driftline.summary.arrays import of_values
 from driftline.summary.codec import encode
@@ -61,10 +61,10 @@ class Shop:
         self.sequence = 0
 
     @classmethod
-    def open(cls, home: Path) -> "Shop":
+    def open(cls, home: Path, database_url: str | None = None) -> "Shop":
         """Open a shop whose hub nobody can ask over the network."""
         clock = ManualClock(ns(0))
-        return cls(open_hub(home, clock), clock)
+        return cls(open_hub(home, clock, database_url=database_url), clock)
 
     def twin(self, home: Path, opens: Callable[[Path, ManualClock], Hub] = open_hub) -> "Shop":
         """Open a shop at `home` to which all has happened that happened to this one, whose database is closed.
@@ -160,10 +160,10 @@ class Shop:
             names.update(one.names())
         telemetry.intern(names)
         with self.hub.database.writing() as connection:
-            telemetry.write(connection, device, "epoch", records, self.clock.now_ns())
+            telemetry.write(connection, [Writing(device, "epoch", records)], self.clock.now_ns())
             if heard is not None:
                 since_ns = None if since is None else ns(since)
-                telemetry.write_complete(connection, device, {(pipeline, version): (ns(heard), since_ns)})
+                telemetry.write_complete(connection, {(device, pipeline, version): (ns(heard), since_ns)})
                 told = {"heard_ns": self.clock.now_ns(), "complete_until_ns": {version: ns(heard)}}
                 connection.execute(update(devices).where(devices.c.name == device).values(**told))
 

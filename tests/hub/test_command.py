@@ -112,7 +112,8 @@ def test_a_database_of_a_newer_driftline_is_refused(tmp_path: Path, capsys: pyte
     import sqlite3
 
     with sqlite3.connect(tmp_path / "hub.db") as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
     connection.close()
     assert "newer driftline" in up_fails(capsys, "--home", tmp_path, "--port", 0)
 

@@ -11,7 +11,7 @@ from driftline.clock import NS_PER_S
 from driftline.hub import assays
 from driftline.hub.ingest import Checker
 from driftline.hub.scorer import Round
-from driftline.hub.store.telemetry import Incoming
+from driftline.hub.store.telemetry import Incoming, Writing
 from driftline.wire import api
 from driftline.wire.device import Record, encode_event
 
@@ -47,7 +47,8 @@ def tell(shop: Any, **windows: Any) -> None:
     event = {"type": "dropped", "at_ns": ns(39), "where": "spool", "counts": {"window": 6}, "windows": windows}
     shop.hub.telemetry.intern({"camera-1", "epoch"})
     with shop.hub.database.writing() as connection:
-        shop.hub.telemetry.write(connection, "camera-1", "epoch", [Incoming(10_001, b"", event=event)], ns(39))
+        came = Writing("camera-1", "epoch", [Incoming(10_001, b"", event=event)])
+        shop.hub.telemetry.write(connection, [came], ns(39))
 
 
 def arrives(shop: Any, moved_s: int | None, facts: dict[str, int]) -> None:
@@ -61,7 +62,7 @@ def arrives(shop: Any, moved_s: int | None, facts: dict[str, int]) -> None:
         incoming, why = Checker(connection, {}, ns(39)).check(Record(10_001, "event", data, moved_s=moved_s))
     assert not why
     with shop.hub.database.writing() as connection:
-        shop.hub.telemetry.write(connection, "camera-1", "epoch", [incoming], ns(39))
+        shop.hub.telemetry.write(connection, [Writing("camera-1", "epoch", [incoming])], ns(39))
 
 
 def told(shop: Any) -> list[api.Analysis]:

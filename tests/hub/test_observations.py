@@ -12,13 +12,14 @@ from driftline.summary.grid import quantile_grid
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
 Shop, ns = _shop["Shop"], _shop["ns"]
+STORES = ("sqlite", "postgres")
 KEY = "out.sharpness"
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Any]:
+def shop(tmp_path: Path, database_url: str | None) -> Iterator[Any]:
     """One camera: two minutes with every row, then two counted only."""
-    made = Shop.open(tmp_path)
+    made = Shop.open(tmp_path, database_url)
     made.device("camera-1")
     made.at(4)
     made.counts("camera-1", 0, {KEY: [1.0, 2.0]}, rows=True)

@@ -13,29 +13,36 @@ from driftline.hub import assays, fleet, incident_routes
 from driftline.hub.scorer import Round, Scorer
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
+from driftline.hub.store.baselines import BASELINES
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
 Shop, ns = _shop["Shop"], _shop["ns"]
+STORES = ("sqlite", "postgres")
 CAMERAS = ("camera-1", "camera-2")
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two cameras with half an hour behind them, and a standing assay on their sharpness."""
-    made = Shop.open(tmp_path_factory.mktemp("shop"))
+def begun(home: Path, database_url: str | None = None) -> Any:
+    """Open a shop of two cameras with half an hour behind them, and a standing assay on their sharpness."""
+    made = Shop.open(home, database_url)
     for name in CAMERAS:
         made.device(name)
     made.at(30)
     made.days(range(30), CAMERAS)
     made.assay = made.save()
+    return made
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made = begun(tmp_path_factory.mktemp("shop"))
     made.hub.database.close()
     return made
 
 
 @pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
+def shop(before: Any, tmp_path: Path, database_url: str | None) -> Iterator[Any]:
+    made = before.twin(tmp_path) if database_url is None else begun(tmp_path, database_url)
     yield made
     made.hub.database.close()
 
@@ -242,7 +249,7 @@ def test_scorers_that_run_at_once_agree(shop: Any) -> None:
 def test_one_broken_assay_stops_no_other_and_says_why(shop: Any, capsys: pytest.CaptureFixture[str]) -> None:
     broken = shop.save("broken")
     with shop.hub.database.writing() as connection:
-        connection.exec_driver_sql("UPDATE assay_baselines SET counts=x'00' WHERE assay=?", (broken.id,))
+        connection.execute(BASELINES.update().where(BASELINES.c.assay == broken.id).values(counts=b"\0"))
     day(shop, range(30, 36))
     one = Round(shop.hub)
     one.run()

@@ -162,6 +162,8 @@ def restored(hub: Any, backup: Path) -> None:
     shutil.copyfile(backup, hub.database.path)
     hub.telemetry._ids.clear()
     hub.telemetry._names.clear()
+    for looked_up in (hub.grids, hub.granted, hub.desired):
+        looked_up.clear()
 
 
 # ── two machines, new disks ──────────────────────────────────────────────────────────────────────────────────────

@@ -53,7 +53,7 @@ def run(options: Namespace) -> int:
 
 def _is_hub(path: Path) -> bool:
     try:
-        return (path / "hub.db").exists()
+        return any((path / name).exists() for name in ("hub.db", "hub.lock"))
     except OSError:
         return False  # not to be looked at by this user, which `examine` says
 
@@ -102,7 +102,7 @@ def _asked(home: Home, base: Facts) -> Facts:
         answers=asked.answers,
         silent_s=asked.state.get("silent_s") if asked.answers else None,
         state=asked.state,
-        local=(home.path.parent.parent / "hub.db").exists(),
+        local=_is_hub(home.path.parent.parent),
         unit=_unit(home),
         probe=probe(identity),
         disks=status.disks(home.path),

@@ -2,7 +2,8 @@
 
 hub.lock       held while a hub runs on this folder
 hub.json       {"version": 1, "url", "fingerprint", "pid"} of the hub that runs now
-hub.db         everything it knows; models/ the model files; uploads/ what is on its way
+hub.db         everything it knows, unless DRIFTLINE_DATABASE_URL names another database
+models/        the model files; uploads/ what is on its way
 tls/           its certificate, where other machines can reach it
 devices/hub/   the home of the device `hub`, the hub's own machine; its log is device.log
 """
@@ -29,8 +30,10 @@ from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, 
 from driftline.hub import fleet, identity, registry
 from driftline.hub.core import Hub
 from driftline.hub.notify.notifier import Notifier
+from driftline.hub.retention import Retention, Settings
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, is_loopback, open_hub
+from driftline.hub.store.postgres import VARIABLE as DATABASE_VARIABLE
 from driftline.hub.tls import certificate
 
 # The device `hub` gets this long for its last sync.
@@ -95,10 +98,19 @@ class Address:
 
 
 def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event, *, private: bool) -> None:
-    hub = open_hub(home, from_environment(), address.url, address.fingerprint, private_targets=private)
+    keeping = Settings.of(os.environ)
+    hub = open_hub(
+        home,
+        from_environment(),
+        address.url,
+        address.fingerprint,
+        database_url=os.environ.get(DATABASE_VARIABLE) or None,
+        private_targets=private,
+    )
     fleet.check_interval()
     _check_clock(hub)
     local = LocalDevice(hub, address.local_url)
+    keeper = Retention(hub, keeping)
     listener, checker, scorer = Listener(hub, listening, address.tls), registry.Checker(hub), Scorer(hub)
     notifier = Notifier(hub)
     with ExitStack() as stack:
@@ -112,6 +124,8 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         stack.callback(scorer.stop)
         notifier.start()
         stack.callback(notifier.stop)
+        keeper.start()
+        stack.callback(keeper.stop)
         # The device stops first, while the hub still answers its last sync.
         local.start()
         stack.callback(local.stop)
@@ -181,7 +195,7 @@ def make_home(path: Path) -> Path:
 
 
 def _leave_as_found(home: Path) -> None:
-    if not (home / "hub.db").exists():
+    if not any((home / name).exists() for name in ("hub.db", "models")):
         (home / "hub.lock").unlink(missing_ok=True)
         with suppress(OSError):  # something is in it: it stays
             home.rmdir()

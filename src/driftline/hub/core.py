@@ -2,13 +2,20 @@
 
 import queue
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from driftline.clock import Clock
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
+from driftline.hub.store.together import Together
+from driftline.summary.grid import Grid
 from driftline.wire.device import Desired
+
+# By version id: its pipeline's id and its definition.
+Grants = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 @dataclass
@@ -20,13 +27,15 @@ class Hub:
     model versions that wait for their check, None ends it. `private_targets` lets notifications go to addresses of
     private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
-    with the generation it belongs to.
+    with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
+    looked up, `batches` commits what devices send.
     """
 
     home: Path
     clock: Clock
     database: Database
     telemetry: Telemetry
+    batches: Together[Any, Any]
     url: str = ""
     fingerprint: str | None = None
     private_targets: bool = False
@@ -34,7 +43,9 @@ class Hub:
     wake: threading.Event = field(default_factory=threading.Event)
     checks: "queue.Queue[str | None]" = field(default_factory=queue.Queue)
     generation: int = 0
-    desired: dict[str, tuple[int, Desired]] = field(default_factory=dict[str, tuple[int, Desired]])
+    desired: dict[str, tuple[int, Desired, str]] = field(default_factory=dict[str, tuple[int, Desired, str]])
+    granted: dict[str, tuple[int, Grants]] = field(default_factory=dict[str, tuple[int, Grants]])
+    grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
 
     @property
     def dashboard(self) -> str:

@@ -9,8 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from driftline.clock import NS_PER_S, Clock, FastClock
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
@@ -19,6 +18,7 @@ from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.store import assays as assay_store
 from driftline.hub.store import incidents as incident_store
+from driftline.hub.store import sql
 from driftline.hub.store.fleet import assignments, devices, grants, tokens
 from driftline.hub.store.registry import models, pipelines, versions, workspaces
 from driftline.pipeline.definition import recorded_fields
@@ -142,7 +142,7 @@ def forget_conflict(connection: Connection, name: str) -> None:
 def ensure_device(connection: Connection, name: str, now_ns: int) -> Row[Any]:
     """Return the row of the device of this name, making it, or taking it back into the fleet, where needed."""
     made = {"id": str(uuid.uuid4()), "name": name, "created_ns": now_ns}
-    connection.execute(insert(devices).values(made).on_conflict_do_nothing())
+    connection.execute(sql.upsert(connection, devices).values(made).on_conflict_do_nothing())
     connection.execute(update(devices).where(devices.c.name == name).values(removed_ns=None))
     return need_device(connection, name)
 
@@ -292,9 +292,9 @@ def assign(
     """
     _check_name(connection, row, pipeline)
     facts = {"version": version, "publish": publish, "limits": dict(limits or {})}
-    statement = insert(assignments).values(device=row.id, pipeline=pipeline, **facts)
+    statement = sql.upsert(connection, assignments).values(device=row.id, pipeline=pipeline, **facts)
     connection.execute(statement.on_conflict_do_update(index_elements=["device", "pipeline"], set_=facts))
-    connection.execute(insert(grants).values(device=row.id, version=version).on_conflict_do_nothing())
+    connection.execute(sql.upsert(connection, grants).values(device=row.id, version=version).on_conflict_do_nothing())
     connection.execute(update(pipelines).where(pipelines.c.id == pipeline).values(undeployed_ns=None))
 
 
@@ -314,27 +314,40 @@ def _check_name(connection: Connection, row: Row[Any], pipeline: str) -> None:
         )
 
 
-def granted(connection: Connection, device_id: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def granted(hub: Hub, connection: Connection, device_id: str) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     """Return every version a device was ever given: its pipeline's id and its definition, by version id."""
-    query = (
-        select(versions.c.id, versions.c.pipeline, versions.c.definition)
-        .join(grants, grants.c.version == versions.c.id)
-        .where(grants.c.device == device_id)
-    )
-    return {row.id: (row.pipeline, row.definition) for row in connection.execute(query)}
+    generation = hub.generation
+    known = hub.granted.get(device_id)
+    if known is not None and known[0] == generation:
+        return known[1]
+    found = {row.id: (row.pipeline, row.definition) for row in connection.execute(_GRANTED, {"device": device_id})}
+    hub.granted[device_id] = (generation, found)
+    return found
+
+
+_GRANTED = (
+    select(versions.c.id, versions.c.pipeline, versions.c.definition)
+    .join(grants, grants.c.version == versions.c.id)
+    .where(grants.c.device == bindparam("device"))
+)
 
 
 def desired(hub: Hub, row: Row[Any]) -> Desired:
     """Return what a device should be running."""
+    return desired_state(hub, row)[0]
+
+
+def desired_state(hub: Hub, row: Row[Any]) -> tuple[Desired, str]:
+    """Return what a device should be running, and its revision."""
     # The generation is read first: a change that is committed meanwhile makes this answer stale, never the next one.
     generation = hub.generation
     known = hub.desired.get(row.id)
     if known is not None and known[0] == generation:
-        return known[1]
+        return known[1:]
     with hub.database.reading() as connection:
         made = _desired(connection, row)
-    hub.desired[row.id] = (generation, made)
-    return made
+    hub.desired[row.id] = (generation, made, made.revision)
+    return hub.desired[row.id][1:]
 
 
 def _desired(connection: Connection, row: Row[Any]) -> Desired:

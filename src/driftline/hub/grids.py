@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError
 from driftline.hub.core import Hub
+from driftline.hub.store import sql
 from driftline.hub.store.columns import Columns
 from driftline.hub.store.registry import extra_fields, field_grids, grids, versions
 from driftline.pipeline.definition import recorded_fields
@@ -93,8 +93,8 @@ def keep(connection: Connection, made: Iterable[Grid]) -> None:
 
 def add_extra_field(hub: Hub, pipeline: str, key: str) -> bool:
     """Record a field from now on; return whether it was not recorded before."""
-    statement = insert(extra_fields).values(pipeline=pipeline, field=key).on_conflict_do_nothing()
     with hub.database.writing() as connection:
+        statement = sql.upsert(connection, extra_fields).values(pipeline=pipeline, field=key).on_conflict_do_nothing()
         added = connection.execute(statement).rowcount == 1
     if added:
         hub.changed()
@@ -177,9 +177,11 @@ def recordable(definition: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 def _set(connection: Connection, pipeline: str, field: str, grid: Grid, origin: str) -> None:
     _keep(connection, grid)
     facts = {"grid": grid.id, "origin": origin}
-    statement = insert(field_grids).values(pipeline=pipeline, field=field, **facts)
+    statement = sql.upsert(connection, field_grids).values(pipeline=pipeline, field=field, **facts)
     connection.execute(statement.on_conflict_do_update(index_elements=["pipeline", "field"], set_=facts))
 
 
 def _keep(connection: Connection, grid: Grid) -> None:
-    connection.execute(insert(grids).values(id=grid.id, edges=list(grid.edges)).on_conflict_do_nothing())
+    connection.execute(
+        sql.upsert(connection, grids).values(id=grid.id, edges=list(grid.edges)).on_conflict_do_nothing()
+    )

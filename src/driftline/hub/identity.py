@@ -11,7 +11,7 @@ import secrets
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 from starlette.responses import FileResponse
 
 from driftline.clock import NS_PER_S
@@ -29,6 +29,12 @@ TOKEN_TTL_S = 3600
 KEY_BYTES = 32
 # Every such number fits the database's 64 bits.
 _NUMBER = re.compile(r"[0-9]{1,18}|[1-8][0-9]{18}", re.ASCII)
+
+
+# What a request needs of its device; whatever the device told of itself is left where it is.
+_NAMED = select(devices.c.id, devices.c.name, devices.c.key, devices.c.created_ns, devices.c.joined_ns).where(
+    or_(devices.c.id == bindparam("name"), devices.c.name == bindparam("name")), devices.c.removed_ns.is_(None)
+)
 
 
 class Join(api.Struct):
@@ -111,8 +117,7 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
     if not (name and given and _NUMBER.fullmatch(number)):
         raise NotAllowedError("only devices ask this, and they sign their requests; join one with a token first")
     with call.hub.database.reading() as connection:
-        found = select(devices).where(or_(devices.c.id == name, devices.c.name == name), devices.c.removed_ns.is_(None))
-        rows = connection.execute(found).all()
+        rows: list[Row[Any]] = list(connection.execute(_NAMED, {"name": name}))  # pyright: ignore[reportAssignmentType]
     for row in rows:
         expected = signature(row.key or b"", call.request.method, call.request.url.path, number, call.raw)
         if row.key is not None and hmac.compare_digest(expected.encode(), given.encode()):
@@ -129,13 +134,21 @@ def claim(connection: Connection, row: Row[Any], number: int) -> None:
     Raises:
         StaleRequestError: it was used before, or one after it.
     """
-    unused = update(devices).where(devices.c.id == row.id, devices.c.last_request < number)
-    if connection.execute(unused.values(last_request=number)).rowcount != 1:
-        last = connection.execute(select(devices.c.last_request).where(devices.c.id == row.id)).scalar()
+    check_number(connection.execute(select(devices).where(devices.c.id == row.id)).one(), number)
+    connection.execute(update(devices).where(devices.c.id == row.id).values(last_request=number))
+
+
+def check_number(row: Row[Any], number: int) -> None:
+    """Refuse a request's number that was used up; `row` is the device as it is in this transaction.
+
+    Raises:
+        StaleRequestError: it was used before, or one after it.
+    """
+    if number <= row.last_request:
         raise StaleRequestError(
-            f"request {number} of {row.name!r} came before (the last was {last}); numbers only grow, so that nobody "
-            "can repeat a recorded request",
-            int(last or 0),
+            f"request {number} of {row.name!r} came before (the last was {row.last_request}); numbers only grow, so "
+            "that nobody can repeat a recorded request",
+            int(row.last_request),
         )
 
 

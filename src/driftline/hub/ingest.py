@@ -1,28 +1,30 @@
 """Taking in what devices recorded: one signed request up, one reply with what they should run down.
 
 What becomes of each record is decided in `driftline.hub.intake`. The whole batch is committed in one transaction
-together with its records' places, and acknowledged only then: a batch that comes twice, because the reply to it was
-lost, changes nothing. Windows and rows are put where they belong in time, by what their device says of its clock
-(`moved_s`); what nobody knows the time of is kept as it is, with the reason, and is never scored.
+together with its records' places, and with those batches that wait at the same time (`Together`), and acknowledged only
+then: a batch that comes twice, because the reply to it was lost, changes nothing. Windows and rows are put where they
+belong in time, by what their device says of its clock (`moved_s`); what nobody knows the time of is kept as it is, with
+the reason, and is never scored.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, cast
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select
 from starlette.responses import Response
 
 from driftline.clock import NS_PER_S, iso
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.hub import drops, fleet, grids, identity, intake
-from driftline.hub.core import Hub
+from driftline.hub.core import Grants, Hub
 from driftline.hub.http import JSON, Call, Routes
 from driftline.hub.intake import Decision
+from driftline.hub.store import sql
 from driftline.hub.store.fleet import devices
-from driftline.hub.store.telemetry import Incoming
+from driftline.hub.store.telemetry import Incoming, Place, Telemetry, Writing
 from driftline.summary.codec import decode
 from driftline.summary.grid import Grid
 from driftline.summary.summary import CATEGORY_GRID_ID, Summary
@@ -41,8 +43,6 @@ KEY_CHARACTERS_MAX = 400
 EVENT_BYTES_MAX = 64 * 1024
 EPOCH_CHARACTERS_MAX = 64
 TOLD_MAX = 1000
-
-Grants = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 class RefusedError(InvalidInputError):
@@ -65,6 +65,24 @@ def sync(call: Call[None]) -> Response:
     return Response(device.encode_reply(reply), media_type=JSON)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One checked batch: whose it is, its request's number, and what it brings.
+
+    `complete` says from where on, and up to where, each (pipeline, version) is complete by the device's account.
+    """
+
+    device_id: str
+    name: str
+    number: int
+    head: device.BatchHead
+    checked: Sequence[tuple[Incoming, str]]
+    complete: Mapping[tuple[str, str], tuple[int, int | None]]
+    unknown: Sequence[Grid]
+    interval_s: float
+    now_ns: int
+
+
 def take(
     hub: Hub, row: Row[Any], number: int, head: device.BatchHead, records: Sequence[device.Record]
 ) -> device.Reply:
@@ -72,45 +90,33 @@ def take(
 
     Raises:
         TemporaryError: this hub's own clock was never set.
+        StaleRequestError: a request that was sent before, or one after it was.
     """
     now_ns = hub.now_ns()
     if now_ns < TIME_MIN_S * NS_PER_S:
         raise TemporaryError(f"this hub's clock shows {iso(now_ns)}; set it, and devices send what they keep")
     with hub.database.reading() as connection:
         # In fast time the hub's clock is nobody's measure; who shares it is right, and who does not cannot be helped.
-        granted, moves = fleet.granted(connection, row.id), fleet.speed(hub.clock) == 1
-        checker = Checker(connection, granted, now_ns, moves=moves, brought=head.grids)
+        granted, moves = fleet.granted(hub, connection, row.id), fleet.speed(hub.clock) == 1
+        checker = Checker(connection, granted, now_ns, moves=moves, brought=head.grids, known=hub.grids)
         checked = [checker.check(record) for record in records]
     interval_s = fleet.sync_interval_s(hub, row)
     complete = checker.complete(head)
     hub.telemetry.intern(_names(row.name, head.epoch, [one for one, _ in checked], complete))
-    with hub.database.writing() as connection:
-        identity.claim(connection, row, number)
-        row = connection.execute(select(devices).where(devices.c.id == row.id)).one()
-        decision = _decide(hub, connection, row, number, head, checked)
-        grids.keep(connection, checker.unknown.values())
-        hub.telemetry.write(connection, row.name, head.epoch, decision.new, now_ns)
-        if decision.is_believed:
-            hub.telemetry.write_complete(connection, row.name, complete)
-        facts = _told(row, head, now_ns) if decision.is_believed else {}
-        facts |= (
-            _counted(row, decision, now_ns) | _epochs(row, head, decision, now_ns) | {"synced_request": decision.synced}
-        )
-        said = {"heard_ns": now_ns, "interval_s": interval_s} | _said(head) | facts
-        connection.execute(update(devices).where(devices.c.id == row.id).values(said))
-        for event in _events(hub, row, head, decision, now_ns):
-            hub.telemetry.write_event(connection, row.name, event, now_ns)
+    unknown = list(checker.unknown.values())
+    batch = Batch(row.id, row.name, number, head, checked, complete, unknown, interval_s, now_ns)
+    decision = hub.batches.commit(batch, row.id)
     for pipeline in sorted({one.pipeline for one in decision.new if one.rows is not None}):
         grids.learn(hub, pipeline)
     hub.wake.set()
-    desired = fleet.desired(hub, row)
+    desired, revision = fleet.desired_state(hub, row)
     return device.Reply(
         epoch=head.epoch,
         acknowledged=decision.acknowledged,
         now_ns=hub.now_ns(),
         sync_interval_s=interval_s,
-        revision=desired.revision,
-        desired=None if head.revision == desired.revision else desired,
+        revision=revision,
+        desired=None if head.revision == revision else desired,
         refused={str(sequence): reason for sequence, reason in sorted(decision.refused.items())},
         conflicts=decision.conflicts,
         held=decision.held,
@@ -118,18 +124,69 @@ def take(
     )
 
 
-def _decide(
-    hub: Hub,
-    connection: Connection,
-    row: Row[Any],
-    number: int,
-    head: device.BatchHead,
-    checked: Sequence[tuple[Incoming, str]],
-) -> Decision[Incoming]:
-    known = hub.telemetry.seen(connection, row.name, head.epoch, [one.sequence for one, _ in checked])
-    synced = row.synced_request
-    ranges = hub.telemetry.ranges(connection, row.name, head.epoch) if intake.is_older(head, synced) else ()
-    return intake.decide(head, number, checked, known, synced, ranges)
+_DEVICES = select(devices).where(devices.c.id.in_(bindparam("ids", expanding=True))).order_by(devices.c.id)
+
+
+def commit(
+    telemetry: Telemetry, connection: Connection, batches: Sequence[Batch]
+) -> list[Decision[Incoming] | DriftlineError]:
+    """Write batches, each of another device, and say what was decided of each, or why it is refused.
+
+    Everything is decided before anything is written.
+    """
+    rows = {row.id: row for row in connection.execute(_DEVICES, {"ids": [one.device_id for one in batches]})}
+    known = telemetry.seen(connection, [_place(one) for one in batches])
+    answers: list[Decision[Incoming] | DriftlineError] = []
+    taken: list[tuple[Batch, Row[Any], Decision[Incoming]]] = []
+    for batch, seen in zip(batches, known, strict=True):
+        row = rows[batch.device_id]
+        try:
+            identity.check_number(row, batch.number)
+        except DriftlineError as error:
+            answers.append(error)
+            continue
+        synced, head = row.synced_request, batch.head
+        ranges = telemetry.ranges(connection, batch.name, head.epoch) if intake.is_older(head, synced) else ()
+        decision = intake.decide(head, batch.number, batch.checked, seen, synced, ranges)
+        answers.append(decision)
+        taken.append((batch, row, decision))
+    if taken:
+        _write(telemetry, connection, taken)
+    return answers
+
+
+def _write(
+    telemetry: Telemetry, connection: Connection, taken: Sequence[tuple[Batch, Row[Any], Decision[Incoming]]]
+) -> None:
+    now_ns = max(batch.now_ns for batch, _, _ in taken)
+    grids.keep(connection, [grid for batch, _, _ in taken for grid in batch.unknown])
+    writings = [Writing(batch.name, batch.head.epoch, decision.new) for batch, _, decision in taken]
+    telemetry.write(connection, writings, now_ns)
+    told = {
+        (batch.name, *place): said
+        for batch, _, decision in taken
+        if decision.is_believed
+        for place, said in batch.complete.items()
+    }
+    telemetry.write_complete(connection, told)
+    sql.update_many(connection, devices, "id", {one[0].device_id: _facts(*one) for one in taken})
+    for batch, row, decision in taken:
+        for event in _events(telemetry, connection, row, batch.head, decision, batch.now_ns):
+            telemetry.write_event(connection, batch.name, event, batch.now_ns)
+
+
+def _facts(batch: Batch, row: Row[Any], decision: Decision[Incoming]) -> dict[str, Any]:
+    """Return what is known of a device after a batch; of each device the same columns."""
+    stays = {name: getattr(row, name) for name in ("complete_until_ns", "clock", "conflict_ns", "dropped_ns")}
+    said = {"last_request": batch.number, "heard_ns": batch.now_ns, "interval_s": batch.interval_s}
+    facts = _told(row, batch.head, batch.now_ns) if decision.is_believed else {}
+    facts |= _counted(row, decision, batch.now_ns) | _epochs(row, batch.head, decision, batch.now_ns)
+    return stays | said | _said(batch.head) | facts | {"synced_request": decision.synced}
+
+
+def _place(batch: Batch) -> Place:
+    sequences = [one.sequence for one, _ in batch.checked]
+    return Place(batch.name, batch.head.epoch, min(sequences, default=1), max(sequences, default=0))
 
 
 def _decoded(body: bytes) -> tuple[device.BatchHead, list[device.Record]]:
@@ -231,7 +288,12 @@ def _epochs(row: Row[Any], head: device.BatchHead, decision: Decision[Incoming],
 
 
 def _events(
-    hub: Hub, row: Row[Any], head: device.BatchHead, decision: Decision[Incoming], now_ns: int
+    telemetry: Telemetry,
+    connection: Connection,
+    row: Row[Any],
+    head: device.BatchHead,
+    decision: Decision[Incoming],
+    now_ns: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield what is to be said of a batch in the device's history; `row` is the device before it."""
     for sequence, reason in decision.refused.items():
@@ -243,7 +305,7 @@ def _events(
         yield {"type": "identity_conflict", "at_ns": now_ns, **numbers}
     if decision.held is not None:
         asked = {"type": "asked_again", "previous": head.previous, "synced": decision.synced}
-        before = next(iter(hub.telemetry.events(row.name, "asked_again", 1)), {})
+        before = next(iter(telemetry.events_of(connection, row.name, "asked_again", 1)), {})
         # A reply that was lost is given again; that is no other event.
         if any(before.get(key) != value for key, value in asked.items()):
             yield asked | {"at_ns": now_ns}
@@ -257,6 +319,7 @@ class Checker:
 
     `moves`: whether records are put where they belong in time, as their device estimates it. `brought` are the edges of
     grids that the device still knows: those of them that this hub made and lost, and that are needed, are `unknown`.
+    `known` are grids that this hub has, and learns which it has more.
     `window_s` is the width of base windows.
     """
 
@@ -268,9 +331,12 @@ class Checker:
         *,
         moves: bool = True,
         brought: Mapping[str, Any] | None = None,
+        known: dict[str, Grid] | None = None,
         window_s: int = device.BASE_WINDOW_S,
     ) -> None:
         self.unknown: dict[str, Grid] = {}
+        # A grid is never changed: those that were looked up once serve every batch.
+        self._grids: dict[str, Grid] = {} if known is None else known
         self._brought = brought or {}
         self._connection = connection
         self._window_s = window_s
@@ -278,7 +344,8 @@ class Checker:
         self._granted = granted
         self._now_ns = now_ns
         self._fields: dict[str, set[str] | None] = {}
-        self._grids: dict[str, Grid] = {}
+        # By version, the keys that earlier windows of this batch had.
+        self._checked: dict[str, set[str]] = {}
 
     def check(self, record: device.Record) -> tuple[Incoming, str]:
         """Return a record ready to be stored with an empty reason, or an empty one with the reason against it."""
@@ -314,8 +381,11 @@ class Checker:
         keys = [field.key for field in window.fields]
         if len(set(keys)) != len(keys):
             raise RefusedError("a field comes twice in one window")
+        checked = self._checked.setdefault(window.pipeline, set())
         for field in window.fields:
-            self._check_key(pipeline, window.pipeline, definition, field.key)
+            if field.key not in checked:
+                self._check_key(pipeline, window.pipeline, definition, field.key)
+                checked.add(field.key)
             self._check_summary(field, window.inferences)
         if why := self._undated(moved_s, window.start_s):
             return Incoming(record.sequence, record.data, kind="window", undated=why)
@@ -395,8 +465,11 @@ class Checker:
         return {*(str(one["key"]) for one in definition["fields"]), *grids.extra_of(self._connection, pipeline)}
 
     def _grid(self, grid_id: str) -> Grid:
+        if grid_id in self.unknown:
+            return self.unknown[grid_id]
         try:
-            return grids.need_grid(self._connection, grid_id)
+            self._grids[grid_id] = grids.need_grid(self._connection, grid_id)
+            return self._grids[grid_id]
         except EntityNotFoundError:
             # A hub that was restored may have forgotten a grid; its id is a hash of its edges, so nobody can forge one.
             grid = _grid_of(self._brought.get(grid_id))
@@ -411,9 +484,7 @@ class Checker:
             raise RefusedError(f"{field.key}: {summary.count} values of {inferences} inferences")
         if field.grid_id == CATEGORY_GRID_ID:
             return
-        if field.grid_id not in self._grids:
-            self._grids[field.grid_id] = self._grid(field.grid_id)
-        grid = self._grids[field.grid_id]
+        grid = self._grids.get(field.grid_id) or self._grid(field.grid_id)
         if isinstance(summary, Summary) and not summary.fits(grid):
             raise RefusedError(f"{field.key}: counts that no values on grid {grid.id} can have given")
 

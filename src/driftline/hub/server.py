@@ -8,13 +8,14 @@ something comes from the hub's own pages or from a program.
 
 import ipaddress
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import uvicorn
-from sqlalchemy.exc import DatabaseError, OperationalError
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import driftline
 from driftline.clock import Clock
-from driftline.errors import NotAllowedError, PermanentError, TemporaryError
+from driftline.errors import NotAllowedError, TemporaryError
 from driftline.hub import (
     assays,
     baselines,
@@ -36,13 +37,16 @@ from driftline.hub import (
     logs,
     preview,
     registry,
+    retention,
     sites,
 )
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes, failure, not_here
 from driftline.hub.notify import routes as notifications
+from driftline.hub.store import schema
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
+from driftline.hub.store.together import Together
 from driftline.hub.web import pages
 from driftline.wire import api, device
 
@@ -66,32 +70,40 @@ STOP_TIMEOUT_S = 5
 
 
 def open_hub(
-    home: Path, clock: Clock, url: str = "", fingerprint: str | None = None, *, private_targets: bool = False
+    home: Path,
+    clock: Clock,
+    url: str = "",
+    fingerprint: str | None = None,
+    *,
+    database_url: str | None = None,
+    private_targets: bool = False,
 ) -> Hub:
     """Open the hub whose folder this is, making its folders and its database where they are not there yet.
 
-    `private_targets` lets notifications go to addresses of private networks and of this machine.
+    `database_url`: where its database is, if not in the folder. `private_targets` lets notifications go to addresses of
+    private networks and of this machine.
 
     Raises:
         NotAllowedError: the folder cannot be written.
-        PermanentError: the database is none, or of a newer driftline.
+        PermanentError: the database is none, or of a newer driftline, or does not let this hub in.
+        TemporaryError: its server does not answer.
     """
-    path = home / "hub.db"
+    database = Database(database_url or home / "hub.db")
     try:
-        database = Database(path)
-        database.create_tables()
-    except OperationalError as error:
-        raise NotAllowedError(
-            f"{path} cannot be opened ({error.orig}); correct its owner, or name another --home"
-        ) from error
-    except DatabaseError as error:
-        raise PermanentError(
-            f"{path} is not a database driftline can read ({error.orig}); "
-            "restore it from a copy, or name another --home"
-        ) from error
-    hub = Hub(home, clock, database, Telemetry(database), url, fingerprint, private_targets)
+        schema.prepare(database, say)
+    except BaseException:
+        database.close()
+        raise
+    telemetry = Telemetry(database)
+    batches = Together(database, partial(ingest.commit, telemetry))
+    hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets)
     registry.prepare_folders(hub)
     return hub
+
+
+def say(text: str) -> None:
+    """Tell whoever started the hub."""
+    print(f"driftline: {text}", file=sys.stderr, flush=True)
 
 
 @routes.get("/version")
@@ -116,6 +128,7 @@ def application(hub: Hub) -> Starlette:
         preview,
         incident_routes,
         notifications,
+        retention,
         sites,
     )
     collected = [routes, *(module.routes for module in modules)]

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
 from driftline.errors import ConflictError, DriftlineError, InvalidInputError
 from driftline.hub.core import Hub
+from driftline.hub.store import sql
 from driftline.hub.store.registry import extra_fields, projections
 from driftline.pipeline.iopath import ResolvedField, resolver, spelled
 from driftline.pipeline.projection import Projection
@@ -176,11 +176,11 @@ def keep(hub: Hub, pipeline: str, made: Mapping[str, Projection]) -> None:
     with hub.database.writing() as connection:
         for key, projection in made.items():
             facts = {"pipeline": pipeline, "field": key, "size": projection.size}
-            statement = insert(projections).values(**facts, projection=asdict(projection.told))
+            statement = sql.upsert(connection, projections).values(**facts, projection=asdict(projection.told))
             if connection.execute(statement.on_conflict_do_nothing()).rowcount == 0:
                 raise ConflictError(f"another assay on {key} was saved meanwhile; save this one again")
             parts = [{"pipeline": pipeline, "field": f"{key}.{part}"} for part in projection.parts]
-            connection.execute(insert(extra_fields).on_conflict_do_nothing(), parts)
+            connection.execute(sql.upsert(connection, extra_fields).on_conflict_do_nothing(), parts)
     hub.changed()
 
 

@@ -87,21 +87,28 @@ class Summary:
 
     def fits(self, grid: Grid) -> bool:
         """Say whether values on this grid can have given this summary: what a hub asks before it believes one."""
-        if self.grid_id != grid.id or (self.cells and self.cells[-1][0] >= grid.cells):
+        cells, last = self.cells, len(grid.edges)
+        if self.grid_id != grid.id or (cells and cells[-1][0] > last):
             return False
-        counts = dict(self.cells)
         below, above = self.infinite
-        if counts.get(0, 0) < below or counts.get(grid.cells - 1, 0) < above:
-            return False
+        # Infinite values lie in the outermost cells, which every grid has; finite ones from the first to the last cell
+        # that has others.
+        first_at, last_at = 0, len(cells) - 1
+        if below:
+            if not cells or cells[0][0] != 0 or cells[0][1] < below:
+                return False
+            first_at += cells[0][1] == below
+        if above:
+            if not cells or cells[-1][0] != last or cells[-1][1] < above:
+                return False
+            last_at -= cells[-1][1] == above
         if self.min is None or self.max is None:
             return True
-        finite = [i for i, n in self.cells if n > below * (i == 0) + above * (i == grid.cells - 1)]
-        reach = max(abs(self.min - grid.centre), abs(self.max - grid.centre)) * (1 + SUM_TOLERANCE)
-        return (
-            [finite[0], finite[-1]] == [grid.cell(self.min), grid.cell(self.max)]
-            and abs(self.sum) <= self.finite * reach
-            and self.sum_squares <= self.finite * reach * reach
-        )
+        if first_at > last_at or (cells[first_at][0], cells[last_at][0]) != (grid.cell(self.min), grid.cell(self.max)):
+            return False
+        centre, finite = grid.centre, self.finite
+        reach = max(abs(self.min - centre), abs(self.max - centre)) * (1 + SUM_TOLERANCE)
+        return abs(self.sum) <= finite * reach and self.sum_squares <= finite * reach * reach
 
 
 class Tally:

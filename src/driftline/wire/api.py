@@ -61,6 +61,17 @@ class Version(Struct):
     banner: str | None = None
 
 
+class Retention(Struct):
+    """How long one kind is kept: `summaries`, `rows` or `analyses`, for so many days, None for ever.
+
+    `from_ns`: what is older was removed; None where nothing was yet. What an open incident needs is kept longer.
+    """
+
+    kind: str
+    days: float | None
+    from_ns: int | None = None
+
+
 # ── workspaces, models, pipelines ────────────────────────────────────────────────────────────────────────────────
 
 

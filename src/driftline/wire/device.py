@@ -90,11 +90,12 @@ class Reader:
 
     def take(self, size: int) -> bytes:
         """Take so many bytes."""
-        at, end = self._at, self._at + size
-        if end > len(self._data):
+        at = self._at
+        taken = self._data[at : at + size]
+        if len(taken) != size:
             raise WireError(f"{size} bytes announced, {self.rest} there")
-        self._at = end
-        return self._data[at:end]
+        self._at = at + size
+        return taken
 
     def varint(self) -> int:
         """Take one varint of at most 64 bits."""

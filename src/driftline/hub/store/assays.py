@@ -8,15 +8,14 @@ stored window record the scorer has looked for late data.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Connection,
     Float,
     ForeignKey,
@@ -36,10 +35,10 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
+from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, EntityNotFoundError
-from driftline.hub.store import baselines
+from driftline.hub.store import baselines, kept, sql
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
 from driftline.hub.store.telemetry import names, windows
@@ -325,16 +324,14 @@ def put_all(connection: Connection, answers: Sequence[Answer]) -> list[Stored | 
     written: list[dict[str, object]] = []
     for answer in answers:
         key = _key(answer.analysis)
-        kept = there.get(key)
-        after, is_same = _revised(answer, kept)
-        if kept is None or not is_same or after.state != kept.state:
+        before = there.get(key)
+        after, is_same = _revised(answer, before)
+        if before is None or not is_same or after.state != before.state:
             written.append(dict(zip(_KEY, key, strict=True)) | _facts(after))
-        former = None if kept is None else Former(kept.status, kept.version)
+        former = None if before is None else Former(before.status, before.version)
         stored.append(None if is_same else Stored(after, former))
-    if written:
-        statement = upsert(ANALYSES)
-        changed = {name: statement.excluded[name] for name in written[0] if name not in _KEY}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed), written)
+    columns = [name for name in (written[0] if written else ()) if name not in _KEY]
+    sql.put_many(connection, ANALYSES, _KEY, columns, [[one[name] for name in (*_KEY, *columns)] for one in written])
     return stored
 
 
@@ -362,13 +359,13 @@ def _there(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, _There]:
     return {tuple(row[: len(_KEY)]): _There(*row[len(_KEY) :]) for row in rows}
 
 
-def _revised(answer: Answer, kept: _There | None) -> tuple[Answer, bool]:
+def _revised(answer: Answer, before: _There | None) -> tuple[Answer, bool]:
     """Return an answer with its revision, and whether it says what is kept already."""
-    if kept is None:
+    if before is None:
         return answer, False
-    before = msgspec.json.decode(kept.document, type=api.Analysis)
-    is_same = msgspec.structs.replace(answer.analysis, revision=before.revision) == before
-    revision = before.revision + (0 if is_same else 1)
+    told = msgspec.json.decode(before.document, type=api.Analysis)
+    is_same = msgspec.structs.replace(answer.analysis, revision=told.revision) == told
+    revision = told.revision + (0 if is_same else 1)
     return replace(answer, analysis=msgspec.structs.replace(answer.analysis, revision=revision)), is_same
 
 
@@ -432,7 +429,7 @@ def latest_alert(
         query = query.where(ANALYSES.c.field == field)
     if since_ns is not None:
         query = query.where(ANALYSES.c.start_ns >= since_ns, ANALYSES.c.wakes)
-    order = (ANALYSES.c.start_ns.desc(), ANALYSES.c.level.desc(), ANALYSES.c.field)
+    order = (ANALYSES.c.start_ns.desc(), ANALYSES.c.level.desc().nulls_last(), ANALYSES.c.field)
     document = connection.execute(query.order_by(*order).limit(1)).scalar_one_or_none()
     return None if document is None else msgspec.json.decode(document, type=api.Analysis)
 
@@ -442,16 +439,14 @@ def latest_marks(connection: Connection, strips: Sequence[Strip]) -> dict[tuple[
 
     One query for all of them; each is a range of the primary key, so it costs what it returns in any history.
     """
-    given = func.json_each(msgspec.json.encode(strips).decode()).table_valued("value")
-
-    def part(at: int) -> ColumnElement[Any]:
-        return func.json_extract(given.c.value, f"$[{at}]")
-
+    if not strips:
+        return {}
+    given, (assay, device, field, since_ns) = sql.given(connection, strips)
     is_asked = (
-        ANALYSES.c.assay == part(0),
-        ANALYSES.c.device == part(1),
-        ANALYSES.c.field == part(2),
-        ANALYSES.c.start_ns >= part(3),
+        ANALYSES.c.assay == assay,
+        ANALYSES.c.device == device,
+        ANALYSES.c.field == field,
+        ANALYSES.c.start_ns >= since_ns,
     )
     key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field)
     shown = (ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score, ANALYSES.c.level)
@@ -500,9 +495,9 @@ class Alarm:
 
 def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> list[Alarm]:
     """Return the fields that alerted in a window since a time, with the first one."""
-    # SQLite takes bare columns from the row of the least start.
-    query = (
-        select(ANALYSES.c.field, func.min(ANALYSES.c.start_ns), ANALYSES.c.level)
+    rank = func.row_number().over(partition_by=ANALYSES.c.field, order_by=ANALYSES.c.start_ns)
+    found = (
+        select(ANALYSES.c.field, ANALYSES.c.start_ns, ANALYSES.c.level, rank.label("rank"))
         .where(
             ANALYSES.c.assay == assay,
             ANALYSES.c.device == device,
@@ -510,8 +505,9 @@ def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> li
             ANALYSES.c.wakes,
             ANALYSES.c.status == "Alert",
         )
-        .group_by(ANALYSES.c.field)
+        .subquery()
     )
+    query = select(found.c.field, found.c.start_ns, found.c.level).where(found.c.rank == 1).order_by(found.c.field)
     return [Alarm(field, first, level or 0.0) for field, first, level in connection.execute(query)]
 
 
@@ -585,12 +581,11 @@ def alarm_levels(
 
 def put_progress(connection: Connection, progress: Sequence[Progress]) -> None:
     """Remember up to where some assays × devices are answered."""
-    if not progress:
-        return
-    statement = upsert(PROGRESS)
-    changed = {column.name: statement.excluded[column.name] for column in PROGRESS.c if not column.primary_key}
-    statement = statement.on_conflict_do_update(index_elements=[PROGRESS.c.assay, PROGRESS.c.device], set_=changed)
-    connection.execute(statement, [asdict(one) for one in progress])
+    key = ("assay", "device")
+    columns = [column.name for column in PROGRESS.c if column.name not in key]
+    sql.put_many(
+        connection, PROGRESS, key, columns, [[getattr(one, name) for name in (*key, *columns)] for one in progress]
+    )
 
 
 def progress(
@@ -606,7 +601,20 @@ def progress(
 
 
 def rewind(connection: Connection, assay: str, next_ns: int, device: str | None = None) -> None:
-    """Let the windows that begin at or after a time be answered again, on one device or on all."""
+    """Let the windows that begin at or after a time be answered again, on one device or on all.
+
+    Windows whose counts were removed since keep the answers they have.
+    """
+    least_ns = kept.kept_from(connection).get("summaries", 0)
+    if next_ns < least_ns:
+        answered = select(func.min(ANALYSES.c.start_ns)).where(
+            ANALYSES.c.assay == assay, ANALYSES.c.start_ns >= least_ns
+        )
+        own = answered if device is None else answered.where(ANALYSES.c.device == device)
+        first_ns = connection.execute(own).scalar()
+        if first_ns is None:
+            return
+        next_ns = first_ns
     after = (PROGRESS.c.assay == assay, PROGRESS.c.next_ns > next_ns)
     where = after if device is None else (*after, PROGRESS.c.device == device)
     connection.execute(update(PROGRESS).where(*where).values(next_ns=next_ns))
@@ -618,14 +626,18 @@ def worst(statuses: Iterable[api.Status]) -> api.Status:
 
 
 def arrivals(connection: Connection, after: int) -> tuple[list[Arrival], int]:
-    """Return the base windows of which records came in after one with this number, and the newest number."""
+    """Return the base windows of which records came in after one with this number, and the newest number.
+
+    Those that are older than what is kept are left out: they will be removed, and answer nothing any more.
+    """
     newest = int(connection.execute(select(func.coalesce(func.max(windows.c.id), 0))).scalar_one())
+    least_s = kept.kept_from(connection).get("summaries", 0) // NS_PER_S
     pipeline, device = names.alias(), names.alias()
     query = (
         select(pipeline.c.text, device.c.text, windows.c.start_s)
         .join(pipeline, pipeline.c.id == windows.c.pipeline)
         .join(device, device.c.id == windows.c.device)
-        .where(windows.c.id > after, windows.c.id <= newest)
+        .where(windows.c.id > after, windows.c.id <= newest, windows.c.start_s >= least_s)
         .distinct()
     )
     return [Arrival(*row) for row in connection.execute(query)], newest

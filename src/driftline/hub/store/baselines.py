@@ -27,8 +27,8 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
+from driftline.hub.store import sql
 from driftline.hub.store.database import metadata
 from driftline.wire import api
 
@@ -188,7 +188,7 @@ def put_calibration(connection: Connection, assay: str, version: int, place: Pla
     """Keep what calibrating came to."""
     facts = {"n": found.n, "windows": found.windows, "document": found.document, "refused": found.refused}
     key = {"assay": assay, "version": version, "device": place.device, "field": place.field}
-    statement = upsert(CALIBRATIONS).values(**key, **facts)
+    statement = sql.upsert(connection, CALIBRATIONS).values(**key, **facts)
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=facts))
 
 

@@ -1,67 +1,100 @@
-"""The hub's database: one SQLite file, many readers, one writer at a time.
+"""The hub's database: a SQLite file, or PostgreSQL by URL; many readers, one writer at a time, one behaviour.
 
-WAL with `synchronous=FULL`: what a commit answered is on disk, also after a power cut (35 simulated ones lost nothing;
-with NORMAL 19 of 35 lost acknowledged rows). Tables are declared beside what uses them, on the one `metadata` here.
+What the two do differently stands in `driftline.hub.store.sqlite`, `driftline.hub.store.postgres` (connections, errors)
+and `driftline.hub.store.sql` (statements). Tables are declared beside what uses them, on the one `metadata` here, with
+types both know: times are `BigInteger`, numbers that the database gives out are `Number`, JSON is `Json`.
 """
 
+import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, MetaData, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import BigInteger, Connection, Engine, Integer, MetaData, Text
+from sqlalchemy.types import TypeDecorator
 
-from driftline.errors import ConflictError, TemporaryError
+from driftline.errors import DriftlineError
 
-metadata = MetaData()
+# Constraints have names, because a migration can only change what it can name.
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_by_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_once",
+        "fk": "%(table_name)s_%(column_0_N_name)s_of",
+        "pk": "%(table_name)s_key",
+    }
+)
 
-# PRAGMA user_version of the file, 0 of a new one; a hub refuses a file of another one.
-SCHEMA_VERSION = 4
+# A number that the database gives out: SQLite does so for its own INTEGER alone.
+Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Json(TypeDecorator[Any]):
+    """Any value JSON can hold, as text: PostgreSQL's own type takes no NaN, and a U+0000 only to refuse to read it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str:  # noqa: ARG002  the signature is SQLAlchemy's
+        """Encode."""
+        return json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:  # noqa: ARG002
+        """Decode; NULL, which is no JSON, is None."""
+        return None if value is None else json.loads(value)
+
+
+class Store(Protocol):
+    """What there is to know of one kind of database; `place` names it in messages, without its password.
+
+    `engine` gives connections that see one moment of the database; `path` is the file, where it is one.
+    """
+
+    place: str
+    path: Path | None
+    engine: Engine
+
+    def writer(self) -> Connection:
+        """Return a connection on which `begin()` begins to write."""
+        ...
+
+    def explained(self, error: Exception) -> DriftlineError | None:
+        """Return what the machine's owner can do about an error; None where it is our own bug."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
 
 
 class Database:
-    """One SQLite file; `reading()` and `writing()` give a connection inside a transaction.
+    """One database; `reading()` and `writing()` give a connection inside a transaction.
 
-    Where the disk is full or another program holds the file they raise TemporaryError, and nothing was written.
+    Where only the owner can help (the disk is full, the server is away, another program holds the file) they raise
+    TemporaryError or PermanentError with the way out, and nothing was written.
 
     Raises:
-        ConflictError: the file was written by a newer driftline, or by one from before the first release.
+        MissingExtraError: a URL, and the extra [postgres] is not installed.
+        InvalidInputError: a URL that names no PostgreSQL database.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # A reader may wait for the one writer's commit, never for another reader; ten seconds is a very slow disk.
-        # Handlers run in up to 40 threads, each with one connection, or two where it looks up a name while it reads.
-        self.engine = create_engine(
-            f"sqlite:///{path}",
-            connect_args={"check_same_thread": False, "timeout": 10},
-            pool_size=10,
-            max_overflow=70,
-        )
+    def __init__(self, place: Path | str) -> None:
+        self.store = _store(place)
+        self.engine = self.store.engine
         self._writes = threading.Lock()
         self._writer: int | None = None
-        event.listen(self.engine, "connect", _configure)
-        event.listen(self.engine, "begin", _begin)
-        with self.reading() as connection:
-            found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-        if 0 < found < SCHEMA_VERSION:
-            raise ConflictError(
-                f"{path} was written by a driftline from before the first release (schema {found}, this one reads "
-                f"{SCHEMA_VERSION}); use another --home"
-            )
-        if found > SCHEMA_VERSION:
-            raise ConflictError(
-                f"{path} was written by a newer driftline (schema {found}, this one reads {SCHEMA_VERSION}); "
-                "update driftline, or use another --home"
-            )
 
-    def create_tables(self) -> None:
-        """Make every declared table that is not there yet; call it when all modules that declare some are loaded."""
-        with self.writing() as connection:
-            metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    @property
+    def path(self) -> Path | None:
+        """The file, where it is one."""
+        return self.store.path
+
+    @property
+    def place(self) -> str:
+        """Name it in messages."""
+        return self.store.place
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
@@ -71,14 +104,14 @@ class Database:
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
-        """Give the only writing connection; commits at the end, rolls back on an error. Not to be nested."""
+        """Give the only writing connection; commits at the end, rolls back on an error. Not to be nested.
+
+        One at a time, whoever writes: numbers that a table gives out are then seen in the order they were given, on
+        which those rely who ask for what came after one.
+        """
         if self._writer == threading.get_ident():
             raise RuntimeError("writing() inside writing() would wait for itself")
-        with (
-            self._explained(),
-            self._writes,
-            self.engine.connect().execution_options(driftline_writes=True) as connection,
-        ):
+        with self._explained(), self._writes, self.store.writer() as connection:
             self._writer = threading.get_ident()
             try:
                 with connection.begin():
@@ -88,37 +121,27 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        self.engine.dispose()
+        self.store.close()
 
     @contextmanager
     def _explained(self) -> Generator[None]:
         """Turn what only the machine's owner can mend into an error that says so."""
         try:
             yield
-        except OperationalError as error:
-            name = str(getattr(error.orig, "sqlite_errorname", ""))
-            reasons = [reason for prefix, reason in _REASONS.items() if name.startswith(prefix)]
-            if not reasons:
+        except DriftlineError:
+            raise
+        except Exception as error:
+            said = self.store.explained(error)
+            if said is None:
                 raise
-            raise TemporaryError(f"{self.path} {reasons[0]}; nothing of this was kept") from error
+            raise said from error
 
 
-# By the beginning of SQLite's name for the error.
-_REASONS = {
-    "SQLITE_FULL": "cannot grow: the disk is full. Make room, and the hub goes on by itself",
-    "SQLITE_IOERR": "cannot be written or read: the disk fails or is full. See the system's log",
-    "SQLITE_BUSY": "is held by another program. Close what has it open",
-}
+def _store(place: Path | str) -> Store:
+    if isinstance(place, Path):
+        from driftline.hub.store.sqlite import Sqlite
 
+        return Sqlite(place)
+    from driftline.hub.store.postgres import Postgres
 
-def _configure(connection: Any, _record: Any) -> None:
-    # isolation_level None: sqlite3 opens no transactions of its own, `_begin` does.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    # IMMEDIATE takes the write lock at once: a transaction that reads first and writes later cannot fail half-way.
-    writes = connection.get_execution_options().get("driftline_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    return Postgres(place)

@@ -1,15 +1,15 @@
 """Tables of workspaces, models, pipelines and grids."""
 
-from sqlalchemy import JSON, Column, ForeignKey, Integer, String, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, String, Table, UniqueConstraint
 
-from driftline.hub.store.database import metadata
+from driftline.hub.store.database import Json, metadata
 
 workspaces = Table(
     "workspaces",
     metadata,
     Column("id", String, primary_key=True),
     Column("name", String, nullable=False, unique=True),
-    Column("created_ns", Integer, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
 )
 
 models = Table(
@@ -21,13 +21,13 @@ models = Table(
     Column("version", String, nullable=False),
     Column("framework", String, nullable=False),
     Column("digest", String, nullable=False, index=True),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("status", String, nullable=False),
     Column("error", String),
-    Column("created_ns", Integer, nullable=False),
-    Column("input_schema", JSON, nullable=False),
-    Column("output_schema", JSON, nullable=False),
-    Column("detector", JSON),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("input_schema", Json, nullable=False),
+    Column("output_schema", Json, nullable=False),
+    Column("detector", Json),
 )
 
 pipelines = Table(
@@ -36,8 +36,8 @@ pipelines = Table(
     Column("id", String, primary_key=True),
     Column("workspace", ForeignKey("workspaces.id"), nullable=False, index=True),
     Column("name", String, nullable=False),
-    Column("created_ns", Integer, nullable=False),
-    Column("undeployed_ns", Integer),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("undeployed_ns", BigInteger),
     UniqueConstraint("workspace", "name"),
 )
 
@@ -48,13 +48,13 @@ versions = Table(
     Column("id", String, primary_key=True),
     Column("pipeline", ForeignKey("pipelines.id"), nullable=False, index=True),
     Column("number", Integer, nullable=False),
-    Column("created_ns", Integer, nullable=False),
-    Column("definition", JSON, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("definition", Json, nullable=False),
     UniqueConstraint("pipeline", "number"),
 )
 
 # A grid is never changed: its id is made of its edges.
-grids = Table("grids", metadata, Column("id", String, primary_key=True), Column("edges", JSON, nullable=False))
+grids = Table("grids", metadata, Column("id", String, primary_key=True), Column("edges", Json, nullable=False))
 
 # On which grid devices count a field now; `origin` is learned or baseline, none is the universal grid.
 field_grids = Table(
@@ -82,5 +82,5 @@ projections = Table(
     Column("pipeline", ForeignKey("pipelines.id"), primary_key=True),
     Column("field", String, primary_key=True),
     Column("size", Integer, primary_key=True),
-    Column("projection", JSON, nullable=False),
+    Column("projection", Json, nullable=False),
 )

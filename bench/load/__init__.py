@@ -1,0 +1,1 @@
+"""What loads a hub as a fleet would, over HTTP, and what that costs the hub."""

@@ -1,0 +1,1 @@
+"""The revisions of the database's schema for Alembic, one file each in `versions`; see `driftline.hub.store.schema`."""
