@@ -93,7 +93,7 @@ class Postgres:
         # What the server says is a mapping with its code, whatever the driver makes of that; else it said nothing.
         # Where it hung up as well, the driver tells of that, and what was said before is the context.
         told: BaseException | None = own
-        while isinstance(told, self._driver.Error):
+        while told is not None and isinstance(told, self._driver.Error):
             facts: Any = next(iter(told.args), None)
             if isinstance(facts, dict):
                 return self._said(str(cast("dict[str, Any]", facts).get("C", "")))

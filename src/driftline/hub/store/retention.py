@@ -7,16 +7,18 @@ from sqlalchemy import Connection, delete, func, select
 
 from driftline.clock import NS_PER_S
 from driftline.hub.store import sql
-from driftline.hub.store.assays import ANALYSES, INCIDENTS, PROGRESS
+from driftline.hub.store.assays import ANALYSES, PROGRESS
+from driftline.hub.store.incidents import INCIDENTS, PARTS
 from driftline.hub.store.telemetry import names
 
 Stream = tuple[int, int]  # pipeline and device, by the numbers of their names
 
 
 def held_since(connection: Connection) -> dict[str, int]:
-    """Return by device since when what it sent is needed: the start of its oldest open incident."""
-    query = select(INCIDENTS.c.device, func.min(INCIDENTS.c.opened_ns)).where(INCIDENTS.c.resolved_ns.is_(None))
-    return {row[0]: row[1] for row in connection.execute(query.group_by(INCIDENTS.c.device))}
+    """Return by device since when what it sent is needed: the start of the oldest open incident it is part of."""
+    query = select(PARTS.c.device, func.min(PARTS.c.opened_ns)).join(INCIDENTS, INCIDENTS.c.id == PARTS.c.incident)
+    found = connection.execute(query.where(INCIDENTS.c.resolved_ns.is_(None)).group_by(PARTS.c.device)).tuples()
+    return {device: int(since_ns or 0) for device, since_ns in found}
 
 
 # ── what devices sent ────────────────────────────────────────────────────────────────────────────────────────────
