@@ -30,6 +30,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("workspace", "name", name=op.f("assays_workspace_name_once")),
     )
     op.create_table(
+        "channels",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("settings", sa.LargeBinary(), nullable=False),
+        sa.Column("subscription", sa.LargeBinary(), nullable=False),
+        sa.Column("wait_s", sa.Integer(), nullable=False),
+        sa.Column("created_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("channels_key")),
+        sa.UniqueConstraint("name", name=op.f("channels_name_once")),
+    )
+    op.create_table(
         "complete",
         sa.Column("pipeline", sa.Integer(), nullable=False),
         sa.Column("device", sa.Integer(), nullable=False),
@@ -40,6 +52,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pipeline", "device", "version", name=op.f("complete_key")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("channel", sa.String(), nullable=False),
+        sa.Column("incident", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("event_id", sa.String(), nullable=False),
+        sa.Column("change", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("since_ns", sa.BigInteger(), nullable=True),
+        sa.Column("due_ns", sa.BigInteger(), nullable=True),
+        sa.Column("claimed_until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("delivered_ns", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("deliveries_key")),
+    )
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.create_index("deliveries_by_incident", ["incident", "channel"], unique=False)
+        batch_op.create_index("deliveries_by_state", ["state", "due_ns"], unique=False)
+
     op.create_table(
         "devices",
         sa.Column("id", sa.String(), nullable=False),
@@ -55,6 +90,7 @@ def upgrade() -> None:
         sa.Column("conflict_ns", sa.BigInteger(), nullable=True),
         sa.Column("rows_kb_a_day", sa.BigInteger(), nullable=True),
         sa.Column("newest_first", sa.Boolean(), nullable=False),
+        sa.Column("site", sa.String(), nullable=True),
         sa.Column("interval_s", sa.Float(), nullable=False),
         sa.Column("backlog", sa.BigInteger(), nullable=False),
         sa.Column("waiting", sa.Text(), nullable=False),
@@ -66,6 +102,7 @@ def upgrade() -> None:
         sa.Column("complete_until_ns", sa.Text(), nullable=False),
         sa.Column("clock", sa.Text(), nullable=False),
         sa.Column("dropped", sa.Text(), nullable=False),
+        sa.Column("dropped_ns", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("devices_key")),
         sa.UniqueConstraint("name", name=op.f("devices_name_once")),
     )
@@ -249,27 +286,20 @@ def upgrade() -> None:
     op.create_table(
         "incidents",
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column("open_cause", sa.String(), nullable=True),
         sa.Column("assay", sa.String(), nullable=True),
-        sa.Column("field", sa.String(), nullable=True),
-        sa.Column("source", sa.String(), nullable=True),
         sa.Column("opened_ns", sa.BigInteger(), nullable=False),
         sa.Column("resolved_ns", sa.BigInteger(), nullable=True),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("windows", sa.Integer(), nullable=False),
+        sa.Column("silenced_until_ns", sa.BigInteger(), nullable=True),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["assay"], ["assays.id"], name=op.f("incidents_assay_of"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("incidents_key")),
+        sa.UniqueConstraint("open_cause", name=op.f("incidents_open_cause_once")),
     )
     with op.batch_alter_table("incidents", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("incidents_by_cause"), ["cause"], unique=False)
         batch_op.create_index("incidents_by_time", ["opened_ns"], unique=False)
-        batch_op.create_index(
-            "incidents_open",
-            ["kind", "device", sa.literal_column("coalesce(assay, '')"), sa.literal_column("coalesce(source, '')")],
-            unique=True,
-            sqlite_where=sa.text("resolved_ns IS NULL"),
-            postgresql_where=sa.text("resolved_ns IS NULL"),
-        )
 
     op.create_table(
         "models",
@@ -336,6 +366,46 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["pipeline"], ["pipelines.id"], name=op.f("field_grids_pipeline_of")),
         sa.PrimaryKeyConstraint("pipeline", "field", name=op.f("field_grids_key")),
     )
+    op.create_table(
+        "incident_history",
+        sa.Column("incident", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("change", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("device", sa.String(), nullable=True),
+        sa.Column("event_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["incident"], ["incidents.id"], name=op.f("incident_history_incident_of"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("incident", "number", name=op.f("incident_history_key")),
+    )
+    op.create_table(
+        "incident_parts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("incident", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("assay", sa.String(), nullable=True),
+        sa.Column("source", sa.String(), nullable=True),
+        sa.Column("field", sa.String(), nullable=True),
+        sa.Column("episode", sa.Integer(), nullable=False),
+        sa.Column("opened_ns", sa.BigInteger(), nullable=False),
+        sa.Column("resolved_ns", sa.BigInteger(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("windows", sa.Integer(), nullable=False),
+        sa.Column("open_key", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident"], ["incidents.id"], name=op.f("incident_parts_incident_of"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("incident_parts_key")),
+        sa.UniqueConstraint("open_key", name=op.f("incident_parts_open_key_once")),
+    )
+    with op.batch_alter_table("incident_parts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("incident_parts_by_device"), ["device"], unique=False)
+        batch_op.create_index(batch_op.f("incident_parts_by_incident"), ["incident"], unique=False)
+
     op.create_table(
         "pipeline_versions",
         sa.Column("id", sa.String(), nullable=False),
