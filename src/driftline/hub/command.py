@@ -108,6 +108,7 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         stack.callback(checker.stop)
         scorer.start()
         stack.callback(scorer.stop)
+        hub.threads["scorer"] = lambda: scorer.running
         # The device stops first, while the hub still answers its last sync.
         local.start()
         stack.callback(local.stop)

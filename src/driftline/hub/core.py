@@ -2,10 +2,12 @@
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from driftline.clock import Clock
+from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
 from driftline.wire.device import Desired
@@ -18,7 +20,8 @@ class Hub:
     `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where it speaks TLS. `wake` is set after
     every ingest and wakes the scorer; `checks` holds the model versions that wait for their check, None ends it.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
-    with the generation it belongs to.
+    with the generation it belongs to. `limits` is how often each caller may ask, `threads` says of each that must
+    go on whether it does.
     """
 
     home: Path
@@ -31,6 +34,8 @@ class Hub:
     checks: "queue.Queue[str | None]" = field(default_factory=queue.Queue)
     generation: int = 0
     desired: dict[str, tuple[int, Desired]] = field(default_factory=dict[str, tuple[int, Desired]])
+    limits: Limits = field(default_factory=Limits)
+    threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
 
     @property
     def models(self) -> Path:

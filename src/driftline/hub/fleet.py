@@ -17,6 +17,8 @@ from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputErr
 from driftline.hub import grids, vectors
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
+from driftline.hub.paging import Page, page
+from driftline.hub.policy import EDITOR, MEMBER, OWNER, VIEWER
 from driftline.hub.store import assays as assay_store
 from driftline.hub.store.fleet import assignments, devices, grants, tokens
 from driftline.hub.store.registry import models, pipelines, versions, workspaces
@@ -52,19 +54,25 @@ CONFLICT_NS = 24 * 3600 * NS_PER_S
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.get("/devices")
-def get_devices(call: Call[None]) -> list[api.Device]:
+@routes.get("/devices", policy=MEMBER, query=api.Paged)
+def get_devices(call: Call[api.Paged]) -> Page[api.Device]:
     """List the devices by name."""
-    return list_devices(call.hub)
+    hub = call.hub
+    with hub.database.reading() as connection:
+        query = select(devices).where(devices.c.removed_ns.is_(None))
+        found = page(connection, query, ((devices.c.name, False),), call.body, lambda row: row)
+        listed: Page[api.Device] = Page(_devices(hub, connection, found))
+    listed.next = found.next
+    return listed
 
 
-@routes.get("/devices/{name}")
+@routes.get("/devices/{name}", policy=VIEWER)
 def get_device(call: Call[None]) -> api.Device:
     """Return one device by its name."""
     return device(call.hub, call.path["name"])
 
 
-@routes.put("/devices/{name}/link", body=api.Link)
+@routes.put("/devices/{name}/link", policy=EDITOR, body=api.Link)
 def put_link(call: Call[api.Link]) -> api.Device:
     """Say how a device's link is to be used; the device hears it with its next sync.
 
@@ -80,7 +88,7 @@ def put_link(call: Call[api.Link]) -> api.Device:
     return device(call.hub, name)
 
 
-@routes.delete("/devices/{name}")
+@routes.delete("/devices/{name}", policy=OWNER, raises=(InvalidInputError,))
 def remove_device(call: Call[None]) -> None:
     """Remove a device: its key and tokens are worth nothing from now on. Its name may join again.
 

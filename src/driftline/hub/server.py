@@ -11,31 +11,53 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
+import msgspec
 import uvicorn
 from sqlalchemy.exc import DatabaseError, OperationalError
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import driftline
 from driftline.clock import Clock
 from driftline.errors import NotAllowedError, PermanentError, TemporaryError
-from driftline.hub import assays, baselines, deployment, fleet, identity, infer, ingest, logs, preview, registry
+from driftline.hub import (
+    assays,
+    baselines,
+    deployment,
+    fleet,
+    identity,
+    infer,
+    ingest,
+    logs,
+    openapi,
+    preview,
+    registry,
+)
 from driftline.hub.core import Hub
-from driftline.hub.http import Call, Routes, failure, not_here
+from driftline.hub.health import routes as health_routes
+from driftline.hub.http import JSON, Call, Routes, Rule, Ruled, envelope, failure, not_here
+from driftline.hub.limits import HEAD_BYTES_MAX
+from driftline.hub.patience import Patient
+from driftline.hub.policy import MEMBER, PUBLIC
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
 from driftline.hub.web import pages
 from driftline.wire import api, device
 
 routes = Routes()
+open_routes = Routes(prefix="")
 
 # What devices ask; each of these says by itself who it believes.
 DEVICE_PATHS = (device.SYNC_PATH, device.JOIN_PATH, device.BUNDLE_PATH)
+# What a load balancer asks, from wherever it is; neither says anything about the fleet.
+PROBES = frozenset({"/healthz", "/readyz"})
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -76,24 +98,46 @@ def open_hub(home: Path, clock: Clock, url: str = "", fingerprint: str | None = 
     return hub
 
 
-@routes.get("/version")
+@routes.get("/version", policy=MEMBER)
 def version(call: Call[None]) -> api.Version:
     """Say who answers, and what time it is for this hub."""
     clock = call.hub.clock
     return api.Version(driftline=driftline.__version__, now_ns=clock.now_ns(), banner=clock.banner)
 
 
+@open_routes.get("/openapi.json", policy=PUBLIC, media=JSON)
+def openapi_document(call: Call[None]) -> Response:
+    """Return this document."""
+    return Response(call.request.app.state.openapi(), media_type=JSON)
+
+
 def application(hub: Hub) -> Starlette:
     """Return the whole application: the API under /api/v1, the dashboard at /."""
     modules = (registry, deployment, fleet, identity, ingest, infer, logs, assays, baselines, preview)
-    collected = [routes, *(module.routes for module in modules)]
+    collected = [routes, health_routes, open_routes, *(module.routes for module in modules)]
     made = Starlette(
-        routes=[*(route for one in collected for route in one.starlette(api.PREFIX)), *pages.routes],
+        routes=[*(route for one in collected for route in one.starlette()), *pages.starlette()],
         middleware=[Middleware(Guard, local_only=hub.fingerprint is not None)],
         exception_handlers={HTTPException: not_here},
     )
     made.state.hub = hub
+    # It costs 20 ms, and most hubs are never asked.
+    made.state.openapi = cache(lambda: msgspec.json.encode(openapi.document(rules_of(made))))
     return made
+
+
+def rules_of(application: Starlette) -> list[Rule]:
+    """Return the rule of every route there is, pages among them.
+
+    Raises:
+        RuntimeError: a route without a policy: nobody could say who may ask it.
+    """
+    found: list[Rule] = []
+    for route in application.routes:
+        if not isinstance(route, Ruled):
+            raise RuntimeError(f"{route!r} has no policy; declare it with driftline.hub.http.Routes")  # noqa: TRY004  our own bug
+        found += route.rules.values()
+    return found
 
 
 # ── who may ask ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,12 +170,15 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        reason = self._reason_against(scope)
-        answer = self.app if reason is None else failure(NotAllowedError(reason))
+        answer: ASGIApp = self.app
+        if _head_bytes(scope) > HEAD_BYTES_MAX:
+            answer = envelope(431, "invalid", f"the request's head is larger than {HEAD_BYTES_MAX // 1024} KB")
+        elif reason := self._reason_against(scope):
+            answer = failure(NotAllowedError(reason))
         await answer(scope, receive, send if _is_for_devices(scope) else send_guarded)
 
     def _reason_against(self, scope: Scope) -> str | None:
-        if _is_for_devices(scope):
+        if _is_for_devices(scope) or scope["path"] in PROBES:
             return None
         headers = Headers(scope=scope)
         client = scope.get("client")
@@ -144,6 +191,11 @@ class Guard:
         if not is_loopback(_hostname(host)):
             return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
         return _foreign(scope["method"], headers, host)
+
+
+def _head_bytes(scope: Scope) -> int:
+    fields = sum(len(name) + len(value) for name, value in scope["headers"])
+    return fields + len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
 
 
 def _is_for_devices(scope: Scope) -> bool:
@@ -202,6 +254,9 @@ class Listener:
             server_header=False,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=30,
+            http=Patient,
+            # Beyond the largest head that is answered in words there is nothing to be said.
+            h11_max_incomplete_event_size=4 * HEAD_BYTES_MAX,
             ssl_certfile=None if tls is None else str(tls[0]),
             ssl_keyfile=None if tls is None else str(tls[1]),
         )

@@ -4,7 +4,8 @@ import hashlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ from driftline.wire import api
 T = TypeVar("T")
 Content = bytes | Iterator[bytes]
 JSON = "application/json"
+# A hub that was asked too often says when to come again; a program that asks in a loop is slowed down, not broken.
+PATIENCE_TIMES = 10
 
 
 class PinnedContext(ssl.SSLContext):
@@ -70,12 +73,20 @@ def is_loopback(url: str) -> bool:
 class Connection:
     """Talks to the hub at `url`; paths are those of `driftline.wire.api`, without the prefix."""
 
-    def __init__(self, url: str, fingerprint: str | None = None, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        fingerprint: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidInputError(f"{url!r} is not a hub's address, such as http://127.0.0.1:8710")
         self.url = url.rstrip("/")
         self.fingerprint = fingerprint
+        self._sleep = sleep
         self._client = httpx2.Client(
             base_url=self.url + api.PREFIX,
             # A slow upload or a long assay run is not a failure; a hub that does not accept a connection is.
@@ -90,9 +101,15 @@ class Connection:
         return msgspec.json.decode(self.send("GET", path, query=query, timeout_s=timeout_s).content, type=kind)
 
     def items(self, path: str, kind: type[T], **query: object) -> list[T]:
-        """Ask for a list."""
-        body = self.send("GET", path, query=query).content
-        return self._items(body, kind)
+        """Ask for a list, page by page."""
+        found: list[T] = []
+        after: str | None = None
+        while True:
+            reply = msgspec.json.decode(self.send("GET", path, query={**query, "after": after}).content)
+            found += msgspec.convert(reply["items"], list[kind])
+            after = reply.get("next")
+            if after is None:
+                return found
 
     def post(self, path: str, body: object, kind: type[T], *, timeout_s: float | None = None) -> T:
         """Send a message and read its answer."""
@@ -105,7 +122,8 @@ class Connection:
 
     def post_items(self, path: str, body: object, kind: type[T]) -> list[T]:
         """Send a message that a list answers."""
-        return self._items(self.send("POST", path, content=api.encode(body)).content, kind)
+        reply = msgspec.json.decode(self.send("POST", path, content=api.encode(body)).content)
+        return msgspec.convert(reply["items"], list[kind])
 
     def send(
         self,
@@ -127,29 +145,35 @@ class Connection:
         more = {"Content-Type": content_type} if content is not None else {}
         parameters = {name: str(value) for name, value in (query or {}).items() if value is not None}
         limit = httpx2.Timeout(timeout_s, connect=5.0) if timeout_s else httpx2.USE_CLIENT_DEFAULT
+        asked = self._client.build_request(
+            method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
+        )
+        reply = self._once(asked, f"{method} {path}")
+        for _ in range(PATIENCE_TIMES):
+            # What streams is gone once it was sent.
+            if reply.status_code != 429 or isinstance(content, Iterator):
+                break
+            self._sleep(_seconds(reply.headers.get("Retry-After", "")))
+            reply = self._once(asked, f"{method} {path}")
+        if reply.status_code >= 400:
+            api.raise_failure(reply.status_code, reply.content)
+        return reply
+
+    def _once(self, request: httpx2.Request, what: str) -> httpx2.Response:
         try:
-            reply = self._client.request(
-                method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
-            )
+            return self._client.send(request)
         except httpx2.ConnectError as error:
             raise UnreachableError(self._nobody(error)) from error
         except httpx2.ConnectTimeout as error:
             raise UnreachableError(self._nobody(error)) from error
         except httpx2.TransportError as error:
             raise UnreachableError(
-                f"the hub at {self.url} stopped answering during {method} {path} ({error}); "
-                "see its terminal, and try again"
+                f"the hub at {self.url} stopped answering during {what} ({error}); see its terminal, and try again"
             ) from error
-        if reply.status_code >= 400:
-            api.raise_failure(reply.status_code, reply.content)
-        return reply
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
-
-    def _items(self, body: bytes, kind: type[T]) -> list[T]:
-        return msgspec.convert(msgspec.json.decode(body, type=dict[str, Any])["items"], list[kind])
 
     def _nobody(self, error: Exception) -> str:
         if "certificate" in str(error).lower():
@@ -161,3 +185,8 @@ class Connection:
             f"no hub answers at {self.url}; start one with: driftline up, or say where yours is with "
             "Client(url), DRIFTLINE_URL, or: driftline login URL"
         )
+
+
+def _seconds(text: str) -> float:
+    """Read what a hub says of when to come again; at most a minute, whatever it says."""
+    return min(float(text), 60.0) if text.isdecimal() else 1.0

@@ -29,6 +29,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    case,
     delete,
     func,
     insert,
@@ -39,6 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from driftline.errors import ConflictError, EntityNotFoundError
+from driftline.hub.paging import Page, page
 from driftline.hub.store import baselines
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
@@ -295,6 +297,13 @@ def every(connection: Connection, *, workspace: str | None = None, active: bool 
     return [_kept(row) for row in connection.execute(query).mappings()]
 
 
+def listed(connection: Connection, workspace: str, asked: api.Paged) -> Page[api.Assay]:
+    """Return a page of a workspace's standing assays, newest first."""
+    query = select(ASSAYS).where(ASSAYS.c.workspace == workspace)
+    keys = ((ASSAYS.c.created_ns, True), (ASSAYS.c.id, False))
+    return page(connection, query, keys, asked, lambda row: _kept(row._mapping).assay)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  SQLAlchemy's public name
+
+
 def one(connection: Connection, assay: str) -> Kept:
     """Return one standing assay.
 
@@ -421,6 +430,22 @@ def analyses(
     order = (ANALYSES.c.start_ns, ANALYSES.c.device, ANALYSES.c.field)
     documents = connection.execute(select(ANALYSES.c.document).where(*wanted).order_by(*order)).scalars()
     return [msgspec.json.decode(document, type=api.Analysis) for document in documents]
+
+
+def analyses_page(connection: Connection, assay: str, asked: api.AnalysesAsked) -> Page[api.Analysis]:
+    """Return a page of the answers that were asked for, by window start, then device, then field."""
+    wanted = [ANALYSES.c.assay == assay]
+    if asked.device:
+        wanted.append(ANALYSES.c.device == asked.device)
+    if asked.field:
+        wanted.append(ANALYSES.c.field == asked.field)
+    if asked.start_ns is not None:
+        wanted.append(ANALYSES.c.start_ns >= asked.start_ns)
+    if asked.end_ns is not None:
+        wanted.append(ANALYSES.c.start_ns < asked.end_ns)
+    keys = ((ANALYSES.c.start_ns, False), (ANALYSES.c.device, False), (ANALYSES.c.field, False))
+    query = select(ANALYSES.c.document).where(*wanted)
+    return page(connection, query, keys, asked, lambda row: msgspec.json.decode(row.document, type=api.Analysis))
 
 
 def latest_alert(
@@ -698,6 +723,18 @@ def incidents(
         query = query.where(INCIDENTS.c.device == device)
     rows = connection.execute(query if newest is None else query.limit(newest)).mappings()
     return [_incident(row) for row in rows]
+
+
+def incidents_page(connection: Connection, asked: api.IncidentsAsked) -> Page[api.Incident]:
+    """Return a page of the incidents that were asked for, open ones first, then newest first."""
+    query = select(INCIDENTS)
+    if asked.open is not None:
+        query = query.where(INCIDENTS.c.resolved_ns.is_(None) if asked.open else INCIDENTS.c.resolved_ns.is_not(None))
+    if asked.device:
+        query = query.where(INCIDENTS.c.device == asked.device)
+    resolved = case((INCIDENTS.c.resolved_ns.is_(None), 0), else_=1)
+    keys = ((resolved, False), (INCIDENTS.c.opened_ns, True), (INCIDENTS.c.id, False))
+    return page(connection, query, keys, asked, lambda row: _incident(row._mapping))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  SQLAlchemy's public name
 
 
 def incident(connection: Connection, identity: str) -> api.Incident:

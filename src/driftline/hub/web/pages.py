@@ -7,11 +7,12 @@ page is a form that posts and leads back to a page.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import Match
 from starlette.types import Scope
 
 from driftline.assay.metrics import METRICS
@@ -23,12 +24,13 @@ from driftline.charts.lines import NOT_COUNTED
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
-from driftline.errors import DriftlineError, InvalidInputError
+from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError
 from driftline.hub import assays
 from driftline.hub.baselines import take
 from driftline.hub.core import Hub
-from driftline.hub.http import JSON, STATUS, failure
+from driftline.hub.http import FORM, HTML, Call, Routes, Rule, Ruled, failure, status_of
 from driftline.hub.incidents import clock_text
+from driftline.hub.policy import EDITOR, MEMBER, PUBLIC, VIEWER, Policy
 from driftline.hub.store import assays as store
 from driftline.hub.web import views
 from driftline.hub.web.html import Content, Html, el, path
@@ -55,11 +57,14 @@ from driftline.hub.web.parts import (
     strip,
     table,
 )
+from driftline.hub.web.reference import reference
 from driftline.hub.web.views import View
 from driftline.wire import api
 
 V = TypeVar("V", bound=View)
 
+# A form carries a few words.
+FORM_BYTES_MAX = 64 * 1024
 STATIC = Path(__file__).with_name("static")
 FILES = {
     "pages.css": "text/css; charset=utf-8",
@@ -161,7 +166,7 @@ def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
             None if one.active else [" ", chip("off", "Off")],
         ),
         el("p", alarm_text(one.alarm, max(1, one.devices), len(one.fields)), class_="soft rule"),
-        _failed(one.failure),
+        _unanswered(one.failure),
         el("div", el("table", el("thead", head), el("tbody", *rows), class_="lines"), class_="wide", tabindex="0")
         if rows
         else empty("No window has been answered yet."),
@@ -189,7 +194,7 @@ def _fields_text(fields: Sequence[str]) -> str:
     return fields[0] if len(fields) == 1 else f"{', '.join(fields[:-1])} and {fields[-1]}"
 
 
-def _failed(failure: str | None) -> Content:
+def _unanswered(failure: str | None) -> Content:
     if failure is None:
         return None
     return el(
@@ -322,7 +327,7 @@ def one_assay(view: views.Assay) -> str:
             ),
             class_="head",
         ),
-        _failed(view.summary.failure),
+        _unanswered(view.summary.failure),
         el("p", _question(view), class_="lead"),
         incident_list(is_open, now_ns) if is_open else None,
         chart(score_chart(view.analyses), narrow=score_chart(view.analyses, width=PHONE)),
@@ -633,11 +638,6 @@ def _version(pipeline: api.Pipeline, version: str) -> str:
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def not_found(request: Request, reason: str) -> Response:
-    """Answer with a page that says what is not there."""
-    return _apology(_hub(request), 404, "Not here", reason)
-
-
 def _apology(hub: Hub, status: int, title: str, reason: str) -> Response:
     view = View(now_ns=hub.now_ns(), banner=hub.clock.banner)
     content = [el("h1", title), el("p", reason, class_="lead"), el("p", el("a", "Back to the overview", href="/"))]
@@ -645,47 +645,55 @@ def _apology(hub: Hub, status: int, title: str, reason: str) -> Response:
 
 
 def _html(text: str, status: int = 200) -> Response:
-    return Response(text, status, media_type="text/html")
+    return Response(text, status, media_type=HTML)
 
 
-def _hub(request: Request) -> Hub:
-    return cast("Hub", request.app.state.hub)
+def _failed(request: Request, error: DriftlineError) -> Response:
+    """Answer with a page that says what could not be shown or done; a program's twin, with the envelope."""
+    if request.url.path.endswith(".json"):
+        return failure(error)
+    hub = cast("Hub", request.app.state.hub)
+    title = "Not here" if request.method in {"GET", "HEAD"} else "Not done"
+    return _apology(hub, status_of(type(error)), title, str(error))
+
+
+routes = Routes(prefix="", failed=_failed)
 
 
 def _pair(
-    address: str, twin: str, read: Callable[..., V], render: Callable[[V], str], *, named: str | None = None
-) -> list[Route]:
-    """Return the routes of a page and of its twin; `named` is the part of the address that says which one."""
+    address: str,
+    twin: str,
+    read: Callable[..., V],
+    render: Callable[[V], str],
+    *,
+    policy: Policy,
+    named: str | None = None,
+) -> None:
+    """Register a page and its twin; `named` is the part of the address that says which one."""
 
-    def view_of(request: Request) -> V:
-        return read(_hub(request), *([request.path_params[named]] if named else []))
+    def view_of(call: Call[None]) -> V:
+        return read(call.hub, *([call.path[named]] if named else []))
 
-    def html(request: Request) -> Response:
-        try:
-            return _html(render(view_of(request)))
-        except DriftlineError as error:
-            return _apology(_hub(request), STATUS.get(error.code, 500), "Not here", str(error))
+    def html(call: Call[None]) -> Response:
+        return _html(render(view_of(call)))
 
-    def json(request: Request) -> Response:
-        try:
-            return Response(api.encode(view_of(request)), media_type=JSON)
-        except DriftlineError as error:
-            return failure(error)
+    def json(call: Call[None]) -> View:
+        return view_of(call)
 
+    json.__name__ = html.__name__ = f"{render.__name__}_page"
+    json.__doc__ = (render.__doc__ or "").replace("Render", "Return what the page shows:", 1)
     # The twin first: to the page's route `.json` would be the end of a name.
-    return [Route(twin, json), Route(address, html)]
+    routes.get(twin, policy=policy, answer=get_type_hints(read)["return"])(json)
+    routes.get(address, policy=policy, media=HTML)(html)
 
 
-def _acts(address: str, act: Callable[[Hub, str], str]) -> Route:
-    """Return the route of a form, which leads to the page whose address `act` returns when it has acted."""
+def _acts(address: str, act: Callable[[Hub, str], str], *, policy: Policy) -> None:
+    """Register a form, which leads to the page whose address `act` returns when it has acted."""
 
-    def post(request: Request) -> Response:
-        try:
-            return RedirectResponse(act(_hub(request), str(request.path_params["id"])), 303)
-        except DriftlineError as error:
-            return _apology(_hub(request), STATUS.get(error.code, 500), "Not done", str(error))
+    def post(call: Call[None]) -> Response:
+        return RedirectResponse(act(call.hub, call.path["id"]), 303)
 
-    return Route(address, post, methods=["POST"])
+    routes.post(address, policy=policy, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)(post)
 
 
 def _resolve(hub: Hub, incident: str) -> str:
@@ -708,17 +716,7 @@ def _switch(hub: Hub, assay: str, *, active: bool) -> str:
     return path("assays", assay)
 
 
-def _static(request: Request) -> Response:
-    name = str(request.path_params["name"])
-    headers = {"Cache-Control": "no-cache"}
-    if name == "charts.css":
-        return Response(STYLE, 200, headers, "text/css; charset=utf-8")
-    if name not in FILES:
-        return not_found(request, f"There is no file {name}.")
-    return Response((STATIC / name).read_bytes(), 200, headers, FILES[name])
-
-
-class _Elsewhere(Route):
+class _Elsewhere(Ruled):
     """Every address that is not the API's: those have an answer of their own."""
 
     def matches(self, scope: Scope) -> tuple[Match, Any]:
@@ -728,23 +726,44 @@ class _Elsewhere(Route):
         return super().matches(scope)
 
 
-def _nowhere(request: Request) -> Response:
-    return not_found(request, f"There is no page {request.url.path}.")
+_pair("/", "/index.json", views.overview, overview, policy=MEMBER)
+_pair("/devices", "/devices.json", views.devices, all_devices, policy=MEMBER)
+_pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, policy=VIEWER, named="name")
+_pair("/assays", "/assays.json", views.all_assays, all_assays, policy=MEMBER)
+_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, policy=VIEWER, named="id")
+_pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, policy=VIEWER, named="id")
+_pair("/incidents", "/incidents.json", views.incidents, all_incidents, policy=MEMBER)
+_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines, policy=MEMBER)
+_acts("/incidents/{id}/resolve", _resolve, policy=EDITOR)
+_acts("/incidents/{id}/baseline", _take_baseline, policy=EDITOR)
+_acts("/assays/{id}/on", partial(_switch, active=True), policy=EDITOR)
+_acts("/assays/{id}/off", partial(_switch, active=False), policy=EDITOR)
 
 
-routes: list[BaseRoute] = [
-    *_pair("/", "/index.json", views.overview, overview),
-    *_pair("/devices", "/devices.json", views.devices, all_devices),
-    *_pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, named="name"),
-    *_pair("/assays", "/assays.json", views.all_assays, all_assays),
-    *_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
-    *_pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, named="id"),
-    *_pair("/incidents", "/incidents.json", views.incidents, all_incidents),
-    *_pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
-    _acts("/incidents/{id}/resolve", _resolve),
-    _acts("/incidents/{id}/baseline", _take_baseline),
-    _acts("/assays/{id}/on", partial(_switch, active=True)),
-    _acts("/assays/{id}/off", partial(_switch, active=False)),
-    Route("/static/{name}", _static),
-    _Elsewhere("/{path:path}", _nowhere),
-]
+@routes.get("/api", policy=PUBLIC, media=HTML)
+def api_page(call: Call[None]) -> Response:
+    """Show the API to a person."""
+    document = msgspec.json.decode(call.request.app.state.openapi())
+    return _html(reference(View(now_ns=call.hub.now_ns(), banner=call.hub.clock.banner), document))
+
+
+@routes.get("/static/{name}", policy=PUBLIC, media=HTML)
+def static(call: Call[None]) -> Response:
+    """Return a file that pages are made of."""
+    name = call.path["name"]
+    headers = {"Cache-Control": "no-cache"}
+    if name == "charts.css":
+        return Response(STYLE, 200, headers, "text/css; charset=utf-8")
+    if name not in FILES:
+        raise EntityNotFoundError(f"There is no file {name}.")
+    return Response((STATIC / name).read_bytes(), 200, headers, FILES[name])
+
+
+def _nowhere(call: Call[None]) -> Response:
+    raise EntityNotFoundError(f"There is no page {call.request.url.path}.")
+
+
+def starlette() -> list[Ruled]:
+    """Return the routes of every page, and last the one of every other address."""
+    rules = {"GET": Rule("GET", "/{path:path}", _nowhere, PUBLIC, media=HTML)}
+    return [*routes.starlette(), _Elsewhere("/{path:path}", rules, _failed)]
