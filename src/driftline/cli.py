@@ -1,4 +1,4 @@
-"""The command line: `driftline demo | up | edge | login | doctor`.
+"""The command line: `driftline demo | up | edge | login | token | doctor`.
 
 Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
 only when it runs.
@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _up(commands.add_parser("up", help="run the hub on this machine"))
     _edge(commands.add_parser("edge", help="run a device"))
     _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
+    _token(commands.add_parser("token", help="API tokens, for programs that nobody sits at"))
     _doctor(commands.add_parser("doctor", help="say what is wrong with a device, or with a hub, and what to do"))
     return top
 
@@ -92,7 +93,11 @@ def _up(command: argparse.ArgumentParser) -> None:
     command.add_argument("--home", type=Path, default=Path("~/.driftline/hub"), metavar="DIR", help="the hub's folder")
     command.add_argument("--host", default="127.0.0.1", help="address to listen on; not loopback means TLS")
     command.add_argument("--port", type=int, default=8710, help="port to listen on, 0 takes a free one (default 8710)")
-    command.add_argument("--auth", action="store_true", help="accounts and roles (not yet)")
+    command.add_argument(
+        "--auth",
+        action="store_true",
+        help="accounts and roles: people log in",
+    )
 
 
 def _edge(command: argparse.ArgumentParser) -> None:
@@ -163,6 +168,18 @@ def _login(command: argparse.ArgumentParser) -> None:
     command.set_defaults(runs=("driftline.sdk.login", "sdk"))
     command.add_argument("url", help="the hub's address, such as http://127.0.0.1:8710")
     command.add_argument("--fingerprint", help="the hub certificate's SHA-256, for an https address")
+
+
+def _token(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.token", "sdk"))
+    actions = command.add_subparsers(prog="driftline token", dest="action", required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make one, and print it this once")
+    new.add_argument("label", help="what it is for")
+    scopes = ("viewer", "editor", "owner", "admin")
+    new.add_argument("--scope", choices=scopes, default="viewer", help="at most what you may (default viewer)")
+    new.add_argument("--days", type=int, default=90, help="how long it is valid (default 90)")
+    actions.add_parser("list", help="show yours")
+    actions.add_parser("end", help="let one be worth nothing from now on").add_argument("id", help="as list shows it")
 
 
 if __name__ == "__main__":

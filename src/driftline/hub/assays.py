@@ -16,6 +16,7 @@ from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import drops, fleet, grids, registry, vectors
+from driftline.hub.accounts.places import incidents_in
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
@@ -378,7 +379,7 @@ def switch(hub: Hub, assay: str, *, active: bool) -> api.Assay:
 def list_incidents(call: Call[api.IncidentsAsked]) -> Page[api.Incident]:
     """List incidents, open ones first, then newest first; `open` true or false, `device` a name."""
     with call.hub.database.reading() as connection:
-        return store.incidents_page(connection, call.body)
+        return store.incidents_page(connection, call.body, incidents_in(call.who.visible))
 
 
 @routes.post("/incidents/{incident}/resolve", policy=EDITOR)

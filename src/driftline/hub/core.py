@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from driftline.clock import Clock
+from driftline.hub.accounts.people import Accounts
 from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -21,7 +22,7 @@ class Hub:
     every ingest and wakes the scorer; `checks` holds the model versions that wait for their check, None ends it.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with the generation it belongs to. `limits` is how often each caller may ask, `threads` says of each that must
-    go on whether it does.
+    go on whether it does. `accounts` is None on a hub without logins: whoever may ask is its admin.
     """
 
     home: Path
@@ -35,6 +36,7 @@ class Hub:
     generation: int = 0
     desired: dict[str, tuple[int, Desired]] = field(default_factory=dict[str, tuple[int, Desired]])
     limits: Limits = field(default_factory=Limits)
+    accounts: Accounts | None = None
     threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
 
     @property

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from driftline.errors import EntityNotFoundError, InvalidInputError, NotYetError
+from driftline.errors import EntityNotFoundError, InvalidInputError, NotAllowedError, NotYetError
 from driftline.hub import fleet, identity, registry
+from driftline.hub.accounts.places import of_device
 from driftline.hub.http import Call, Routes
 from driftline.hub.paging import Page, page
 from driftline.hub.policy import EDITOR, VIEWER
@@ -210,6 +211,11 @@ def add_edge(call: Call[api.NewEdge]) -> api.Edge:
         )
     with hub.database.writing() as connection:
         made = need_publish(connection, call.path["publish"])
+        elsewhere = of_device(connection, name)
+        if elsewhere and not call.who.may(EDITOR, elsewhere):
+            raise NotAllowedError(
+                f"device {name!r} works for another workspace; ask its owner for a role there, or take another name"
+            )
         row = fleet.ensure_device(connection, name, hub.now_ns())
         fleet.assign(connection, row, made.pipeline, made.version, publish=made.id)
         edge = api.Edge(id=row.id, name=row.name, token=None, command=None, expires_ns=None)

@@ -31,11 +31,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from driftline.errors import DriftlineError, StaleRequestError, TemporaryError
+from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
+from driftline.hub.accounts import audit
+from driftline.hub.accounts.admission import admit
+from driftline.hub.accounts.who import LOCAL, Principal
 from driftline.hub.core import Hub
 from driftline.hub.limits import BODY_IDLE_S, TooLargeError, TooOftenError, TooSlowError, WrongMediaError, too_slow
 from driftline.hub.paging import Page
-from driftline.hub.policy import DEVICE, Policy
+from driftline.hub.policy import DEVICE, VIEWER, Policy
 from driftline.wire import api
 
 B = TypeVar("B")
@@ -46,6 +49,8 @@ Decorated = TypeVar("Decorated", bound=Handler)
 
 # Baselines travel as JSON numbers: a million of them are about 20 MB.
 BODY_BYTES_MAX = 64 * 1024 * 1024
+# A baseline of a million values is no line of a trail.
+AUDITED_BYTES_MAX = 64 * 1024
 JSON = "application/json"
 BYTES = "application/octet-stream"
 HTML = "text/html"
@@ -57,6 +62,7 @@ STATUS = {
     "empty_window": 400,
     "not_found": 404,
     "conflict": 409,
+    "not_logged_in": 401,
     "not_allowed": 403,
     "stale_request": 403,
     "not_yet": 501,
@@ -77,7 +83,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Call(Generic[B]):
-    """One request: path parameters, the decoded message and the raw bytes of the body.
+    """One request: path parameters, the decoded message and the raw bytes of the body, and who asks.
 
     `body` is the message that the body, or of a GET the query, was decoded to; None where the route declares none.
     """
@@ -88,6 +94,7 @@ class Call(Generic[B]):
     raw: bytes
     request: Request
     upload: Upload | None = None
+    who: Principal = LOCAL
 
     @property
     def address(self) -> str:
@@ -102,7 +109,8 @@ class Rule:
     `body` and `query` are the messages that come in, `takes` the media type where the body is other bytes; `media` is
     that of the answer where the handler returns a response of its own, `answer` the message where its annotation
     does not say it. `raises` are the errors it is known for, besides
-    those that every route with such a policy, path or message may answer with.
+    those that every route with such a policy, path or message may answer with. `reads` is true where a POST changes
+    nothing of what people set up.
     """
 
     method: Method
@@ -117,6 +125,13 @@ class Rule:
     raises: Sequence[type[DriftlineError]] = ()
     bytes_max: int = BODY_BYTES_MAX
     upload: bool = False
+    reads: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something that the audit trail tells of."""
+        by_people = self.policy.kind in {"member", "role", "admin"} and self.policy != VIEWER
+        return self.method != "GET" and by_people and not self.reads
 
 
 class Ruled(Route):
@@ -161,9 +176,11 @@ class Routes:
         media: str | None = None,
         raises: Sequence[type[DriftlineError]] = (),
         bytes_max: int = BODY_BYTES_MAX,
+        reads: bool = False,
     ) -> Callable[[Decorated], Decorated]:
         """Answer POST; `body` is the message the body is decoded to."""
-        return self._add("POST", path, policy, body=body, takes=takes, media=media, raises=raises, bytes_max=bytes_max)
+        facts: dict[str, Any] = {"body": body, "takes": takes, "media": media, "raises": raises}
+        return self._add("POST", path, policy, **facts, bytes_max=bytes_max, reads=reads)
 
     def put(
         self,
@@ -207,6 +224,8 @@ def failure(error: DriftlineError) -> Response:
     made = envelope(status, error.code, str(error), last)
     if isinstance(error, TooOftenError):
         made.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, NotLoggedInError):
+        made.headers["WWW-Authenticate"] = 'Bearer realm="driftline"'
     if isinstance(error, TooLargeError | TooSlowError | WrongMediaError):
         # What is left of the body would have to be read to find the next request behind it.
         made.headers["Connection"] = "close"
@@ -281,30 +300,40 @@ def explained(error: Exception) -> DriftlineError:
 
 async def _answer(rule: Rule, request: Request) -> Response:
     hub = cast("Hub", request.app.state.hub)
-    if rule.policy != DEVICE:  # a device is known by its signature, over the body
-        address = request.client.host if request.client else ""
-        hub.limits.people.check(address, "this program")
+    who = LOCAL
+    if hub.accounts is not None:
+        # Before the body is read: strangers send none.
+        who = await run_in_threadpool(admit, hub, rule.policy, request)
+    elif rule.policy != DEVICE:  # a device is known by its signature, over the body
+        hub.limits.people.check(request.client.host if request.client else "", "this program")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise WrongMediaError(f"a body with Content-Encoding {encoding[:100]!r} is not read; send it as it is")
     if rule.upload:
         upload = await _stream(request, hub.temporary, rule.bytes_max)
         try:
-            return await run_in_threadpool(_run, rule, hub, request, b"", upload)
+            return await run_in_threadpool(_run, rule, hub, request, who, b"", upload)
         finally:
             upload.path.unlink(missing_ok=True)
     raw = b"" if request.method in {"GET", "HEAD", "DELETE"} else await read_body(request, rule.bytes_max)
-    return await run_in_threadpool(_run, rule, hub, request, raw, None)
+    return await run_in_threadpool(_run, rule, hub, request, who, raw, None)
 
 
-def _run(rule: Rule, hub: Hub, request: Request, raw: bytes, upload: Upload | None) -> Response:
+def _run(rule: Rule, hub: Hub, request: Request, who: Principal, raw: bytes, upload: Upload | None) -> Response:
     message: Any = None
     if rule.body is not None:
         message = api.decode(raw, rule.body)
     elif rule.query is not None:
         message = api.decode_query(request.query_params.multi_items(), rule.query)
-    call: Call[Any] = Call(hub, request.path_params, message, raw, request, upload)
-    return reply(rule.handler(call))
+    call: Call[Any] = Call(hub, request.path_params, message, raw, request, upload, who)
+    if not rule.changes:
+        return reply(rule.handler(call))
+    with hub.database.reading() as connection:
+        before = audit.state_of(connection, call.path)
+    answer = reply(rule.handler(call))
+    told = msgspec.to_builtins(message) if message is not None and len(raw) <= AUDITED_BYTES_MAX else None
+    audit.record(hub, who, call.address, rule.handler.__name__, call.path, before, told)
+    return answer
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

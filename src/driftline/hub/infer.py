@@ -64,6 +64,7 @@ class Worker:
     media=api.ARROW,
     raises=(TemporaryError,),
     bytes_max=INFER_BYTES_MAX,
+    reads=True,
 )
 def infer(call: Call[None]) -> Response:
     """Run every row of an Arrow IPC stream through the pipeline; answer with the same rows and their outputs.

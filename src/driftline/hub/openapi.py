@@ -16,6 +16,7 @@ from driftline.errors import (
     EntityNotFoundError,
     InvalidInputError,
     NotAllowedError,
+    NotLoggedInError,
     StaleRequestError,
     TemporaryError,
 )
@@ -65,12 +66,14 @@ def document(rules: Iterable[Rule]) -> Document:
 
 
 SECURITY: Document = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API token, or what `driftline login` was given."},
+    "session": {"type": "apiKey", "in": "cookie", "name": "driftline", "description": "A browser's login."},
     "device": {
         "type": "apiKey",
         "in": "header",
         "name": "Driftline-Signature",
         "description": "HMAC-SHA256 with the device's key; docs/sync-protocol.md says over what.",
-    }
+    },
 }
 
 
@@ -88,6 +91,8 @@ def errors_of(rule: Rule) -> list[type[DriftlineError]]:
         found |= {InvalidInputError, TooLargeError, TooSlowError}
     if rule.query is not None:
         found.add(InvalidInputError)
+    if rule.policy.kind not in {"public", "device"}:
+        found.add(NotLoggedInError)
     if "{" in rule.path:
         found.add(EntityNotFoundError)
     if rule.policy.kind == "device":
@@ -134,6 +139,9 @@ def _operation(rule: Rule, schema_of: Mapping[str, Document]) -> Document:
         "parameters": [*parameters, *query_of(rule)],
         "responses": _responses(rule, schema_of),
     }
+    if rule.policy.kind not in {"public", "device"}:
+        # Nothing at all is asked of who asks a hub without accounts.
+        operation["security"] = [{"bearer": []}, {"session": []}, {}]
     if rule.policy.kind == "device":
         operation["security"] = [{"device": []}]
     if rule.body is not None:

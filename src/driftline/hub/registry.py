@@ -19,6 +19,7 @@ from driftline.errors import (
 )
 from driftline.framework import Framework
 from driftline.hub import fleet
+from driftline.hub.accounts.tables import roles
 from driftline.hub.core import Hub
 from driftline.hub.http import BYTES, Call, Routes
 from driftline.hub.paging import Page, page
@@ -61,12 +62,14 @@ def list_workspaces(call: Call[api.Paged]) -> Page[api.Workspace]:
     """List workspaces, oldest first."""
     keys = ((workspaces.c.created_ns, False), (workspaces.c.id, False))
     with call.hub.database.reading() as connection:
-        return page(connection, select(workspaces), keys, call.body, _workspace)
+        query, visible = select(workspaces), call.who.visible
+        query = query if visible is None else query.where(workspaces.c.id.in_(visible))
+        return page(connection, query, keys, call.body, _workspace)
 
 
 @routes.post("/workspaces", policy=MAKER, body=api.NewWorkspace, raises=(ConflictError,))
 def make_workspace(call: Call[api.NewWorkspace]) -> api.Workspace:
-    """Make a workspace.
+    """Make a workspace; who makes it owns it.
 
     Raises:
         ConflictError: the name is taken.
@@ -78,6 +81,8 @@ def make_workspace(call: Call[api.NewWorkspace]) -> api.Workspace:
         if connection.execute(select(workspaces.c.id).where(workspaces.c.name == made.name)).first():
             raise ConflictError(f"there is a workspace {made.name!r} already; take it from list_workspaces()")
         connection.execute(insert(workspaces).values(id=made.id, name=made.name, created_ns=made.created_ns))
+        if call.who.person is not None:
+            connection.execute(insert(roles).values(person=call.who.person, workspace=made.id, role="owner"))
     return made
 
 

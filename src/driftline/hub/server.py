@@ -1,9 +1,10 @@
 """The hub as a web application, and the thread that answers for it on a socket.
 
 Who may ask what: a hub on loopback answers programs on its own machine; a hub that others can reach speaks TLS, where
-devices authenticate themselves by signature and token, and everything else is still for its own machine alone. A page
-of another site, opened in a browser there, may not ask anything: requests name the hub's own host, and what changes
-something comes from the hub's own pages or from a program.
+devices authenticate themselves by signature and token, and all else is still for its own machine alone. One that knows
+people by their logins (`--auth`) answers them from wherever they are; see `driftline.hub.accounts`. A page of another
+site, opened in a browser, may not ask anything: requests name the hub's own host, and what changes something comes from
+the hub's own pages or from a program.
 """
 
 import ipaddress
@@ -40,6 +41,9 @@ from driftline.hub import (
     preview,
     registry,
 )
+from driftline.hub.accounts import flow as account_flow
+from driftline.hub.accounts import pages as account_pages
+from driftline.hub.accounts import routes as account_routes
 from driftline.hub.core import Hub
 from driftline.hub.health import routes as health_routes
 from driftline.hub.http import JSON, Call, Routes, Rule, Ruled, envelope, failure, not_here
@@ -114,10 +118,17 @@ def openapi_document(call: Call[None]) -> Response:
 def application(hub: Hub) -> Starlette:
     """Return the whole application: the API under /api/v1, the dashboard at /."""
     modules = (registry, deployment, fleet, identity, ingest, infer, logs, assays, baselines, preview)
-    collected = [routes, health_routes, open_routes, *(module.routes for module in modules)]
+    accounts = (account_routes, account_flow, account_pages)
+    collected = [routes, health_routes, open_routes, *(module.routes for module in (*modules, *accounts))]
     made = Starlette(
         routes=[*(route for one in collected for route in one.starlette()), *pages.starlette()],
-        middleware=[Middleware(Guard, local_only=hub.fingerprint is not None)],
+        middleware=[
+            Middleware(
+                Guard,
+                local_only=hub.fingerprint is not None and hub.accounts is None,
+                any_name=hub.fingerprint is not None and hub.accounts is not None,
+            )
+        ],
         exception_handlers={HTTPException: not_here},
     )
     made.state.hub = hub
@@ -148,12 +159,15 @@ class Guard:
 
     What a device asks is answered without them: its link may be slow, and they are half of an answer.
 
-    `local_only`: other machines can reach this hub, so that what is not a device's is refused to them.
+    `local_only`: other machines can reach this hub, and it cannot tell people apart, so that what is not a device's is
+    refused to them. `any_name`: it speaks TLS and knows people by their logins, so that it answers them wherever they
+    are, under any name: a page that gave itself this hub's address has neither its certificate nor its cookies.
     """
 
-    def __init__(self, app: ASGIApp, *, local_only: bool) -> None:
+    def __init__(self, app: ASGIApp, *, local_only: bool, any_name: bool = False) -> None:
         self.app = app
         self.local_only = local_only
+        self.any_name = any_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -188,7 +202,7 @@ class Guard:
                 "tunnel to its loopback address"
             )
         host = headers.get("host", "")
-        if not is_loopback(_hostname(host)):
+        if not self.any_name and not is_loopback(_hostname(host)):
             return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
         return _foreign(scope["method"], headers, host)
 

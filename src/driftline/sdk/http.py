@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 
 from driftline.errors import InvalidInputError, UnreachableError
+from driftline.sdk.tokens import Tokens
 from driftline.wire import api
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class Connection:
         fingerprint: str | None = None,
         *,
         timeout_s: float = 60.0,
+        tokens: Tokens | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
@@ -87,6 +89,7 @@ class Connection:
         self.url = url.rstrip("/")
         self.fingerprint = fingerprint
         self._sleep = sleep
+        self._tokens = tokens
         self._client = httpx2.Client(
             base_url=self.url + api.PREFIX,
             # A slow upload or a long assay run is not a failure; a hub that does not accept a connection is.
@@ -148,7 +151,7 @@ class Connection:
         asked = self._client.build_request(
             method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
         )
-        reply = self._once(asked, f"{method} {path}")
+        reply = self._known(asked, f"{method} {path}", again=not isinstance(content, Iterator))
         for _ in range(PATIENCE_TIMES):
             # What streams is gone once it was sent.
             if reply.status_code != 429 or isinstance(content, Iterator):
@@ -158,6 +161,26 @@ class Connection:
         if reply.status_code >= 400:
             api.raise_failure(reply.status_code, reply.content)
         return reply
+
+    def _known(self, request: httpx2.Request, what: str, *, again: bool) -> httpx2.Response:
+        """Send a request with what this person's programs come with; log in where the hub asks for it."""
+        if self._tokens is None:
+            return self._once(request, what)
+        if bearer := self._tokens.bearer():
+            request.headers["Authorization"] = f"Bearer {bearer}"
+        reply = self._once(request, what)
+        if reply.status_code == 401 and again:
+            self._tokens.renew(self._post_form)
+            request.headers["Authorization"] = f"Bearer {self._tokens.bearer()}"
+            reply = self._once(request, what)
+        return reply
+
+    def _post_form(self, path: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        reply = self._once(self._client.build_request("POST", self.url + path, data=dict(fields)), f"POST {path}")
+        try:
+            return reply.status_code, msgspec.json.decode(reply.content, type=dict[str, Any])
+        except msgspec.DecodeError:
+            return reply.status_code, {}
 
     def _once(self, request: httpx2.Request, what: str) -> httpx2.Response:
         try:

@@ -29,6 +29,7 @@ Aggregation = Literal["density", "cumulative"]
 Compat = Literal["v1", "v2"]
 Season = Literal["day", "week"]
 EvidenceKind = Literal["rows", "windows"]
+Scope = Literal["viewer", "editor", "owner", "admin"]
 ModelStatus = Literal["pending", "loading", "ready", "error"]
 
 # What a database and every language's integers hold.
@@ -637,6 +638,28 @@ class PreviewAsked(Struct):
     """The query of `GET /assays/{id}/preview`: what is found within so many windows."""
 
     within: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
+
+
+# ── people ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NewToken(Struct):
+    """`POST /tokens`: what a program comes with instead of you; it may do what you may, up to `scope`."""
+
+    label: str
+    scope: Scope = "viewer"
+    days: Annotated[int, msgspec.Meta(ge=1, le=366)] = 90
+
+
+class Token(Struct):
+    """An API token; `token` itself is shown once, when it is made."""
+
+    id: str
+    label: str
+    scope: str
+    created_real_ns: int
+    expires_real_ns: int
+    token: str | None = None
 
 
 # ── reading and writing ─────────────────────────────────────────────────────────────────────────────────────────

@@ -287,11 +287,19 @@ def save(
     baselines.add_version(connection, assay.id, first, baselines_by_place)
 
 
-def every(connection: Connection, *, workspace: str | None = None, active: bool | None = None) -> list[Kept]:
-    """Return standing assays, newest first."""
+def every(
+    connection: Connection,
+    *,
+    workspace: str | None = None,
+    active: bool | None = None,
+    visible: frozenset[str] | None = None,
+) -> list[Kept]:
+    """Return standing assays, newest first; of one workspace, or of those that are visible."""
     query = select(ASSAYS).order_by(ASSAYS.c.created_ns.desc(), ASSAYS.c.id)
     if workspace is not None:
         query = query.where(ASSAYS.c.workspace == workspace)
+    if visible is not None:
+        query = query.where(ASSAYS.c.workspace.in_(visible))
     if active is not None:
         query = query.where(ASSAYS.c.active == active)
     return [_kept(row) for row in connection.execute(query).mappings()]
@@ -711,9 +719,14 @@ def put_incident(connection: Connection, incident: api.Incident, *, source: str 
 
 
 def incidents(
-    connection: Connection, *, is_open: bool | None = None, device: str | None = None, newest: int | None = None
+    connection: Connection,
+    *,
+    is_open: bool | None = None,
+    device: str | None = None,
+    newest: int | None = None,
+    only: Any = None,
 ) -> list[api.Incident]:
-    """Return incidents, open ones first, then newest first."""
+    """Return incidents, open ones first, then newest first; `only` is a condition."""
     query = select(INCIDENTS).order_by(
         INCIDENTS.c.resolved_ns.is_not(None), INCIDENTS.c.opened_ns.desc(), INCIDENTS.c.id
     )
@@ -721,13 +734,14 @@ def incidents(
         query = query.where(INCIDENTS.c.resolved_ns.is_(None) if is_open else INCIDENTS.c.resolved_ns.is_not(None))
     if device is not None:
         query = query.where(INCIDENTS.c.device == device)
+    query = query if only is None else query.where(only)
     rows = connection.execute(query if newest is None else query.limit(newest)).mappings()
     return [_incident(row) for row in rows]
 
 
-def incidents_page(connection: Connection, asked: api.IncidentsAsked) -> Page[api.Incident]:
-    """Return a page of the incidents that were asked for, open ones first, then newest first."""
-    query = select(INCIDENTS)
+def incidents_page(connection: Connection, asked: api.IncidentsAsked, only: Any = None) -> Page[api.Incident]:
+    """Return a page of the incidents that were asked for, open ones first, then newest first; `only` is a condition."""
+    query = select(INCIDENTS) if only is None else select(INCIDENTS).where(only)
     if asked.open is not None:
         query = query.where(INCIDENTS.c.resolved_ns.is_(None) if asked.open else INCIDENTS.c.resolved_ns.is_not(None))
     if asked.device:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
@@ -24,11 +23,12 @@ from driftline.charts.lines import NOT_COUNTED
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
-from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError
+from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import assays
+from driftline.hub.accounts.pages import failed
 from driftline.hub.baselines import take
 from driftline.hub.core import Hub
-from driftline.hub.http import FORM, HTML, Call, Routes, Rule, Ruled, failure, status_of
+from driftline.hub.http import FORM, HTML, Call, Routes, Rule, Ruled
 from driftline.hub.incidents import clock_text
 from driftline.hub.policy import EDITOR, MEMBER, PUBLIC, VIEWER, Policy
 from driftline.hub.store import assays as store
@@ -638,26 +638,11 @@ def _version(pipeline: api.Pipeline, version: str) -> str:
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _apology(hub: Hub, status: int, title: str, reason: str) -> Response:
-    view = View(now_ns=hub.now_ns(), banner=hub.clock.banner)
-    content = [el("h1", title), el("p", reason, class_="lead"), el("p", el("a", "Back to the overview", href="/"))]
-    return _html(page(view, title, "", "/index.json", *content), status)
-
-
 def _html(text: str, status: int = 200) -> Response:
     return Response(text, status, media_type=HTML)
 
 
-def _failed(request: Request, error: DriftlineError) -> Response:
-    """Answer with a page that says what could not be shown or done; a program's twin, with the envelope."""
-    if request.url.path.endswith(".json"):
-        return failure(error)
-    hub = cast("Hub", request.app.state.hub)
-    title = "Not here" if request.method in {"GET", "HEAD"} else "Not done"
-    return _apology(hub, status_of(type(error)), title, str(error))
-
-
-routes = Routes(prefix="", failed=_failed)
+routes = Routes(prefix="", failed=failed)
 
 
 def _pair(
@@ -672,7 +657,7 @@ def _pair(
     """Register a page and its twin; `named` is the part of the address that says which one."""
 
     def view_of(call: Call[None]) -> V:
-        return read(call.hub, *([call.path[named]] if named else []))
+        return read(call.hub, *([call.path[named]] if named else []), call.who.visible)
 
     def html(call: Call[None]) -> Response:
         return _html(render(view_of(call)))
@@ -691,7 +676,8 @@ def _acts(address: str, act: Callable[[Hub, str], str], *, policy: Policy) -> No
     """Register a form, which leads to the page whose address `act` returns when it has acted."""
 
     def post(call: Call[None]) -> Response:
-        return RedirectResponse(act(call.hub, call.path["id"]), 303)
+        (identity,) = call.path.values()
+        return RedirectResponse(act(call.hub, identity), 303)
 
     routes.post(address, policy=policy, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)(post)
 
@@ -730,14 +716,21 @@ _pair("/", "/index.json", views.overview, overview, policy=MEMBER)
 _pair("/devices", "/devices.json", views.devices, all_devices, policy=MEMBER)
 _pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, policy=VIEWER, named="name")
 _pair("/assays", "/assays.json", views.all_assays, all_assays, policy=MEMBER)
-_pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, policy=VIEWER, named="id")
-_pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, policy=VIEWER, named="id")
+_pair("/assays/{assay}", "/assays/{assay}.json", views.assay, one_assay, policy=VIEWER, named="assay")
+_pair(
+    "/assays/{assay}/preview",
+    "/assays/{assay}/preview.json",
+    views.preview,
+    assay_preview,
+    policy=VIEWER,
+    named="assay",
+)
 _pair("/incidents", "/incidents.json", views.incidents, all_incidents, policy=MEMBER)
 _pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines, policy=MEMBER)
-_acts("/incidents/{id}/resolve", _resolve, policy=EDITOR)
-_acts("/incidents/{id}/baseline", _take_baseline, policy=EDITOR)
-_acts("/assays/{id}/on", partial(_switch, active=True), policy=EDITOR)
-_acts("/assays/{id}/off", partial(_switch, active=False), policy=EDITOR)
+_acts("/incidents/{incident}/resolve", _resolve, policy=EDITOR)
+_acts("/incidents/{incident}/baseline", _take_baseline, policy=EDITOR)
+_acts("/assays/{assay}/on", partial(_switch, active=True), policy=EDITOR)
+_acts("/assays/{assay}/off", partial(_switch, active=False), policy=EDITOR)
 
 
 @routes.get("/api", policy=PUBLIC, media=HTML)
@@ -766,4 +759,4 @@ def _nowhere(call: Call[None]) -> Response:
 def starlette() -> list[Ruled]:
     """Return the routes of every page, and last the one of every other address."""
     rules = {"GET": Rule("GET", "/{path:path}", _nowhere, PUBLIC, media=HTML)}
-    return [*routes.starlette(), _Elsewhere("/{path:path}", rules, _failed)]
+    return [*routes.starlette(), _Elsewhere("/{path:path}", rules, failed)]
