@@ -20,7 +20,7 @@ from driftline.errors import (
     StaleRequestError,
     TemporaryError,
 )
-from driftline.hub.http import HTML, JSON, InternalError, Rule, status_of
+from driftline.hub.http import FORM, HTML, JSON, InternalError, Rule, status_of
 from driftline.hub.limits import TooLargeError, TooOftenError, TooSlowError, WrongMediaError
 from driftline.wire import api
 
@@ -74,6 +74,14 @@ SECURITY: Document = {
         "name": "Driftline-Signature",
         "description": "HMAC-SHA256 with the device's key; docs/sync-protocol.md says over what.",
     },
+}
+
+
+# What RFC 6749 says of how a grant is refused; programs of others know no other form.
+OAUTH_ERROR: Document = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+    "required": ["error", "error_description"],
 }
 
 
@@ -146,6 +154,9 @@ def _operation(rule: Rule, schema_of: Mapping[str, Document]) -> Document:
         operation["security"] = [{"device": []}]
     if rule.body is not None:
         operation["requestBody"] = _content(JSON, schema_of[repr(rule.body)]) | {"required": True}
+    elif rule.takes == FORM:
+        fields = {"type": "object", "additionalProperties": {"type": "string"}}
+        operation["requestBody"] = _content(FORM, fields) | {"required": True}
     elif rule.takes is not None:
         operation["requestBody"] = _content(rule.takes, {"type": "string", "format": "binary"}) | {"required": True}
     return operation
@@ -171,7 +182,8 @@ def _responses(rule: Rule, schema_of: Mapping[str, Document]) -> Document:
     failed = {"$ref": REF.format(name="ErrorReply")}
     for status, codes in sorted(by_status.items()):
         told = f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in dict.fromkeys(codes))}"
-        made[str(status)] = {"description": told} | _content(JSON, failed)
+        refused = {"anyOf": [OAUTH_ERROR, failed]} if rule.takes == FORM and status == 400 else failed
+        made[str(status)] = {"description": told} | _content(JSON, refused)
         if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
             made[str(status)]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     return made

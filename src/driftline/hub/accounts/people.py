@@ -127,9 +127,10 @@ def add(connection: Connection, name: str, password_hash: str, now_ns: int, *, i
     name = check_name(name)
     if connection.execute(select(people.c.id).where(people.c.name == name)).first():
         raise ConflictError(f"there is a person {name!r} already")
-    facts = {"id": str(uuid.uuid4()), "name": name, "password": password_hash, "is_admin": is_admin}
+    identity = str(uuid.uuid4())
+    facts = {"id": identity, "name": name, "password": password_hash, "is_admin": is_admin}
     connection.execute(insert(people).values(**facts, created_ns=now_ns))
-    return need(connection, facts["id"])
+    return need(connection, identity)
 
 
 def need(connection: Connection, identity: str) -> Row[Any]:
