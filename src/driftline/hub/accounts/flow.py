@@ -45,6 +45,8 @@ def device_authorization(call: Call[None]) -> Response:
     """Begin to let a program in: give it a code to show, and one to ask with."""
     call.hub.limits.strangers.check(call.address, "this address")
     asked = form(call)
+    if not asked.get("client_id"):
+        return _oauth("invalid_request", "client_id is missing: the name of your program, which a person will be shown")
     scope = asked.get("scope") or "owner"
     if scope not in RANK:
         return _oauth("invalid_scope", f"scope is one of {', '.join(RANK)}")

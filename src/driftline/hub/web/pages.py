@@ -707,7 +707,7 @@ class _Elsewhere(Ruled):
 
     def matches(self, scope: Scope) -> tuple[Match, Any]:
         """Leave the API's addresses alone."""
-        if str(scope.get("path", "")).startswith("/api/"):
+        if str(scope.get("path", "")).startswith(("/api/", "/oauth/")):
             return Match.NONE, {}
         return super().matches(scope)
 
