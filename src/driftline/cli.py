@@ -1,4 +1,4 @@
-"""The command line: `driftline demo | up | backup | restore | edge | login | notify | site | doctor`.
+"""The command line: `driftline demo | up | backup | restore | edge | login | token | notify | site | doctor`.
 
 Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
 only when it runs.
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _restore(commands.add_parser("restore", help="make a hub's folder from a backup"))
     _edge(commands.add_parser("edge", help="run a device"))
     _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
+    _token(commands.add_parser("token", help="API tokens, for programs that nobody sits at"))
     _notify(commands.add_parser("notify", help="say who is told of incidents, and try it"))
     _site(commands.add_parser("site", help="say where a device is: what happens at one site is one incident"))
     _doctor(commands.add_parser("doctor", help="say what is wrong with a device, or with a hub, and what to do"))
@@ -101,7 +102,7 @@ def _up(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let notifications go to addresses of private networks and of this machine",
     )
-    command.add_argument("--auth", action="store_true", help="accounts and roles (not yet)")
+    command.add_argument("--auth", action="store_true", help="accounts and roles: people log in")
 
 
 def _backup(command: argparse.ArgumentParser) -> None:
@@ -245,6 +246,18 @@ def _login(command: argparse.ArgumentParser) -> None:
     command.set_defaults(runs=("driftline.sdk.login", "sdk"))
     command.add_argument("url", help="the hub's address, such as http://127.0.0.1:8710")
     command.add_argument("--fingerprint", help="the hub certificate's SHA-256, for an https address")
+
+
+def _token(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.token", "sdk"))
+    actions = command.add_subparsers(prog="driftline token", dest="action", required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make one, and print it this once")
+    new.add_argument("label", help="what it is for")
+    scopes = ("viewer", "editor", "owner", "admin")
+    new.add_argument("--scope", choices=scopes, default="viewer", help="at most what you may (default viewer)")
+    new.add_argument("--days", type=int, default=90, help="how long it is valid (default 90)")
+    actions.add_parser("list", help="show yours")
+    actions.add_parser("end", help="let one be worth nothing from now on").add_argument("id", help="as list shows it")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ class NotAllowedError(PermanentError):
     code = "not_allowed"
 
 
+class NotLoggedInError(NotAllowedError):
+    """The hub wants to know who asks, and does not, or no longer."""
+
+    code = "not_logged_in"
+
+
 class StaleRequestError(NotAllowedError):
     """A signed request whose number is not above `last`, the last that was used; a greater number may be tried."""
 
@@ -97,6 +103,7 @@ def by_code(code: str) -> type[DriftlineError]:
         EntityNotFoundError,
         ConflictError,
         NotAllowedError,
+        NotLoggedInError,
         StaleRequestError,
         NotYetError,
         UnreachableError,

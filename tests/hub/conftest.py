@@ -164,3 +164,37 @@ def local_of(api: Api) -> Device:
         row = fleet.ensure_device(connection, fleet.LOCAL, api.hub.now_ns())
         key = identity.give_key(connection, row.id, api.hub.now_ns())
     return Device(api, {"device": row.id, "name": row.name, "key": key.hex()})
+
+
+@pytest.fixture
+def shop_on() -> Callable[[Api], dict[str, str]]:
+    """A function that sets a shop up on a hub, and returns what is in it by the names that addresses give it."""
+    return shop_of
+
+
+def shop_of(api: Api) -> dict[str, str]:
+    workspace = api.workspace("fuzzed")["id"]
+    pipeline = api.observed_pipeline("till", workspace)
+    till = api.joined("till-1", pipeline)
+    publish = api.post(f"/pipelines/{pipeline['id']}/publish")["id"]
+    model = api.post(
+        f"/workspaces/{workspace}/models",
+        {
+            "name": "counter", "framework": "onnx", "digest": "a" * 64, "size": 3,
+            "input_schema": [{"name": "tensor", "type": "float32", "shape": [4]}],
+            "output_schema": [{"name": "sum", "type": "float32", "shape": []}],
+        },
+    )["id"]  # fmt: skip
+    version, now_s = pipeline["versions"][0]["id"], api.hub.now_ns() // NS_PER_S
+    values = [float(value % 7) for value in range(40)]
+    start_s = now_s // 60 * 60 - 600
+    till.send(*(till.counted(version, start_s + 60 * at, {"out.total": values}) for at in range(5)))
+    spec = {
+        "name": "totals", "pipeline": pipeline["id"], "watched": [{"field": "out.total", "iopath": "output total 0"}],
+        "baseline": {"values": {"out.total": values}}, "windows": {"width_s": 60},
+    }  # fmt: skip
+    assay = api.post(f"/workspaces/{workspace}/assays", spec)["id"]
+    return {
+        "workspace": workspace, "pipeline": pipeline["id"], "publish": publish, "model": model, "name": till.name,
+        "assay": assay,
+    }  # fmt: skip

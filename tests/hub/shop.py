@@ -4,7 +4,7 @@ import copy
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from uuid import uuid4
 
 import numpy as np
@@ -79,7 +79,10 @@ class Shop:
 
     def call(self, handler: Any, body: Any = None, query: Mapping[str, str] | None = None, **path: str) -> Any:
         """Call a route's handler as HTTP would."""
-        return handler(Call(self.hub, {"workspace": self.workspace, **path}, query or {}, body, b"", None))
+        declared = get_args(get_type_hints(handler)["call"])[0]
+        if body is None and declared is not type(None):
+            body = api.decode_query((query or {}).items(), declared)
+        return handler(Call(self.hub, {"workspace": self.workspace, **path}, body, b"", None))
 
     def build(self, name: str) -> api.Pipeline:
         steps = [api.Step(model=self.model)]

@@ -38,11 +38,6 @@ def until(true: Any, seconds: Any = 60):
 # ── refusing to start ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_accounts_come_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "--auth" in up_fails(capsys, "--home", tmp_path / "home", "--auth")
-    assert not (tmp_path / "home").exists()
-
-
 def test_a_port_in_use_is_named_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -265,3 +260,22 @@ def inferred(ask: Any, pipeline: Any):
 
 def log(ask: Any, pipeline: Any):
     return pa.ipc.open_stream(ask.http.get(f"/pipelines/{pipeline['id']}/logs").content).read_all()
+
+
+# ── people who log in ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_with_auth_a_link_is_printed_that_makes_the_first_admin(driftline_up: Any):
+    up = driftline_up("--auth")
+    link = until(lambda: next((word for word in up.text.split() if "/setup?token=" in word), None))
+    assert link.startswith(up.url + "/setup?token=")
+    with httpx2.Client(base_url=up.url, trust_env=False, headers={"Origin": up.url}) as browser:
+        assert browser.get("/").headers["location"].startswith("/login")
+        form = {"token": link.partition("token=")[2], "name": "root", "password": "correct horse battery"}
+        assert browser.post("/setup", data=form).status_code == 303
+        assert browser.get("/api/v1/me").json()["is_admin"] is True
+        assert "scorer" in browser.get("/readyz").json()["parts"]
+        # The hub's own device syncs on: it is no person.
+        until(lambda: browser.get("/api/v1/devices").json()["items"][0]["heard_ns"])
+    assert up.stop() == 0
+    assert "correct horse" not in up.text

@@ -78,7 +78,7 @@ def test_a_body_that_cannot_be_read_is_refused_with_its_reason(http: Any, body: 
 
 def test_a_body_beyond_its_bounds_is_refused(http: Any):
     reply = http.post("/api/v1/join", content=b" " * 70_000)
-    assert reply.status_code == 400
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "invalid")
     assert "larger than" in reply.json()["error"]["message"]
 
 

@@ -14,12 +14,14 @@ from driftline.assay.analysis import describe, grid_for
 from driftline.assay.baseline import BaselineData
 from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
-from driftline.errors import InvalidInputError
+from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import causes, drops, fleet, grids, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import Span, Target, baseline_of, parts_of
+from driftline.hub.paging import Page
+from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.promises import Footings, hours, level_of, stream_of
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question, start_of, told
 from driftline.hub.store import assays as store
@@ -142,13 +144,13 @@ def _check_length(plan: WindowPlan, until_ns: int, streams: int) -> None:
         )
 
 
-@routes.post("/workspaces/{workspace}/assays/run", body=api.AssaySpec)
+@routes.post("/workspaces/{workspace}/assays/run", policy=VIEWER, body=api.AssaySpec)
 def run_assay(call: Call[api.AssaySpec]) -> api.AssayRun:
     """Preview an assay."""
     return run(call.hub, call.path["workspace"], call.body)
 
 
-@routes.post("/workspaces/{workspace}/assays/baseline", body=api.AssaySpec)
+@routes.post("/workspaces/{workspace}/assays/baseline", policy=VIEWER, body=api.AssaySpec)
 def describe_baseline(call: Call[api.AssaySpec]) -> list[api.BaselineStats]:
     """Describe what windows would be compared with: one entry a device and field, or one a field that serves all."""
     asked = question(call.hub, call.path["workspace"], call.body)
@@ -309,50 +311,45 @@ def plan_of_kept(kept: store.Kept) -> WindowPlan | None:
     return plan_of(msgspec.structs.replace(kept.assay.spec.windows, start_ns=kept.start_ns), None, rows=False)
 
 
-@routes.get("/workspaces/{workspace}/assays")
-def list_assays(call: Call[None]) -> list[api.Assay]:
+@routes.get("/workspaces/{workspace}/assays", policy=VIEWER, query=api.Paged)
+def list_assays(call: Call[api.Paged]) -> Page[api.Assay]:
     """List the standing assays of a workspace, newest first."""
     with call.hub.database.reading() as connection:
         workspace = registry.need_workspace(connection, call.path["workspace"])
-        return [kept.assay for kept in store.every(connection, workspace=workspace.id)]
+        return store.listed(connection, workspace.id, call.body)
 
 
-@routes.post("/workspaces/{workspace}/assays", body=api.AssaySpec)
+@routes.post("/workspaces/{workspace}/assays", policy=EDITOR, body=api.AssaySpec, raises=(ConflictError,))
 def save_assay(call: Call[api.AssaySpec]) -> api.Assay:
     """Save an assay and start its scheduled runs."""
     return save(call.hub, call.path["workspace"], call.body)
 
 
-@routes.get("/assays/{assay}")
+@routes.get("/assays/{assay}", policy=VIEWER)
 def get_assay(call: Call[None]) -> api.Assay:
     """Return one standing assay."""
     with call.hub.database.reading() as connection:
         return store.one(connection, call.path["assay"]).assay
 
 
-@routes.get("/assays/{assay}/analyses")
-def list_analyses(call: Call[None]) -> list[api.Analysis]:
+@routes.get("/assays/{assay}/analyses", policy=VIEWER, query=api.AnalysesAsked)
+def list_analyses(call: Call[api.AnalysesAsked]) -> Page[api.Analysis]:
     """List stored answers whose windows begin in [start_ns, end_ns), by window start, then device, then field."""
     with call.hub.database.reading() as connection:
         assay = store.one(connection, call.path["assay"]).assay
-        found = store.analyses(
-            connection,
-            assay.id,
-            device=call.query.get("device") or None,
-            field=call.query.get("field") or None,
-            start_ns=call.integer("start_ns"),
-            end_ns=call.integer("end_ns"),
-        )
-        return drops.explained(call.hub, connection, assay.spec.pipeline, found)
+        found = store.analyses_page(connection, assay.id, call.body)
+        told: Page[api.Analysis] = Page(drops.explained(call.hub, connection, assay.spec.pipeline, found))
+        told.next = found.next
+        return told
 
 
-@routes.post("/assays/{assay}/on")
+@routes.post("/assays/{assay}/on", policy=EDITOR)
 def switch_on(call: Call[None]) -> api.Assay:
     """Start scheduled runs again; windows that passed meanwhile are answered too."""
     return switch(call.hub, call.path["assay"], active=True)
 
 
-@routes.post("/assays/{assay}/off")
+@routes.post("/assays/{assay}/off", policy=EDITOR)
 def switch_off(call: Call[None]) -> api.Assay:
     """Stop scheduled runs; what was answered stays, and its open incidents are resolved."""
     return switch(call.hub, call.path["assay"], active=False)

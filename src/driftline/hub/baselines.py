@@ -18,6 +18,7 @@ from driftline.hub import causes
 from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of, plan_of_kept
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
+from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
@@ -29,7 +30,7 @@ from driftline.wire import api
 routes = Routes()
 
 
-@routes.get("/assays/{assay}/baselines")
+@routes.get("/assays/{assay}/baselines", policy=VIEWER)
 def list_baselines(call: Call[None]) -> list[api.BaselineStats]:
     """List the frozen baselines of a standing assay in their newest version: one a field, or one a device and field."""
     with call.hub.database.reading() as connection:
@@ -37,7 +38,7 @@ def list_baselines(call: Call[None]) -> list[api.BaselineStats]:
     return baselines_of(call.hub, kept)
 
 
-@routes.get("/assays/{assay}/baselines/versions")
+@routes.get("/assays/{assay}/baselines/versions", policy=VIEWER)
 def list_versions(call: Call[None]) -> list[api.BaselineVersion]:
     """List the baselines that a standing assay has had, the first one first."""
     with call.hub.database.reading() as connection:
@@ -48,7 +49,7 @@ def list_versions(call: Call[None]) -> list[api.BaselineVersion]:
     return [first, *later]
 
 
-@routes.post("/assays/{assay}/baselines", body=api.NewBaseline)
+@routes.post("/assays/{assay}/baselines", policy=EDITOR, body=api.NewBaseline)
 def take_baseline(call: Call[api.NewBaseline]) -> api.Assay:
     """Compare with another baseline from now on."""
     return take(call.hub, call.path["assay"], call.body)

@@ -21,13 +21,15 @@ import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from getpass import getpass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from driftline.clock import VARIABLE, from_environment, iso
-from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, NotYetError, PermanentError
+from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, PermanentError
 from driftline.hub import fleet, identity, registry
+from driftline.hub.accounts import people
 from driftline.hub.core import Hub
 from driftline.hub.notify.notifier import Notifier
 from driftline.hub.retention import Retention, Settings
@@ -47,13 +49,10 @@ def run(options: argparse.Namespace) -> int:
     """Run the hub until SIGINT or SIGTERM; return 0.
 
     Raises:
-        NotYetError: `--auth`.
         ConflictError: a hub runs on this home already, or the port is in use.
         NotAllowedError: the home cannot be written.
         InvalidInputError: a host or port to listen on that this machine does not have.
     """
-    if options.auth:
-        raise NotYetError("--auth: accounts and roles come later; a hub answers its own machine only, leave it out")
     home = make_home(Path(options.home))
     with ExitStack() as stack:
         stack.enter_context(locked(home))
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         # The database holds the devices' keys: what is made from here on is for its owner alone.
         stack.callback(os.umask, os.umask(0o077))
         stopped = stack.enter_context(_stopped_by_signals())
-        _serve(home, Address.of(listening, options.host, home), listening, stopped, private=options.private_targets)
+        _serve(home, Address.of(listening, options.host, home), listening, stopped, options)
     return 0
 
 
@@ -97,7 +96,13 @@ class Address:
         )
 
 
-def _serve(home: Path, address: Address, listening: socket.socket, stopped: threading.Event, *, private: bool) -> None:
+def _serve(
+    home: Path,
+    address: Address,
+    listening: socket.socket,
+    stopped: threading.Event,
+    options: argparse.Namespace,
+) -> None:
     keeping = Settings.of(os.environ)
     hub = open_hub(
         home,
@@ -105,8 +110,10 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         address.url,
         address.fingerprint,
         database_url=os.environ.get(DATABASE_VARIABLE) or None,
-        private_targets=private,
+        private_targets=options.private_targets,
     )
+    if options.auth:
+        hub.accounts = people.Accounts()
     fleet.check_interval()
     _check_clock(hub)
     local = LocalDevice(hub, address.local_url)
@@ -126,10 +133,12 @@ def _serve(home: Path, address: Address, listening: socket.socket, stopped: thre
         stack.callback(notifier.stop)
         keeper.start()
         stack.callback(keeper.stop)
+        hub.threads["scorer"] = lambda: scorer.running
         # The device stops first, while the hub still answers its last sync.
         local.start()
         stack.callback(local.stop)
         _announce(hub, address)
+        _set_up(hub, address)
         while not stopped.wait(1.0):
             if not listener.running:
                 raise PermanentError("the hub stopped answering; its log above says why")
@@ -157,6 +166,34 @@ def _announce(hub: Hub, address: Address) -> None:
         print(f"programs on this machine: {login}", flush=True)
     if hub.clock.banner:
         print(hub.clock.banner, flush=True)
+
+
+def _set_up(hub: Hub, address: Address) -> None:
+    """Let the first admin be made: asked for in a terminal, else with a link that works once."""
+    if hub.accounts is None:
+        return
+    with hub.database.reading() as connection:
+        if not people.is_empty(connection):
+            return
+    if sys.stdin is not None and sys.stdin.isatty():
+        _ask_for_admin(hub)
+        return
+    link = f"{address.local_url}/setup?token={people.open_setup(hub.accounts)}"
+    print(f"nobody can log in yet; make the first admin within an hour at {link}", flush=True)
+
+
+def _ask_for_admin(hub: Hub) -> None:
+    while True:
+        try:
+            name = people.check_name(input("name of the first admin: "))
+            made = people.hash_password(getpass("password (at least 12 characters): "))
+            with hub.database.writing() as connection:
+                people.add(connection, name, made, hub.now_ns(), is_admin=True)
+        except InvalidInputError as error:
+            print(f"driftline: {error}", file=sys.stderr, flush=True)
+        else:
+            print(f"{name} may log in at the dashboard's address", flush=True)
+            return
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from driftline.clock import Clock
+from driftline.hub.accounts.people import Accounts
+from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
 from driftline.hub.store.together import Together
@@ -28,7 +30,8 @@ class Hub:
     private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
-    looked up, `batches` commits what devices send.
+    looked up, `batches` commits what devices send. `limits` is how often each caller may ask, `threads` says of each
+    that must go on whether it does. `accounts` is None on a hub without logins: whoever may ask is its admin.
     """
 
     home: Path
@@ -46,6 +49,9 @@ class Hub:
     desired: dict[str, tuple[int, Desired, str]] = field(default_factory=dict[str, tuple[int, Desired, str]])
     granted: dict[str, tuple[int, Grants]] = field(default_factory=dict[str, tuple[int, Grants]])
     grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
+    limits: Limits = field(default_factory=Limits)
+    accounts: Accounts | None = None
+    threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
 
     @property
     def dashboard(self) -> str:

@@ -7,9 +7,12 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from driftline.errors import EntityNotFoundError, InvalidInputError, NotYetError
+from driftline.errors import EntityNotFoundError, InvalidInputError, NotAllowedError, NotYetError
 from driftline.hub import fleet, identity, registry
+from driftline.hub.accounts.places import of_device
 from driftline.hub.http import Call, Routes
+from driftline.hub.paging import Page, page
+from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.store.fleet import assignments, devices, publishes
 from driftline.hub.store.registry import pipelines
 from driftline.wire import api
@@ -23,7 +26,7 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 # ── the hub's own machine ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.post("/pipelines/{pipeline}/deploy", body=api.Deploy)
+@routes.post("/pipelines/{pipeline}/deploy", policy=EDITOR, body=api.Deploy, raises=(NotYetError,))
 def deploy(call: Call[api.Deploy]) -> api.Pipeline:
     """Let the device `hub` run the newest version; the status says when it does.
 
@@ -44,7 +47,7 @@ def deploy(call: Call[api.Deploy]) -> api.Pipeline:
     return deployed
 
 
-@routes.post("/pipelines/{pipeline}/undeploy")
+@routes.post("/pipelines/{pipeline}/undeploy", policy=EDITOR)
 def undeploy(call: Call[None]) -> api.Pipeline:
     """Let the device `hub` run it no longer; devices it was published to go on."""
     hub = call.hub
@@ -60,7 +63,7 @@ def undeploy(call: Call[None]) -> api.Pipeline:
     return undeployed
 
 
-@routes.get("/pipelines/{pipeline}/status")
+@routes.get("/pipelines/{pipeline}/status", policy=VIEWER)
 def status(call: Call[None]) -> api.PipelineStatus:
     """Say how the pipeline fares, device by device."""
     with call.hub.database.reading() as connection:
@@ -146,7 +149,7 @@ def _memory(what: str, value: object) -> int:
 # ── other devices ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.post("/pipelines/{pipeline}/publish")
+@routes.post("/pipelines/{pipeline}/publish", policy=EDITOR)
 def publish(call: Call[None]) -> api.Publish:
     """Make the newest version available to devices."""
     with call.hub.database.writing() as connection:
@@ -165,32 +168,33 @@ def publish(call: Call[None]) -> api.Publish:
     return made
 
 
-@routes.get("/pipelines/{pipeline}/publishes")
-def list_publishes(call: Call[None]) -> list[api.Publish]:
+@routes.get("/pipelines/{pipeline}/publishes", policy=VIEWER, query=api.Paged)
+def list_publishes(call: Call[api.Paged]) -> Page[api.Publish]:
     """List what was published of a pipeline, newest first."""
     with call.hub.database.reading() as connection:
         pipeline = registry.need_pipeline(connection, call.path["pipeline"])
-        found = connection.execute(
-            select(publishes).where(publishes.c.pipeline == pipeline.id).order_by(publishes.c.created_ns.desc())
-        )
-        return [_publish(row) for row in found]
+        query = select(publishes).where(publishes.c.pipeline == pipeline.id)
+        return page(connection, query, ((publishes.c.created_ns, True), (publishes.c.id, True)), call.body, _publish)
 
 
-@routes.get("/publishes/{publish}/edges")
-def list_edges(call: Call[None]) -> list[api.Edge]:
+@routes.get("/publishes/{publish}/edges", policy=VIEWER, query=api.Paged)
+def list_edges(call: Call[api.Paged]) -> Page[api.Edge]:
     """List the devices that a publish goes to, by name; a token is shown only once, when it is made."""
     with call.hub.database.reading() as connection:
         made = need_publish(connection, call.path["publish"])
-        found = connection.execute(
+        query = (
             select(devices.c.id, devices.c.name)
             .join(assignments, assignments.c.device == devices.c.id)
             .where(assignments.c.publish == made.id)
-            .order_by(devices.c.name)
         )
-        return [api.Edge(id=row.id, name=row.name, token=None, command=None, expires_ns=None) for row in found]
+        return page(connection, query, ((devices.c.name, False),), call.body, _edge)
 
 
-@routes.post("/publishes/{publish}/edges", body=api.NewEdge)
+def _edge(row: Row[Any]) -> api.Edge:
+    return api.Edge(id=row.id, name=row.name, token=None, command=None, expires_ns=None)
+
+
+@routes.post("/publishes/{publish}/edges", policy=EDITOR, body=api.NewEdge)
 def add_edge(call: Call[api.NewEdge]) -> api.Edge:
     """Let a device run what was published; a device that is not there yet gets a token to join with.
 
@@ -207,6 +211,11 @@ def add_edge(call: Call[api.NewEdge]) -> api.Edge:
         )
     with hub.database.writing() as connection:
         made = need_publish(connection, call.path["publish"])
+        elsewhere = of_device(connection, name)
+        if elsewhere and not call.who.may(EDITOR, elsewhere):
+            raise NotAllowedError(
+                f"device {name!r} works for another workspace; ask its owner for a role there, or take another name"
+            )
         row = fleet.ensure_device(connection, name, hub.now_ns())
         fleet.assign(connection, row, made.pipeline, made.version, publish=made.id)
         edge = api.Edge(id=row.id, name=row.name, token=None, command=None, expires_ns=None)

@@ -14,8 +14,11 @@ from sqlalchemy import Connection, Row, bindparam, delete, select, update
 from driftline.clock import NS_PER_S, Clock, FastClock
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError
 from driftline.hub import causes, grids, vectors
+from driftline.hub.accounts.places import devices_in
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
+from driftline.hub.paging import Page, page
+from driftline.hub.policy import EDITOR, MEMBER, OWNER, VIEWER
 from driftline.hub.store import assays as assay_store
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store import sql
@@ -27,6 +30,9 @@ from driftline.wire import api
 from driftline.wire.device import BASE_WINDOW_S, BundleFile, Desired, DesiredPipeline
 
 routes = Routes()
+
+# The workspaces whose things are shown; None means all.
+Visible = frozenset[str] | None
 
 # The device that the hub's own machine is; `deploy` runs pipelines on it.
 LOCAL = "hub"
@@ -55,19 +61,26 @@ CONFLICT_NS = 24 * 3600 * NS_PER_S
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.get("/devices")
-def get_devices(call: Call[None]) -> list[api.Device]:
+@routes.get("/devices", policy=MEMBER, query=api.Paged)
+def get_devices(call: Call[api.Paged]) -> Page[api.Device]:
     """List the devices by name."""
-    return list_devices(call.hub)
+    hub = call.hub
+    with hub.database.reading() as connection:
+        query, visible = select(devices).where(devices.c.removed_ns.is_(None)), call.who.visible
+        query = query if visible is None else query.where(devices.c.name.in_(devices_in(visible)))
+        found = page(connection, query, ((devices.c.name, False),), call.body, lambda row: row)
+        listed: Page[api.Device] = Page(_devices(hub, connection, found, visible))
+    listed.next = found.next
+    return listed
 
 
-@routes.get("/devices/{name}")
+@routes.get("/devices/{name}", policy=VIEWER)
 def get_device(call: Call[None]) -> api.Device:
     """Return one device by its name."""
-    return device(call.hub, call.path["name"])
+    return device(call.hub, call.path["name"], call.who.visible)
 
 
-@routes.put("/devices/{name}/link", body=api.Link)
+@routes.put("/devices/{name}/link", policy=EDITOR, body=api.Link)
 def put_link(call: Call[api.Link]) -> api.Device:
     """Say how a device's link is to be used; the device hears it with its next sync.
 
@@ -80,10 +93,10 @@ def put_link(call: Call[api.Link]) -> api.Device:
         row = need_device(connection, name)
         connection.execute(update(devices).where(devices.c.id == row.id).values(facts))
     call.hub.changed()
-    return device(call.hub, name)
+    return device(call.hub, name, call.who.visible)
 
 
-@routes.delete("/devices/{name}")
+@routes.delete("/devices/{name}", policy=OWNER, raises=(InvalidInputError,))
 def remove_device(call: Call[None]) -> None:
     """Remove a device: its key and tokens are worth nothing from now on. Its name may join again.
 
@@ -105,21 +118,22 @@ def remove_device(call: Call[None]) -> None:
     call.hub.changed()
 
 
-def list_devices(hub: Hub) -> list[api.Device]:
-    """Return every device with its states, by name."""
+def list_devices(hub: Hub, visible: Visible = None) -> list[api.Device]:
+    """Return every device with its states, by name; of some workspaces only, those that run something of theirs."""
+    query = select(devices).where(devices.c.removed_ns.is_(None)).order_by(devices.c.name)
     with hub.database.reading() as connection:
-        rows = connection.execute(select(devices).where(devices.c.removed_ns.is_(None)).order_by(devices.c.name))
-        return _devices(hub, connection, rows)
+        rows = connection.execute(query if visible is None else query.where(devices.c.name.in_(devices_in(visible))))
+        return _devices(hub, connection, rows, visible)
 
 
-def device(hub: Hub, name: str) -> api.Device:
-    """Return one device by its name.
+def device(hub: Hub, name: str, visible: Visible = None) -> api.Device:
+    """Return one device by its name, with what it runs of some workspaces, or of all.
 
     Raises:
         EntityNotFoundError: there is none.
     """
     with hub.database.reading() as connection:
-        return _devices(hub, connection, [need_device(connection, name)])[0]
+        return _devices(hub, connection, [need_device(connection, name)], visible)[0]
 
 
 def need_device(connection: Connection, name: str) -> Row[Any]:
@@ -147,15 +161,16 @@ def ensure_device(connection: Connection, name: str, now_ns: int) -> Row[Any]:
     return need_device(connection, name)
 
 
-def _devices(hub: Hub, connection: Connection, rows: Iterable[Row[Any]]) -> list[api.Device]:
+def _devices(hub: Hub, connection: Connection, rows: Iterable[Row[Any]], visible: Visible = None) -> list[api.Device]:
     drifting = incident_store.drifting(connection)
     assigned: dict[str, dict[str, str]] = {}
     for one in connection.execute(
-        select(assignments.c.device, assignments.c.version, pipelines.c.name).join(
+        select(assignments.c.device, assignments.c.version, pipelines.c.name, pipelines.c.workspace).join(
             pipelines, pipelines.c.id == assignments.c.pipeline
         )
     ):
-        assigned.setdefault(one.device, {})[one.version] = one.name
+        if visible is None or one.workspace in visible:
+            assigned.setdefault(one.device, {})[one.version] = one.name
     undated = hub.telemetry.undated(connection)
     return [
         _device(hub, row, assigned.get(row.id, {}), undated.get(row.name, {}), drifting=row.name in drifting)

@@ -2,19 +2,24 @@
 
     routes = Routes()
 
-    @routes.post("/workspaces", body=api.NewWorkspace)
+    @routes.post("/workspaces", policy=MAKER, body=api.NewWorkspace, raises=(ConflictError,))
     def make(call: Call[api.NewWorkspace]) -> api.Workspace: ...
 
-Handlers run in threads, because SQLite and scoring block. Whatever `driftline.errors` knows becomes the one error
-envelope with its status; anything else is our own bug: 500, with the traceback on the hub's standard error.
+Everything about a route stands in its decorator and its annotations: who may ask, what comes in, what goes out, how it
+may fail. `driftline.hub.openapi` writes the document from there. Handlers run in threads, because SQLite and scoring
+block. Whatever `driftline.errors` knows becomes the one error envelope with its status; anything else is our own bug:
+500, with the traceback on the hub's standard error.
 """
 
+import asyncio
 import errno
 import hashlib
+import math
 import os
 import tempfile
+import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
@@ -26,18 +31,30 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from driftline.errors import DriftlineError, InvalidInputError, StaleRequestError, TemporaryError
+from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
+from driftline.hub.accounts import audit
+from driftline.hub.accounts.admission import admit
+from driftline.hub.accounts.who import LOCAL, Principal
 from driftline.hub.core import Hub
+from driftline.hub.limits import BODY_IDLE_S, TooLargeError, TooOftenError, TooSlowError, WrongMediaError, too_slow
+from driftline.hub.paging import Page
+from driftline.hub.policy import DEVICE, VIEWER, Policy
 from driftline.wire import api
 
 B = TypeVar("B")
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 Handler = Callable[["Call[Any]"], Any]
+Failed = Callable[[Request, DriftlineError], Response]
 Decorated = TypeVar("Decorated", bound=Handler)
 
 # Baselines travel as JSON numbers: a million of them are about 20 MB.
 BODY_BYTES_MAX = 64 * 1024 * 1024
+# A baseline of a million values is no line of a trail.
+AUDITED_BYTES_MAX = 64 * 1024
 JSON = "application/json"
+BYTES = "application/octet-stream"
+HTML = "text/html"
+FORM = "application/x-www-form-urlencoded"
 
 STATUS = {
     "invalid": 400,
@@ -45,6 +62,7 @@ STATUS = {
     "empty_window": 400,
     "not_found": 404,
     "conflict": 409,
+    "not_logged_in": 401,
     "not_allowed": 403,
     "stale_request": 403,
     "not_yet": 501,
@@ -65,90 +83,158 @@ class Upload:
 
 @dataclass(frozen=True)
 class Call(Generic[B]):
-    """One request: path parameters, query, the decoded body (None where the route has none) and the raw bytes."""
+    """One request: path parameters, the decoded message and the raw bytes of the body, and who asks.
+
+    `body` is the message that the body, or of a GET the query, was decoded to; None where the route declares none.
+    """
 
     hub: Hub
     path: Mapping[str, str]
-    query: Mapping[str, str]
     body: B
     raw: bytes
     request: Request
     upload: Upload | None = None
+    who: Principal = LOCAL
 
-    def integer(self, name: str, default: int | None = None) -> int | None:
-        """Read a whole number from the query.
-
-        Raises:
-            InvalidInputError: it is there and not a whole number.
-        """
-        text = self.query.get(name)
-        if text is None or not text:
-            return default
-        try:
-            return int(text)
-        except ValueError:
-            raise InvalidInputError(f"{name}={text!r} is not a whole number") from None
+    @property
+    def address(self) -> str:
+        """Where the request came from."""
+        return self.request.client.host if self.request.client else ""
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
+    """A route as it was declared.
+
+    `body` and `query` are the messages that come in, `takes` the media type where the body is other bytes; `media` is
+    that of the answer where the handler returns a response of its own, `answer` the message where its annotation
+    does not say it. `raises` are the errors it is known for, besides
+    those that every route with such a policy, path or message may answer with. `reads` is true where a POST changes
+    nothing of what people set up.
+    """
+
     method: Method
     path: str
     handler: Handler
-    body: type | None
-    bytes_max: int
-    upload: bool
+    policy: Policy
+    body: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
+    takes: str | None = None
+    media: str | None = None
+    answer: Any = None
+    raises: Sequence[type[DriftlineError]] = ()
+    bytes_max: int = BODY_BYTES_MAX
+    upload: bool = False
+    reads: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something that the audit trail tells of."""
+        by_people = self.policy.kind in {"member", "role", "admin"} and self.policy != VIEWER
+        return self.method != "GET" and by_people and not self.reads
+
+
+class Ruled(Route):
+    """A Starlette route that knows its rules, and so each method's policy."""
+
+    def __init__(self, path: str, rules: Mapping[str, Rule], failed: Failed) -> None:
+        super().__init__(path, _endpoint(rules, failed), methods=sorted(rules))
+        self.rules = dict(rules)
 
 
 class Routes:
-    """Collects handlers; `starlette(prefix)` makes the routes of them."""
+    """Collects handlers; `starlette()` makes the routes of them, under `prefix`.
 
-    def __init__(self) -> None:
-        self._rules: list[_Rule] = []
+    `failed` answers for what went wrong; without it the one error envelope does.
+    """
 
-    def get(self, path: str) -> Callable[[Decorated], Decorated]:
-        """Answer GET."""
-        return self._add("GET", path, None, BODY_BYTES_MAX)
+    def __init__(self, prefix: str = api.PREFIX, failed: Failed | None = None) -> None:
+        self.prefix = prefix
+        self.failed: Failed = failed or (lambda _, error: failure(error))
+        self._rules: list[Rule] = []
+
+    def get(
+        self,
+        path: str,
+        *,
+        policy: Policy,
+        query: type[msgspec.Struct] | None = None,
+        media: str | None = None,
+        answer: Any = None,
+        raises: Sequence[type[DriftlineError]] = (),
+    ) -> Callable[[Decorated], Decorated]:
+        """Answer GET; `query` is the message the query is decoded to."""
+        return self._add("GET", path, policy, query=query, media=media, answer=answer, raises=raises)
 
     def post(
-        self, path: str, *, body: type | None = None, bytes_max: int = BODY_BYTES_MAX
+        self,
+        path: str,
+        *,
+        policy: Policy,
+        body: type[msgspec.Struct] | None = None,
+        takes: str | None = None,
+        media: str | None = None,
+        raises: Sequence[type[DriftlineError]] = (),
+        bytes_max: int = BODY_BYTES_MAX,
+        reads: bool = False,
     ) -> Callable[[Decorated], Decorated]:
         """Answer POST; `body` is the message the body is decoded to."""
-        return self._add("POST", path, body, bytes_max)
+        facts: dict[str, Any] = {"body": body, "takes": takes, "media": media, "raises": raises}
+        return self._add("POST", path, policy, **facts, bytes_max=bytes_max, reads=reads)
 
     def put(
-        self, path: str, *, body: type | None = None, bytes_max: int = BODY_BYTES_MAX, upload: bool = False
+        self,
+        path: str,
+        *,
+        policy: Policy,
+        body: type[msgspec.Struct] | None = None,
+        takes: str | None = None,
+        raises: Sequence[type[DriftlineError]] = (),
+        bytes_max: int = BODY_BYTES_MAX,
+        upload: bool = False,
     ) -> Callable[[Decorated], Decorated]:
         """Answer PUT; with `upload` the body is streamed to a file, `call.upload`."""
-        return self._add("PUT", path, body, bytes_max, upload=upload)
+        return self._add("PUT", path, policy, body=body, takes=takes, raises=raises, bytes_max=bytes_max, upload=upload)
 
-    def delete(self, path: str) -> Callable[[Decorated], Decorated]:
+    def delete(
+        self, path: str, *, policy: Policy, raises: Sequence[type[DriftlineError]] = ()
+    ) -> Callable[[Decorated], Decorated]:
         """Answer DELETE."""
-        return self._add("DELETE", path, None, BODY_BYTES_MAX)
+        return self._add("DELETE", path, policy, raises=raises)
 
-    def starlette(self, prefix: str = "") -> list[Route]:
-        """Return the routes under a prefix, one a path (Starlette answers 405 by path)."""
-        by_path: dict[str, dict[str, _Rule]] = {}
+    def starlette(self) -> list[Ruled]:
+        """Return the routes, one a path (Starlette answers 405 by path)."""
+        by_path: dict[str, dict[str, Rule]] = {}
         for rule in self._rules:
             by_path.setdefault(rule.path, {})[rule.method] = rule
-        return [
-            Route(prefix + path, _endpoint(rules), methods=sorted(rules), name=path) for path, rules in by_path.items()
-        ]
+        return [Ruled(path, rules, self.failed) for path, rules in by_path.items()]
 
-    def _add(
-        self, method: Method, path: str, body: type | None, bytes_max: int, *, upload: bool = False
-    ) -> Callable[[Decorated], Decorated]:
+    def _add(self, method: Method, path: str, policy: Policy, **facts: Any) -> Callable[[Decorated], Decorated]:
         def keep(handler: Decorated) -> Decorated:
-            self._rules.append(_Rule(method, path, handler, body, bytes_max, upload))
+            self._rules.append(Rule(method, self.prefix + path, handler, policy, **facts))
             return handler
 
         return keep
 
 
 def failure(error: DriftlineError) -> Response:
-    """Return the error envelope with the status of the error's family."""
+    """Return the error envelope with the status of the error, else of its family."""
     last = error.last if isinstance(error, StaleRequestError) else None
-    return _failure(STATUS.get(error.code, 500), error.code, str(error), last)
+    status = status_of(type(error))
+    made = envelope(status, error.code, str(error), last)
+    if isinstance(error, TooOftenError):
+        made.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, NotLoggedInError):
+        made.headers["WWW-Authenticate"] = 'Bearer realm="driftline"'
+    if isinstance(error, TooLargeError | TooSlowError | WrongMediaError):
+        # What is left of the body would have to be read to find the next request behind it.
+        made.headers["Connection"] = "close"
+    return made
+
+
+def status_of(error: type[DriftlineError]) -> int:
+    """Return the HTTP status of an error: its own, or that of its code."""
+    return int(getattr(error, "status", STATUS.get(error.code, 500)))
 
 
 def reply(answer: Any) -> Response:
@@ -156,7 +242,10 @@ def reply(answer: Any) -> Response:
     if isinstance(answer, Response):
         return answer
     if isinstance(answer, list):
-        return Response(msgspec.json.encode({"items": cast("list[Any]", answer)}), media_type=JSON)
+        items: dict[str, Any] = {"items": cast("list[Any]", answer)}
+        if isinstance(answer, Page) and answer.next is not None:
+            items["next"] = answer.next
+        return Response(msgspec.json.encode(items), media_type=JSON)
     return Response(msgspec.json.encode({} if answer is None else answer), media_type=JSON)
 
 
@@ -166,65 +255,115 @@ async def not_here(request: Request, error: Exception) -> Response:
     where = f"{request.method} {request.url.path}"
     words = {404: f"nothing answers {where} here", 405: f"{where} is not among the methods of this address"}
     code = "not_found" if status == 404 else "invalid"
-    return _failure(status, code, words.get(status, f"HTTP {status}"))
+    answer = envelope(status, code, words.get(status, f"HTTP {status}"))
+    # With 405 comes Allow.
+    answer.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+    return answer
 
 
-def _failure(status: int, code: str, message: str, last_request: int | None = None) -> Response:
-    envelope = api.ErrorReply(error=api.Failure(code=code, message=message, last_request=last_request))
+def envelope(status: int, code: str, message: str, last_request: int | None = None) -> Response:
+    """Return the one error envelope."""
+    document = api.ErrorReply(error=api.Failure(code=code, message=message, last_request=last_request))
     headers = {"Retry-After": "1"} if status == 503 else None
-    return Response(api.encode(envelope), status, headers, JSON)
+    return Response(api.encode(document), status, headers, JSON)
 
 
-def _endpoint(rules: Mapping[str, _Rule]) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(rules: Mapping[str, Rule], failed: Failed) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         # Starlette adds HEAD to GET.
         rule = rules["GET" if request.method == "HEAD" else request.method]
         try:
             return await _answer(rule, request)
-        except DriftlineError as error:
-            return failure(error)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as error:  # noqa: BLE001  our own bug: one request fails, the hub goes on
-            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                return failure(TemporaryError("the hub's disk is full; make room there, then ask again"))
-            traceback.print_exc()
-            return _failure(500, "error", f"the hub failed ({type(error).__name__}); its log has the details")
+            return failed(request, explained(error))
 
     return endpoint
 
 
-async def _answer(rule: _Rule, request: Request) -> Response:
+class InternalError(DriftlineError):
+    """Our own bug; the hub's log has the traceback."""
+
+    status = 500
+
+
+def explained(error: Exception) -> DriftlineError:
+    """Return an error that can be shown; of one that is our own bug the traceback goes to the log."""
+    if isinstance(error, DriftlineError):
+        return error
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return TemporaryError("the hub's disk is full; make room there, then ask again")
+    traceback.print_exception(error)
+    return InternalError(f"the hub failed ({type(error).__name__}); its log has the details")
+
+
+async def _answer(rule: Rule, request: Request) -> Response:
     hub = cast("Hub", request.app.state.hub)
+    who = LOCAL
+    if hub.accounts is not None:
+        # Before the body is read: strangers send none.
+        who = await run_in_threadpool(admit, hub, rule.policy, request)
+    elif rule.policy != DEVICE:  # a device is known by its signature, over the body
+        hub.limits.people.check(request.client.host if request.client else "", "this program")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise WrongMediaError(f"a body with Content-Encoding {encoding[:100]!r} is not read; send it as it is")
     if rule.upload:
         upload = await _stream(request, hub.temporary, rule.bytes_max)
         try:
-            return await run_in_threadpool(_run, rule, hub, request, b"", upload)
+            return await run_in_threadpool(_run, rule, hub, request, who, b"", upload)
         finally:
             upload.path.unlink(missing_ok=True)
     raw = b"" if request.method in {"GET", "HEAD", "DELETE"} else await read_body(request, rule.bytes_max)
-    return await run_in_threadpool(_run, rule, hub, request, raw, None)
+    return await run_in_threadpool(_run, rule, hub, request, who, raw, None)
 
 
-def _run(rule: _Rule, hub: Hub, request: Request, raw: bytes, upload: Upload | None) -> Response:
-    body = None if rule.body is None else api.decode(raw, rule.body)
-    call: Call[Any] = Call(hub, request.path_params, request.query_params, body, raw, request, upload)
-    return reply(rule.handler(call))
+def _run(rule: Rule, hub: Hub, request: Request, who: Principal, raw: bytes, upload: Upload | None) -> Response:
+    message: Any = None
+    if rule.body is not None:
+        message = api.decode(raw, rule.body)
+    elif rule.query is not None:
+        message = api.decode_query(request.query_params.multi_items(), rule.query)
+    call: Call[Any] = Call(hub, request.path_params, message, raw, request, upload, who)
+    if not rule.changes:
+        return reply(rule.handler(call))
+    with hub.database.reading() as connection:
+        before = audit.state_of(connection, call.path)
+    answer = reply(rule.handler(call))
+    told = msgspec.to_builtins(message) if message is not None and len(raw) <= AUDITED_BYTES_MAX else None
+    audit.record(hub, who, call.address, rule.handler.__name__, call.path, before, told)
+    return answer
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
     """Read a whole body, refusing to hold more than `bytes_max` bytes of it.
 
     Raises:
-        InvalidInputError: it is larger.
+        TooLargeError: it is larger.
+        TooSlowError: it stopped coming, or comes drop by drop.
     """
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
+    return b"".join([part async for part in _parts(request, bytes_max)])
+
+
+async def _parts(request: Request, bytes_max: int) -> AsyncIterator[bytes]:
+    """Give a body as it comes, and no more than it may be."""
+    announced = request.headers.get("content-length", "0")
+    _check_size(int(announced) if announced.isdecimal() else 0, bytes_max)
+    stream, size, began_s = request.stream(), 0, time.monotonic()
+    while True:
+        try:
+            async with asyncio.timeout(BODY_IDLE_S):
+                part = await anext(stream, None)
+        except TimeoutError:
+            raise TooSlowError(f"nothing of the body came for {BODY_IDLE_S:g} s; send it again") from None
+        if part is None:
+            return
         size += len(part)
         _check_size(size, bytes_max)
-        parts.append(part)
-    return b"".join(parts)
+        if too_slow(size, time.monotonic() - began_s):
+            raise TooSlowError("the body comes too slowly to wait for; send less at once")
+        yield part
 
 
 async def _stream(request: Request, folder: Path, bytes_max: int) -> Upload:
@@ -232,9 +371,8 @@ async def _stream(request: Request, folder: Path, bytes_max: int) -> Upload:
     digest, size = hashlib.sha256(), 0
     try:
         with os.fdopen(handle, "wb") as file:
-            async for part in request.stream():
+            async for part in _parts(request, bytes_max):
                 size += len(part)
-                _check_size(size, bytes_max)
                 digest.update(part)
                 await run_in_threadpool(file.write, part)
             file.flush()
@@ -247,4 +385,5 @@ async def _stream(request: Request, folder: Path, bytes_max: int) -> Upload:
 
 def _check_size(size: int, bytes_max: int) -> None:
     if size > bytes_max:
-        raise InvalidInputError(f"the body is larger than the {bytes_max // 1024**2} MB this call takes")
+        large = f"{bytes_max // 1024**2} MB" if bytes_max >= 1024**2 else f"{bytes_max // 1024} KB"
+        raise TooLargeError(f"the body is larger than the {large} this call takes")

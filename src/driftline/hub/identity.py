@@ -18,7 +18,8 @@ from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, NotAllowedError, StaleRequestError
 from driftline.hub import fleet
 from driftline.hub.core import Hub
-from driftline.hub.http import Call, Routes
+from driftline.hub.http import BYTES, Call, Routes
+from driftline.hub.policy import DEVICE
 from driftline.hub.store.fleet import devices, tokens
 from driftline.wire import api
 from driftline.wire.device import BUNDLE_PATH, JOIN_PATH, JoinToken, signature
@@ -44,6 +45,14 @@ class Join(api.Struct):
     software: str = ""
 
 
+class Joined(api.Struct):
+    """What the device is from now on; `key` (hex) signs its requests."""
+
+    device: str
+    name: str
+    key: str
+
+
 # ── joining ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -59,14 +68,15 @@ def make_token(connection: Connection, hub: Hub, device_id: str) -> tuple[JoinTo
     return JoinToken(hub.url, secret, hub.fingerprint), expires_ns
 
 
-@routes.post(JOIN_PATH.removeprefix(api.PREFIX), body=Join, bytes_max=64 * 1024)
-def join(call: Call[Join]) -> dict[str, str]:
+@routes.post(JOIN_PATH.removeprefix(api.PREFIX), policy=DEVICE, body=Join, bytes_max=64 * 1024)
+def join(call: Call[Join]) -> Joined:
     """Give a new device its key, once for a token.
 
     Raises:
         NotAllowedError: the token was used, has expired, or was never given out.
     """
     hub, now_real_ns = call.hub, time.time_ns()
+    hub.limits.strangers.check(call.address, "this address")
     with hub.database.writing() as connection:
         token = connection.execute(select(tokens).where(tokens.c.hash == _hash(call.body.secret))).first()
         if token is None:
@@ -85,7 +95,7 @@ def join(call: Call[Join]) -> dict[str, str]:
             raise NotAllowedError(f"the join token of {row.name!r} has expired; {again}")
         connection.execute(update(tokens).where(tokens.c.hash == token.hash).values(used_real_ns=now_real_ns))
         key = give_key(connection, row.id, hub.now_ns(), call.body.software)
-    return {"device": row.id, "name": row.name, "key": key.hex()}
+    return Joined(device=row.id, name=row.name, key=key.hex())
 
 
 def give_key(connection: Connection, device_id: str, now_ns: int, software: str = "") -> bytes:
@@ -110,6 +120,7 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
 
     Raises:
         NotAllowedError: not signed, by an unknown or removed device, or with another key.
+        TooOftenError: the device asks in a loop.
     """
     headers = call.request.headers
     name, number = headers.get("Driftline-Device", ""), headers.get("Driftline-Request", "")
@@ -121,7 +132,9 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
     for row in rows:
         expected = signature(row.key or b"", call.request.method, call.request.url.path, number, call.raw)
         if row.key is not None and hmac.compare_digest(expected.encode(), given.encode()):
+            call.hub.limits.devices.check(row.id, f"device {row.name!r}")
             return row, int(number)
+    call.hub.limits.strangers.check(call.address, "this address")
     raise NotAllowedError(
         f"the signature of device {name!r} does not fit; it was removed, or joined anew elsewhere. What waits on it is "
         "kept: make a new token with publish.add_edge(name), then run there: driftline edge join TOKEN --anew"
@@ -152,7 +165,7 @@ def check_number(row: Row[Any], number: int) -> None:
         )
 
 
-@routes.get(BUNDLE_PATH.removeprefix(api.PREFIX) + "{digest}")
+@routes.get(BUNDLE_PATH.removeprefix(api.PREFIX) + "{digest}", policy=DEVICE, media=BYTES)
 def get_bundle(call: Call[None]) -> FileResponse:
     """Return a model file, by its SHA-256, to a device that should run it.
 

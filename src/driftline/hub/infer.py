@@ -19,6 +19,7 @@ from driftline.errors import InvalidInputError, PermanentError, TemporaryError
 from driftline.hub import fleet, registry
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
+from driftline.hub.policy import EDITOR
 from driftline.hub.store.fleet import assignments, devices
 from driftline.hub.tables import (
     ANOMALIES,
@@ -56,7 +57,15 @@ class Worker:
     path: str
 
 
-@routes.post("/pipelines/{pipeline}/infer", bytes_max=INFER_BYTES_MAX)
+@routes.post(
+    "/pipelines/{pipeline}/infer",
+    policy=EDITOR,
+    takes=api.ARROW,
+    media=api.ARROW,
+    raises=(TemporaryError,),
+    bytes_max=INFER_BYTES_MAX,
+    reads=True,
+)
 def infer(call: Call[None]) -> Response:
     """Run every row of an Arrow IPC stream through the pipeline; answer with the same rows and their outputs.
 

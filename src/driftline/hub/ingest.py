@@ -20,8 +20,9 @@ from driftline.clock import NS_PER_S, iso
 from driftline.errors import DriftlineError, EntityNotFoundError, InvalidInputError, TemporaryError
 from driftline.hub import drops, fleet, grids, identity, intake
 from driftline.hub.core import Grants, Hub
-from driftline.hub.http import JSON, Call, Routes
+from driftline.hub.http import BYTES, JSON, Call, Routes
 from driftline.hub.intake import Decision
+from driftline.hub.policy import DEVICE
 from driftline.hub.store import sql
 from driftline.hub.store.fleet import devices
 from driftline.hub.store.telemetry import Incoming, Place, Telemetry, Writing
@@ -49,7 +50,14 @@ class RefusedError(InvalidInputError):
     """A record that can never be taken; the message is the reason its device gets to read."""
 
 
-@routes.post(device.SYNC_PATH.removeprefix(api.PREFIX), bytes_max=device.BATCH_BYTES_MAX)
+@routes.post(
+    device.SYNC_PATH.removeprefix(api.PREFIX),
+    policy=DEVICE,
+    takes=BYTES,
+    media=JSON,
+    raises=(TemporaryError,),
+    bytes_max=device.BATCH_BYTES_MAX,
+)
 def sync(call: Call[None]) -> Response:
     """Take a batch and answer with what was committed and what the device should run.
 

@@ -10,42 +10,39 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from driftline.clock import NS_PER_S
-from driftline.errors import InvalidInputError
 from driftline.hub import registry
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
+from driftline.hub.policy import VIEWER
 from driftline.hub.store.columns import Columns
 from driftline.hub.store.telemetry import LogRecord
 from driftline.hub.tables import ANOMALIES, TIME, Table, column_of_values, write_table
 from driftline.pipeline.schema import Field, parse_schema
+from driftline.wire import api
 from driftline.wire.api import ARROW
 from driftline.wire.device import BASE_WINDOW_S
 
 routes = Routes()
 
-LIMIT = 100
-LIMIT_MAX = 1_000_000
-TIME_MAX_NS = 2**62
 WINDOW_NS = BASE_WINDOW_S * NS_PER_S
 
 
-@routes.get("/pipelines/{pipeline}/logs")
-def get_logs(call: Call[None]) -> Response:
+@routes.get("/pipelines/{pipeline}/logs", policy=VIEWER, query=api.LogAsked, media=api.ARROW)
+def get_logs(call: Call[api.LogAsked]) -> Response:
     """Return the newest rows in time order, as an Arrow IPC stream.
 
-    Query: `limit` (100), `start_ns` and `end_ns` (from, and before), `device`.
-
-    Raises:
-        InvalidInputError: a limit or a time that is none.
+    `limit` of them at most, in [start_ns, end_ns).
     """
-    limit = call.integer("limit", LIMIT)
-    if limit is None or not 0 < limit <= LIMIT_MAX:
-        raise InvalidInputError(f"limit={limit}: one request returns 1 to {LIMIT_MAX} rows; ask for less time at once")
-    start_ns = _time(call.integer("start_ns", 0))
-    end_ns = _time(call.integer("end_ns", TIME_MAX_NS))
+    asked = call.body
     pipeline = registry.pipeline(call.hub, call.path["pipeline"])
     table = log(
-        call.hub, pipeline.id, pipeline.versions[0].definition, limit, start_ns, end_ns, call.query.get("device")
+        call.hub,
+        pipeline.id,
+        pipeline.versions[0].definition,
+        asked.limit,
+        asked.start_ns,
+        asked.end_ns,
+        asked.device or None,
     )
     return Response(write_table(table), media_type=ARROW)
 
@@ -123,9 +120,3 @@ def _keys(declared: Mapping[str, Field], pieces: Sequence[_Piece]) -> list[str]:
     known = [key for key in declared if key in came]
     rest = sorted(came - set(known))
     return sorted([*known, *rest], key=lambda key: not key.startswith("in."))
-
-
-def _time(time_ns: int | None) -> int:
-    if time_ns is None or not 0 <= time_ns <= TIME_MAX_NS:
-        raise InvalidInputError(f"{time_ns} is not a time in nanoseconds since 1970")
-    return time_ns

@@ -20,6 +20,7 @@ from driftline.hub import assays
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import baseline_of
+from driftline.hub.policy import VIEWER
 from driftline.hub.promises import Footings, described, level_of, stream_of, usual_of, windows_of
 from driftline.hub.question import Calibrated, Question, fixed_notes, question
 from driftline.hub.store import assays as store
@@ -255,14 +256,13 @@ def _usual_n(hub: Hub, case: _Case, plan: WindowPlan | None) -> int | None:
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.post("/workspaces/{workspace}/assays/preview", body=api.NewPreview)
+@routes.post("/workspaces/{workspace}/assays/preview", policy=VIEWER, body=api.NewPreview)
 def preview_assay(call: Call[api.NewPreview]) -> api.Preview:
     """Say what an assay would have alarmed about, and what it would find."""
     return preview(call.hub, call.path["workspace"], call.body)
 
 
-@routes.get("/assays/{assay}/preview")
-def preview_standing(call: Call[None]) -> api.Preview:
+@routes.get("/assays/{assay}/preview", policy=VIEWER, query=api.PreviewAsked)
+def preview_standing(call: Call[api.PreviewAsked]) -> api.Preview:
     """Say what a standing assay alarmed about since its newest baselines, and what it finds in `within` windows."""
-    within = call.integer("within")
-    return preview_saved(call.hub, call.path["assay"], WITHIN if within is None else within)
+    return preview_saved(call.hub, call.path["assay"], call.body.within)

@@ -19,8 +19,11 @@ from driftline.errors import (
 )
 from driftline.framework import Framework
 from driftline.hub import fleet
+from driftline.hub.accounts.tables import roles
 from driftline.hub.core import Hub
-from driftline.hub.http import Call, Routes
+from driftline.hub.http import BYTES, Call, Routes
+from driftline.hub.paging import Page, page
+from driftline.hub.policy import EDITOR, MAKER, MEMBER, VIEWER
 from driftline.hub.store.registry import models, pipelines, versions, workspaces
 from driftline.pipeline.check import check_model
 from driftline.pipeline.definition import make_definition
@@ -54,17 +57,19 @@ def check_name(what: str, name: str) -> str:
 # ── workspaces ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.get("/workspaces")
-def list_workspaces(call: Call[None]) -> list[api.Workspace]:
+@routes.get("/workspaces", policy=MEMBER, query=api.Paged)
+def list_workspaces(call: Call[api.Paged]) -> Page[api.Workspace]:
     """List workspaces, oldest first."""
+    keys = ((workspaces.c.created_ns, False), (workspaces.c.id, False))
     with call.hub.database.reading() as connection:
-        found = connection.execute(select(workspaces).order_by(workspaces.c.created_ns))
-        return [_workspace(row) for row in found]
+        query, visible = select(workspaces), call.who.visible
+        query = query if visible is None else query.where(workspaces.c.id.in_(visible))
+        return page(connection, query, keys, call.body, _workspace)
 
 
-@routes.post("/workspaces", body=api.NewWorkspace)
+@routes.post("/workspaces", policy=MAKER, body=api.NewWorkspace, raises=(ConflictError,))
 def make_workspace(call: Call[api.NewWorkspace]) -> api.Workspace:
-    """Make a workspace.
+    """Make a workspace; who makes it owns it.
 
     Raises:
         ConflictError: the name is taken.
@@ -76,10 +81,12 @@ def make_workspace(call: Call[api.NewWorkspace]) -> api.Workspace:
         if connection.execute(select(workspaces.c.id).where(workspaces.c.name == made.name)).first():
             raise ConflictError(f"there is a workspace {made.name!r} already; take it from list_workspaces()")
         connection.execute(insert(workspaces).values(id=made.id, name=made.name, created_ns=made.created_ns))
+        if call.who.person is not None:
+            connection.execute(insert(roles).values(person=call.who.person, workspace=made.id, role="owner"))
     return made
 
 
-@routes.get("/workspaces/{workspace}")
+@routes.get("/workspaces/{workspace}", policy=VIEWER)
 def get_workspace(call: Call[None]) -> api.Workspace:
     """Return one workspace."""
     with call.hub.database.reading() as connection:
@@ -105,18 +112,16 @@ def _workspace(row: Row[Any]) -> api.Workspace:
 # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.get("/workspaces/{workspace}/models")
-def list_models(call: Call[None]) -> list[api.Model]:
+@routes.get("/workspaces/{workspace}/models", policy=VIEWER, query=api.Paged)
+def list_models(call: Call[api.Paged]) -> Page[api.Model]:
     """List the model versions of a workspace, newest first."""
     with call.hub.database.reading() as connection:
         workspace = need_workspace(connection, call.path["workspace"])
-        found = connection.execute(
-            select(models).where(models.c.workspace == workspace.id).order_by(models.c.created_ns.desc())
-        )
-        return [_model(row) for row in found]
+        keys = ((models.c.created_ns, True), (models.c.id, True))
+        return page(connection, select(models).where(models.c.workspace == workspace.id), keys, call.body, _model)
 
 
-@routes.post("/workspaces/{workspace}/models", body=api.NewModel)
+@routes.post("/workspaces/{workspace}/models", policy=EDITOR, body=api.NewModel)
 def make_model(call: Call[api.NewModel]) -> api.Model:
     """Announce a model version; its file follows.
 
@@ -151,14 +156,21 @@ def make_model(call: Call[api.NewModel]) -> api.Model:
         return need_model(connection, document["id"])
 
 
-@routes.get("/models/{model}")
+@routes.get("/models/{model}", policy=VIEWER)
 def get_model(call: Call[None]) -> api.Model:
     """Return one model version with its status."""
     with call.hub.database.reading() as connection:
         return need_model(connection, call.path["model"])
 
 
-@routes.put("/models/{model}/file", bytes_max=MODEL_BYTES_MAX, upload=True)
+@routes.put(
+    "/models/{model}/file",
+    policy=EDITOR,
+    takes=BYTES,
+    raises=(ConflictError,),
+    bytes_max=MODEL_BYTES_MAX,
+    upload=True,
+)
 def put_file(call: Call[None]) -> api.Model:
     """Take a model's file; it is checked in the background, and the status says how that went.
 
@@ -268,20 +280,17 @@ class Checker:
 # ── pipelines ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@routes.get("/workspaces/{workspace}/pipelines")
-def list_pipelines(call: Call[None]) -> list[api.Pipeline]:
+@routes.get("/workspaces/{workspace}/pipelines", policy=VIEWER, query=api.Paged)
+def list_pipelines(call: Call[api.Paged]) -> Page[api.Pipeline]:
     """List the pipelines of a workspace, newest first."""
     with call.hub.database.reading() as connection:
         workspace = need_workspace(connection, call.path["workspace"])
-        found = connection.execute(
-            select(pipelines.c.id)
-            .where(pipelines.c.workspace == workspace.id)
-            .order_by(pipelines.c.created_ns.desc(), pipelines.c.id)
-        ).scalars()
-        return [need_pipeline(connection, pipeline) for pipeline in found]
+        query = select(pipelines.c.id).where(pipelines.c.workspace == workspace.id)
+        keys = ((pipelines.c.created_ns, True), (pipelines.c.id, False))
+        return page(connection, query, keys, call.body, lambda row: need_pipeline(connection, row.id))
 
 
-@routes.post("/workspaces/{workspace}/pipelines", body=api.NewPipeline)
+@routes.post("/workspaces/{workspace}/pipelines", policy=EDITOR, body=api.NewPipeline, raises=(TemporaryError,))
 def make_pipeline(call: Call[api.NewPipeline]) -> api.Pipeline:
     """Make a pipeline, or a new version where the name exists.
 
@@ -318,7 +327,7 @@ def make_pipeline(call: Call[api.NewPipeline]) -> api.Pipeline:
         return need_pipeline(connection, pipeline)
 
 
-@routes.get("/pipelines/{pipeline}")
+@routes.get("/pipelines/{pipeline}", policy=VIEWER)
 def get_pipeline(call: Call[None]) -> api.Pipeline:
     """Return one pipeline with its versions."""
     with call.hub.database.reading() as connection:

@@ -21,6 +21,7 @@ from driftline.clock import NS_PER_S
 from driftline.errors import DriftlineError, InvalidInputError
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
+from driftline.hub.policy import MEMBER
 from driftline.hub.store import kept as keeping
 from driftline.hub.store import retention as store
 from driftline.wire import api
@@ -82,7 +83,7 @@ def _days(environment: Mapping[str, str], name: str, default: float) -> float | 
     return days
 
 
-@routes.get("/retention")
+@routes.get("/retention", policy=MEMBER)
 def get_retention(call: Call[None]) -> list[api.Retention]:
     """Say what this hub keeps for how long, and from when on it is complete."""
     return kept(call.hub)

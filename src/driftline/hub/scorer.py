@@ -80,6 +80,11 @@ class Scorer:
         """Begin."""
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether it still looks."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """End after the windows under way; what is left is answered after the next start."""
         self._stopping.set()

@@ -1,9 +1,10 @@
 """The hub as a web application, and the thread that answers for it on a socket.
 
 Who may ask what: a hub on loopback answers programs on its own machine; a hub that others can reach speaks TLS, where
-devices authenticate themselves by signature and token, and everything else is still for its own machine alone. A page
-of another site, opened in a browser there, may not ask anything: requests name the hub's own host, and what changes
-something comes from the hub's own pages or from a program.
+devices authenticate themselves by signature and token, and all else is still for its own machine alone. One that knows
+people by their logins (`--auth`) answers them from wherever they are; see `driftline.hub.accounts`. A page of another
+site, opened in a browser, may not ask anything: requests name the hub's own host, and what changes something comes from
+the hub's own pages or from a program.
 """
 
 import ipaddress
@@ -12,14 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import driftline
@@ -35,14 +38,22 @@ from driftline.hub import (
     infer,
     ingest,
     logs,
+    openapi,
     preview,
     registry,
     retention,
     sites,
 )
+from driftline.hub.accounts import flow as account_flow
+from driftline.hub.accounts import pages as account_pages
+from driftline.hub.accounts import routes as account_routes
 from driftline.hub.core import Hub
-from driftline.hub.http import Call, Routes, failure, not_here
+from driftline.hub.health import routes as health_routes
+from driftline.hub.http import JSON, Call, Routes, Rule, Ruled, envelope, failure, not_here
+from driftline.hub.limits import HEAD_BYTES_MAX
 from driftline.hub.notify import routes as notifications
+from driftline.hub.patience import Patient
+from driftline.hub.policy import MEMBER, PUBLIC
 from driftline.hub.store import schema
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -51,9 +62,12 @@ from driftline.hub.web import pages
 from driftline.wire import api, device
 
 routes = Routes()
+open_routes = Routes(prefix="")
 
 # What devices ask; each of these says by itself who it believes.
 DEVICE_PATHS = (device.SYNC_PATH, device.JOIN_PATH, device.BUNDLE_PATH)
+# What a load balancer asks, from wherever it is; neither says anything about the fleet.
+PROBES = frozenset({"/healthz", "/readyz"})
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -106,11 +120,17 @@ def say(text: str) -> None:
     print(f"driftline: {text}", file=sys.stderr, flush=True)
 
 
-@routes.get("/version")
+@routes.get("/version", policy=MEMBER)
 def version(call: Call[None]) -> api.Version:
     """Say who answers, and what time it is for this hub."""
     clock = call.hub.clock
     return api.Version(driftline=driftline.__version__, now_ns=clock.now_ns(), banner=clock.banner)
+
+
+@open_routes.get("/openapi.json", policy=PUBLIC, media=JSON)
+def openapi_document(call: Call[None]) -> Response:
+    """Return this document."""
+    return Response(call.request.app.state.openapi(), media_type=JSON)
 
 
 def application(hub: Hub) -> Starlette:
@@ -131,14 +151,37 @@ def application(hub: Hub) -> Starlette:
         retention,
         sites,
     )
-    collected = [routes, *(module.routes for module in modules)]
+    accounts = (account_routes, account_flow, account_pages)
+    collected = [routes, health_routes, open_routes, *(module.routes for module in (*modules, *accounts))]
     made = Starlette(
-        routes=[*(route for one in collected for route in one.starlette(api.PREFIX)), *pages.routes],
-        middleware=[Middleware(Guard, local_only=hub.fingerprint is not None)],
+        routes=[*(route for one in collected for route in one.starlette()), *pages.starlette()],
+        middleware=[
+            Middleware(
+                Guard,
+                local_only=hub.fingerprint is not None and hub.accounts is None,
+                any_name=hub.fingerprint is not None and hub.accounts is not None,
+            )
+        ],
         exception_handlers={HTTPException: not_here},
     )
     made.state.hub = hub
+    # It costs 20 ms, and most hubs are never asked.
+    made.state.openapi = cache(lambda: msgspec.json.encode(openapi.document(rules_of(made))))
     return made
+
+
+def rules_of(application: Starlette) -> list[Rule]:
+    """Return the rule of every route there is, pages among them.
+
+    Raises:
+        RuntimeError: a route without a policy: nobody could say who may ask it.
+    """
+    found: list[Rule] = []
+    for route in application.routes:
+        if not isinstance(route, Ruled):
+            raise RuntimeError(f"{route!r} has no policy; declare it with driftline.hub.http.Routes")  # noqa: TRY004  our own bug
+        found += route.rules.values()
+    return found
 
 
 # ── who may ask ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,12 +192,15 @@ class Guard:
 
     What a device asks is answered without them: its link may be slow, and they are half of an answer.
 
-    `local_only`: other machines can reach this hub, so that what is not a device's is refused to them.
+    `local_only`: other machines can reach this hub, and it cannot tell people apart, so that what is not a device's is
+    refused to them. `any_name`: it speaks TLS and knows people by their logins, so that it answers them wherever they
+    are, under any name: a page that gave itself this hub's address has neither its certificate nor its cookies.
     """
 
-    def __init__(self, app: ASGIApp, *, local_only: bool) -> None:
+    def __init__(self, app: ASGIApp, *, local_only: bool, any_name: bool = False) -> None:
         self.app = app
         self.local_only = local_only
+        self.any_name = any_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -171,12 +217,15 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        reason = self._reason_against(scope)
-        answer = self.app if reason is None else failure(NotAllowedError(reason))
+        answer: ASGIApp = self.app
+        if _head_bytes(scope) > HEAD_BYTES_MAX:
+            answer = envelope(431, "invalid", f"the request's head is larger than {HEAD_BYTES_MAX // 1024} KB")
+        elif reason := self._reason_against(scope):
+            answer = failure(NotAllowedError(reason))
         await answer(scope, receive, send if _is_for_devices(scope) else send_guarded)
 
     def _reason_against(self, scope: Scope) -> str | None:
-        if _is_for_devices(scope):
+        if _is_for_devices(scope) or scope["path"] in PROBES:
             return None
         headers = Headers(scope=scope)
         client = scope.get("client")
@@ -186,9 +235,14 @@ class Guard:
                 "tunnel to its loopback address"
             )
         host = headers.get("host", "")
-        if not is_loopback(_hostname(host)):
+        if not self.any_name and not is_loopback(_hostname(host)):
             return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
         return _foreign(scope["method"], headers, host)
+
+
+def _head_bytes(scope: Scope) -> int:
+    fields = sum(len(name) + len(value) for name, value in scope["headers"])
+    return fields + len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
 
 
 def _is_for_devices(scope: Scope) -> bool:
@@ -247,6 +301,9 @@ class Listener:
             server_header=False,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=30,
+            http=Patient,
+            # Beyond the largest head that is answered in words there is nothing to be said.
+            h11_max_incomplete_event_size=4 * HEAD_BYTES_MAX,
             ssl_certfile=None if tls is None else str(tls[0]),
             ssl_keyfile=None if tls is None else str(tls[1]),
         )

@@ -6,6 +6,7 @@ is a number, or a list as deep as its shape; lists are of variable length, as pa
 
 import json
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ DataType = Any
 
 TIME = pa.timestamp("ns", tz="UTC")
 ANOMALIES = "anomaly.count"
+# Beyond what fits one body of numbers.
+ROWS_MAX = 10_000_000
 _TYPES = {"bool": pa.bool_(), "string": pa.string()}
 
 
@@ -30,13 +33,48 @@ def read_table(body: bytes) -> Table:
     """Read an Arrow IPC stream.
 
     Raises:
-        InvalidInputError: it is none, or torn.
+        InvalidInputError: it is none, torn, compressed, or claims more rows than it could have.
     """
     try:
+        # A few kilobytes of zeros, compressed, would become all the memory there is: see before reading.
+        for message in pa.ipc.MessageReader.open_stream(body):
+            if _is_compressed(message.metadata.to_pybytes(), message.type):
+                raise InvalidInputError("the Arrow stream is compressed; write it without compression")
         with pa.ipc.open_stream(body) as stream:
-            return stream.read_all()
-    except (pa.ArrowException, OSError, ValueError) as error:
+            table = stream.read_all()
+            table.validate()
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
+        if isinstance(error, InvalidInputError):
+            raise
         raise InvalidInputError(f"the body is not a whole Arrow IPC stream: {error}") from error
+    # Rows of a column of nulls take no bytes at all.
+    if table.num_rows > ROWS_MAX:
+        raise InvalidInputError(f"the table has {table.num_rows} rows; send at most {ROWS_MAX} at once")
+    return table
+
+
+def _is_compressed(metadata: bytes, kind: str) -> bool:
+    """Say whether a message's buffers are compressed, by its flatbuffer: Message.header, RecordBatch.compression.
+
+    A dictionary's batch is one field deeper: DictionaryBatch.data. Source: Message.fbs of the Arrow format.
+    """
+    if kind not in {"record batch", "dictionary"}:
+        return False
+    (root,) = struct.unpack_from("<I", metadata)
+    batch = _table_at(metadata, root, 2)
+    if kind == "dictionary" and batch is not None:
+        batch = _table_at(metadata, batch, 1)
+    return batch is not None and _table_at(metadata, batch, 3) is not None
+
+
+def _table_at(buffer: bytes, at: int, field: int) -> int | None:
+    """Return where the table is that a flatbuffer's table refers to in a field; None where the field is not set."""
+    vtable = at - struct.unpack_from("<i", buffer, at)[0]
+    place = 4 + 2 * field
+    if vtable < 0 or place >= struct.unpack_from("<H", buffer, vtable)[0]:
+        return None
+    (offset,) = struct.unpack_from("<H", buffer, vtable + place)
+    return at + offset + struct.unpack_from("<I", buffer, at + offset)[0] if offset else None
 
 
 def write_table(table: Table) -> bytes:

@@ -16,7 +16,6 @@ from driftline.sdk.assay import Assay
 from driftline.sdk.assay_builder import AssayBuilder
 from driftline.sdk.edge import Publish
 from driftline.sdk.html import card
-from driftline.sdk.http import Connection
 from driftline.sdk.incident import Incident
 from driftline.sdk.listing import Listing
 from driftline.sdk.model import Model
@@ -42,7 +41,8 @@ class Client:
     """Talks to one hub.
 
     The address is the argument, `DRIFTLINE_URL`, what `driftline login` remembered, or http://127.0.0.1:8710;
-    `fingerprint` is the SHA-256 of the certificate that an https hub shows.
+    `fingerprint` is the SHA-256 of the certificate that an https hub shows. A hub that knows people by their logins is
+    asked in the name of who confirms it in a browser, once, or with the API token in `DRIFTLINE_TOKEN`.
 
     Raises:
         UnreachableError: no hub answers there; the message says how to start one.
@@ -51,7 +51,7 @@ class Client:
 
     def __init__(self, url: str | None = None, *, fingerprint: str | None = None) -> None:
         address = login.find(url, fingerprint)
-        self._connection = Connection(address.url, address.fingerprint)
+        self._connection = login.connect(address)
         self.version = self._connection.get("/version", api.Version)
         if self.version.api != API_VERSION:
             raise PermanentError(

@@ -4,7 +4,8 @@ import hashlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,11 +13,14 @@ import httpx2
 import msgspec
 
 from driftline.errors import InvalidInputError, UnreachableError
+from driftline.sdk.tokens import Tokens
 from driftline.wire import api
 
 T = TypeVar("T")
 Content = bytes | Iterator[bytes]
 JSON = "application/json"
+# A hub that was asked too often says when to come again; a program that asks in a loop is slowed down, not broken.
+PATIENCE_TIMES = 10
 
 
 class PinnedContext(ssl.SSLContext):
@@ -77,12 +81,22 @@ def _trust(scheme: str, fingerprint: str | None) -> ssl.SSLContext | bool:
 class Connection:
     """Talks to the hub at `url`; paths are those of `driftline.wire.api`, without the prefix."""
 
-    def __init__(self, url: str, fingerprint: str | None = None, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        fingerprint: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        tokens: Tokens | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise InvalidInputError(f"{url!r} is not a hub's address, such as http://127.0.0.1:8710")
         self.url = url.rstrip("/")
         self.fingerprint = fingerprint
+        self._sleep = sleep
+        self._tokens = tokens
         self._client = httpx2.Client(
             base_url=self.url + api.PREFIX,
             # A slow upload or a long assay run is not a failure; a hub that does not accept a connection is.
@@ -97,9 +111,15 @@ class Connection:
         return msgspec.json.decode(self.send("GET", path, query=query, timeout_s=timeout_s).content, type=kind)
 
     def items(self, path: str, kind: type[T], **query: object) -> list[T]:
-        """Ask for a list."""
-        body = self.send("GET", path, query=query).content
-        return self._items(body, kind)
+        """Ask for a list, page by page."""
+        found: list[T] = []
+        after: str | None = None
+        while True:
+            reply = msgspec.json.decode(self.send("GET", path, query={**query, "after": after}).content)
+            found += msgspec.convert(reply["items"], list[kind])
+            after = reply.get("next")
+            if after is None:
+                return found
 
     def post(self, path: str, body: object, kind: type[T], *, timeout_s: float | None = None) -> T:
         """Send a message and read its answer."""
@@ -112,7 +132,8 @@ class Connection:
 
     def post_items(self, path: str, body: object, kind: type[T]) -> list[T]:
         """Send a message that a list answers."""
-        return self._items(self.send("POST", path, content=api.encode(body)).content, kind)
+        reply = msgspec.json.decode(self.send("POST", path, content=api.encode(body)).content)
+        return msgspec.convert(reply["items"], list[kind])
 
     def send(
         self,
@@ -134,29 +155,55 @@ class Connection:
         more = {"Content-Type": content_type} if content is not None else {}
         parameters = {name: str(value) for name, value in (query or {}).items() if value is not None}
         limit = httpx2.Timeout(timeout_s, connect=5.0) if timeout_s else httpx2.USE_CLIENT_DEFAULT
+        asked = self._client.build_request(
+            method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
+        )
+        reply = self._known(asked, f"{method} {path}", again=not isinstance(content, Iterator))
+        for _ in range(PATIENCE_TIMES):
+            # What streams is gone once it was sent.
+            if reply.status_code != 429 or isinstance(content, Iterator):
+                break
+            self._sleep(_seconds(reply.headers.get("Retry-After", "")))
+            reply = self._once(asked, f"{method} {path}")
+        if reply.status_code >= 400:
+            api.raise_failure(reply.status_code, reply.content)
+        return reply
+
+    def _known(self, request: httpx2.Request, what: str, *, again: bool) -> httpx2.Response:
+        """Send a request with what this person's programs come with; log in where the hub asks for it."""
+        if self._tokens is None:
+            return self._once(request, what)
+        if bearer := self._tokens.bearer():
+            request.headers["Authorization"] = f"Bearer {bearer}"
+        reply = self._once(request, what)
+        if reply.status_code == 401 and again:
+            self._tokens.renew(self._post_form)
+            request.headers["Authorization"] = f"Bearer {self._tokens.bearer()}"
+            reply = self._once(request, what)
+        return reply
+
+    def _post_form(self, path: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        reply = self._once(self._client.build_request("POST", self.url + path, data=dict(fields)), f"POST {path}")
         try:
-            reply = self._client.request(
-                method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
-            )
+            return reply.status_code, msgspec.json.decode(reply.content, type=dict[str, Any])
+        except msgspec.DecodeError:
+            return reply.status_code, {}
+
+    def _once(self, request: httpx2.Request, what: str) -> httpx2.Response:
+        try:
+            return self._client.send(request)
         except httpx2.ConnectError as error:
             raise UnreachableError(self._nobody(error)) from error
         except httpx2.ConnectTimeout as error:
             raise UnreachableError(self._nobody(error)) from error
         except httpx2.TransportError as error:
             raise UnreachableError(
-                f"the hub at {self.url} stopped answering during {method} {path} ({error}); "
-                "see its terminal, and try again"
+                f"the hub at {self.url} stopped answering during {what} ({error}); see its terminal, and try again"
             ) from error
-        if reply.status_code >= 400:
-            api.raise_failure(reply.status_code, reply.content)
-        return reply
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
-
-    def _items(self, body: bytes, kind: type[T]) -> list[T]:
-        return msgspec.convert(msgspec.json.decode(body, type=dict[str, Any])["items"], list[kind])
 
     def _nobody(self, error: Exception) -> str:
         if "certificate" in str(error).lower():
@@ -168,3 +215,8 @@ class Connection:
             f"no hub answers at {self.url}; start one with: driftline up, or say where yours is with "
             "Client(url), DRIFTLINE_URL, or: driftline login URL"
         )
+
+
+def _seconds(text: str) -> float:
+    """Read what a hub says of when to come again; at most a minute, whatever it says."""
+    return min(float(text), 60.0) if text.isdecimal() else 1.0

@@ -10,6 +10,7 @@ from typing import Any
 
 from driftline.errors import InvalidInputError
 from driftline.sdk.http import Connection, is_loopback
+from driftline.sdk.tokens import Tokens
 from driftline.wire import api
 
 URL_VARIABLE = "DRIFTLINE_URL"
@@ -80,15 +81,21 @@ def write(path: Path, address: Address) -> None:
         ) from error
 
 
+def connect(address: Address) -> Connection:
+    """Return the connection to a hub, with what this person's programs come to it with."""
+    tokens = Tokens(address.url, login_file().with_name("tokens.json"))
+    return Connection(address.url, address.fingerprint, tokens=tokens)
+
+
 def run(options: argparse.Namespace) -> int:
-    """Run `driftline login URL`: ask who answers there, then remember it."""
+    """Run `driftline login URL`: ask who answers there, log in where it wants that, then remember it."""
     address = Address(str(options.url).rstrip("/"), options.fingerprint)
     if address.url.startswith("http://") and not is_loopback(address.url):
         raise InvalidInputError(
             f"{address.url} is not on this machine and not https, so anybody between could read and change what "
             "is said; use the https address that driftline up prints, with --fingerprint"
         )
-    connection = Connection(address.url, address.fingerprint)
+    connection = connect(address)
     version = connection.get("/version", api.Version)
     connection.close()
     path = login_file()

@@ -1,9 +1,11 @@
 """What people's programs and the hub say to each other over HTTP, as msgspec structs: JSON under `/api/v1`.
 
 Times are nanoseconds since 1970 UTC in fields ending in `_ns`; durations end in `_s`. A list answers with
-`{"items": […]}`, a failure with `{"error": {"code", "message"}}`, whose code names a class of `driftline.errors`.
+`{"items": […]}`, and where more follows with `next` (ask again with `after=` that); a failure with
+`{"error": {"code", "message"}}`, whose code names a class of `driftline.errors`.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -11,6 +13,7 @@ import msgspec
 from driftline.errors import InvalidInputError, by_code
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 PREFIX = "/api/v1"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -26,12 +29,20 @@ Aggregation = Literal["density", "cumulative"]
 Compat = Literal["v1", "v2"]
 Season = Literal["day", "week"]
 EvidenceKind = Literal["rows", "windows"]
+Scope = Literal["viewer", "editor", "owner", "admin"]
 ModelStatus = Literal["pending", "loading", "ready", "error"]
 IncidentState = Literal["open", "acknowledged", "silenced", "resolved"]
 Change = Literal["opened", "widened", "acknowledged", "silenced", "unsilenced", "resolved", "reopened"]
 Severity = Literal["critical", "warning"]
 DeliveryState = Literal["waiting", "delivered", "dead"]
 SmtpSecurity = Literal["starttls", "tls", "none"]
+
+# What a database and every language's integers hold.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+# Nanoseconds since 1970: the year 2116 and no further, so that sums and differences stay within 64 bits.
+Time = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+# A duration in s: three hundred years.
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=10**10)]
 
 
 class Struct(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_unknown_fields=False):
@@ -50,6 +61,13 @@ class ErrorReply(Struct):
     """The one error envelope."""
 
     error: Failure
+
+
+class Paged(Struct):
+    """Which part of a list is asked for: at most `limit`, after the one that ended with the cursor `after`."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1_000
+    after: str | None = None
 
 
 class Version(Struct):
@@ -784,6 +802,59 @@ class Delivery(Struct):
     reason: str
 
 
+class IncidentsAsked(Paged):
+    """The query of `GET /incidents`: only open ones, or only those that are over; of one device."""
+
+    open: bool | None = None
+    device: str | None = None
+
+
+class AnalysesAsked(Paged):
+    """The query of `GET /assays/{id}/analyses`: of windows that begin in [start_ns, end_ns); of one device or field."""
+
+    device: str | None = None
+    field: str | None = None
+    start_ns: Integer | None = None
+    end_ns: Integer | None = None
+
+
+class LogAsked(Struct):
+    """The query of `GET /pipelines/{id}/logs`: the newest rows in [start_ns, end_ns), of one device."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
+    start_ns: Time = 0
+    end_ns: Time = 2**62
+    device: str | None = None
+
+
+class PreviewAsked(Struct):
+    """The query of `GET /assays/{id}/preview`: what is found within so many windows."""
+
+    within: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 20
+
+
+# ── people ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NewToken(Struct):
+    """`POST /tokens`: what a program comes with instead of you; it may do what you may, up to `scope`."""
+
+    label: str
+    scope: Scope = "viewer"
+    days: Annotated[int, msgspec.Meta(ge=1, le=366)] = 90
+
+
+class Token(Struct):
+    """An API token; `token` itself is shown once, when it is made."""
+
+    id: str
+    label: str
+    scope: str
+    created_real_ns: int
+    expires_real_ns: int
+    token: str | None = None
+
+
 # ── reading and writing ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -802,6 +873,36 @@ def decode(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
         raise InvalidInputError(f"the request cannot be read: {error}") from error
+
+
+def decode_query(query: Iterable[tuple[str, str]], kind: type[S]) -> S:
+    """Read the query of an address as a message; numbers and truth are written as text there.
+
+    Raises:
+        InvalidInputError: a parameter is there twice, or cannot be read; the message names it.
+    """
+    given: dict[str, str] = {}
+    for name, text in query:
+        if name in given:
+            raise InvalidInputError(f"the address has {name[:100]!r} twice; give it once")
+        given[name] = text
+    # msgspec reads the text null as None: in an address nothing is null, but a device may be called that.
+    nulls = {name: text for name, text in given.items() if text.strip().lower() == "null"}
+    try:
+        read = msgspec.convert({name: text for name, text in given.items() if name not in nulls}, kind, strict=False)
+        return msgspec.structs.replace(read, **_texts(nulls, kind)) if nulls else read
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"the address cannot be read: {error}") from error
+
+
+def _texts(given: Mapping[str, str], kind: type) -> dict[str, str]:
+    """Return what of these is text by its message; anything else must not be written like this."""
+    known = {one.encode_name: one.type for one in msgspec.structs.fields(kind)}
+    found = {name: text for name, text in given.items() if name in known}
+    for name, text in found.items():
+        if known[name] not in {str, str | None}:
+            raise msgspec.ValidationError(f"{text!r} is no value of `{name}`; leave it out instead")
+    return found
 
 
 def raise_failure(status: int, body: bytes) -> None:

@@ -1,63 +1,65 @@
 """What people ask of channels and of the outbox."""
 
 import time
+from typing import Annotated
 from uuid import uuid4
 
-from driftline.errors import InvalidInputError
+import msgspec
+
+from driftline.errors import ConflictError, MissingExtraError
 from driftline.hub import registry
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.notify import message, ways
 from driftline.hub.notify.notifier import network_of
+from driftline.hub.policy import ADMIN
 from driftline.hub.store import notifications as store
 from driftline.hub.store.notifications import Kept
 from driftline.wire import api
 
 routes = Routes()
 
-DELIVERIES_MAX = 1000
-STATES = {"waiting", "delivered", "dead"}
 
-
-@routes.get("/notifications/channels")
+@routes.get("/notifications/channels", policy=ADMIN)
 def list_channels(call: Call[None]) -> list[api.Channel]:
     """List the channels by name; what they were given in confidence is not in it."""
     with call.hub.database.reading() as connection:
         return [shown(one) for one in store.channels(connection)]
 
 
-@routes.post("/notifications/channels", body=api.NewChannel)
+@routes.post("/notifications/channels", policy=ADMIN, body=api.NewChannel, raises=(ConflictError, MissingExtraError))
 def make_channel(call: Call[api.NewChannel]) -> api.Channel:
     """Make a channel; a webhook's secret that the hub made is in the answer, once."""
     return make(call.hub, call.body)
 
 
-@routes.delete("/notifications/channels/{channel}")
+@routes.delete("/notifications/channels/{channel}", policy=ADMIN)
 def delete_channel(call: Call[None]) -> None:
     """Remove a channel, by its id or name; what waits for it is given up."""
     remove(call.hub, call.path["channel"])
 
 
-@routes.post("/notifications/channels/{channel}/test")
+@routes.post("/notifications/channels/{channel}/test", policy=ADMIN, reads=True)
 def test_channel(call: Call[None]) -> api.Tried:
     """Send a test through a channel, by its id or name, and say what came of it."""
     return tried(call.hub, call.path["channel"])
 
 
-@routes.get("/notifications")
-def list_deliveries(call: Call[None]) -> list[api.Delivery]:
+class DeliveriesAsked(api.Struct):
+    """The query of `GET /notifications`."""
+
+    state: api.DeliveryState | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
+
+
+@routes.get("/notifications", policy=ADMIN, query=DeliveriesAsked)
+def list_deliveries(call: Call[DeliveriesAsked]) -> list[api.Delivery]:
     """List notifications, the newest first: `state` waiting, delivered or dead, `limit` at most 1,000."""
-    state = call.query.get("state") or None
-    if state is not None and state not in STATES:
-        raise InvalidInputError(f"state={state!r}: write waiting, delivered or dead")
-    limit = call.integer("limit", 100) or 100
-    if not 0 < limit <= DELIVERIES_MAX:
-        raise InvalidInputError(f"limit={limit}: ask for 1 to {DELIVERIES_MAX}")
     with call.hub.database.reading() as connection:
-        return store.deliveries(connection, state=state, newest=limit)  # pyright: ignore[reportArgumentType]  checked above
+        return store.deliveries(connection, state=call.body.state, newest=call.body.limit)
 
 
-@routes.post("/notifications/{delivery}/retry")
+@routes.post("/notifications/{delivery}/retry", policy=ADMIN, raises=(ConflictError,))
 def retry_delivery(call: Call[None]) -> None:
     """Try a notification again that was given up, or sooner than it would be."""
     retry(call.hub, call.path["delivery"])

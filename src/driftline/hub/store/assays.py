@@ -38,6 +38,7 @@ from sqlalchemy import (
 
 from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, EntityNotFoundError
+from driftline.hub.paging import Page, page
 from driftline.hub.store import baselines, kept, sql
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
@@ -258,14 +259,29 @@ def save(
     baselines.add_version(connection, assay.id, first, baselines_by_place)
 
 
-def every(connection: Connection, *, workspace: str | None = None, active: bool | None = None) -> list[Kept]:
-    """Return standing assays, newest first."""
+def every(
+    connection: Connection,
+    *,
+    workspace: str | None = None,
+    active: bool | None = None,
+    visible: frozenset[str] | None = None,
+) -> list[Kept]:
+    """Return standing assays, newest first; of one workspace, or of those that are visible."""
     query = select(ASSAYS).order_by(ASSAYS.c.created_ns.desc(), ASSAYS.c.id)
     if workspace is not None:
         query = query.where(ASSAYS.c.workspace == workspace)
+    if visible is not None:
+        query = query.where(ASSAYS.c.workspace.in_(visible))
     if active is not None:
         query = query.where(ASSAYS.c.active == active)
     return [_kept(row) for row in connection.execute(query).mappings()]
+
+
+def listed(connection: Connection, workspace: str, asked: api.Paged) -> Page[api.Assay]:
+    """Return a page of a workspace's standing assays, newest first."""
+    query = select(ASSAYS).where(ASSAYS.c.workspace == workspace)
+    keys = ((ASSAYS.c.created_ns, True), (ASSAYS.c.id, False))
+    return page(connection, query, keys, asked, lambda row: _kept(row._mapping).assay)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  SQLAlchemy's public name
 
 
 def one(connection: Connection, assay: str) -> Kept:
@@ -416,6 +432,22 @@ def analyses(
     order = (ANALYSES.c.start_ns, ANALYSES.c.device, ANALYSES.c.field)
     documents = connection.execute(select(ANALYSES.c.document).where(*wanted).order_by(*order)).scalars()
     return [msgspec.json.decode(document, type=api.Analysis) for document in documents]
+
+
+def analyses_page(connection: Connection, assay: str, asked: api.AnalysesAsked) -> Page[api.Analysis]:
+    """Return a page of the answers that were asked for, by window start, then device, then field."""
+    wanted = [ANALYSES.c.assay == assay]
+    if asked.device:
+        wanted.append(ANALYSES.c.device == asked.device)
+    if asked.field:
+        wanted.append(ANALYSES.c.field == asked.field)
+    if asked.start_ns is not None:
+        wanted.append(ANALYSES.c.start_ns >= asked.start_ns)
+    if asked.end_ns is not None:
+        wanted.append(ANALYSES.c.start_ns < asked.end_ns)
+    keys = ((ANALYSES.c.start_ns, False), (ANALYSES.c.device, False), (ANALYSES.c.field, False))
+    query = select(ANALYSES.c.document).where(*wanted)
+    return page(connection, query, keys, asked, lambda row: msgspec.json.decode(row.document, type=api.Analysis))
 
 
 def latest_alert(

@@ -19,9 +19,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     RowMapping,
+    Select,
     String,
     Table,
     Text,
+    case,
     delete,
     func,
     insert,
@@ -31,6 +33,7 @@ from sqlalchemy import (
 )
 
 from driftline.errors import EntityNotFoundError
+from driftline.hub.paging import Page, page
 from driftline.hub.store.database import metadata
 from driftline.wire import api
 
@@ -210,18 +213,38 @@ def cause_of(connection: Connection, incident: str) -> str:
 
 
 def listed(
-    connection: Connection, *, is_open: bool | None = None, device: str | None = None, newest: int | None = None
+    connection: Connection,
+    *,
+    is_open: bool | None = None,
+    device: str | None = None,
+    newest: int | None = None,
+    only: Any = None,
 ) -> list[api.Incident]:
-    """Return incidents, open ones first, then newest first; those that were ever about a device."""
-    query = select(INCIDENTS.c.document).order_by(
-        INCIDENTS.c.resolved_ns.is_not(None), INCIDENTS.c.opened_ns.desc(), INCIDENTS.c.id
-    )
+    """Return incidents, open ones first, then newest first; of a device those that ever were about it.
+
+    `only` is a condition.
+    """
+    order = (INCIDENTS.c.resolved_ns.is_not(None), INCIDENTS.c.opened_ns.desc(), INCIDENTS.c.id)
+    query = _chosen(is_open, device, only).order_by(*order)
+    rows = connection.execute(query if newest is None else query.limit(newest))
+    return [_read(row.document) for row in rows]
+
+
+def listed_page(connection: Connection, asked: api.IncidentsAsked, only: Any = None) -> Page[api.Incident]:
+    """Return a page of the incidents that were asked for, in the same order; `only` is a condition."""
+    is_over = case((INCIDENTS.c.resolved_ns.is_(None), 0), else_=1)
+    keys = ((is_over, False), (INCIDENTS.c.opened_ns, True), (INCIDENTS.c.id, False))
+    query = _chosen(asked.open, asked.device or None, only)
+    return page(connection, query, keys, asked, lambda row: _read(row.document))
+
+
+def _chosen(is_open: bool | None, device: str | None, only: Any) -> Select[tuple[bytes]]:
+    query = select(INCIDENTS.c.document)
     if is_open is not None:
         query = query.where(INCIDENTS.c.resolved_ns.is_(None) if is_open else INCIDENTS.c.resolved_ns.is_not(None))
     if device is not None:
         query = query.where(INCIDENTS.c.id.in_(select(PARTS.c.incident).where(PARTS.c.device == device)))
-    rows = connection.execute(query if newest is None else query.limit(newest))
-    return [_read(row.document) for row in rows]
+    return query if only is None else query.where(only)
 
 
 def of_assay(connection: Connection, assay: str, *, is_open: bool | None = None, newest: int) -> list[api.Incident]:

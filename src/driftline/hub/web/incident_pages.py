@@ -1,13 +1,13 @@
 """The page of one incident: what happened, what a person can do about it, who did what, and what was sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-
-from starlette.routing import BaseRoute
 
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import incident_routes
 from driftline.hub.core import Hub
+from driftline.hub.http import Call, Routes
+from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.store import assays as assay_store
 from driftline.hub.store import incidents as store
 from driftline.hub.store import notifications
@@ -25,8 +25,8 @@ from driftline.hub.web.parts import (
     section,
     table,
 )
-from driftline.hub.web.routing import acts, pair
-from driftline.hub.web.views import IncidentLine, View
+from driftline.hub.web.routing import Fields, acts, pair
+from driftline.hub.web.views import IncidentLine, View, Visible
 from driftline.wire import api
 
 SILENCES = ((3600, "1 hour"), (8 * 3600, "8 hours"), (86_400, "1 day"), (7 * 86_400, "7 days"))
@@ -41,7 +41,7 @@ class Incident(View):
     notifications: list[api.Delivery]
 
 
-def incident(hub: Hub, identity: str) -> Incident:
+def incident(hub: Hub, identity: str, _visible: Visible = None) -> Incident:
     """Return one incident.
 
     Raises:
@@ -189,11 +189,11 @@ def _name(hub: Hub, assay: str | None) -> str | None:
             return None
 
 
-def _do(hub: Hub, identity: str, fields: Mapping[str, str], *, change: api.Change) -> str:
+def _do(call: Call[None], identity: str, fields: Fields, *, change: api.Change) -> str:
     act = api.Act(note=fields.get("note", ""), by=fields.get("by") or None)
     if change == "silenced":
         act = api.Silence(note=act.note, by=act.by, for_s=_seconds(fields.get("for_s", "")))
-    incident_routes.do(hub, identity, change, act)
+    incident_routes.do(call, identity, change, act)
     return path("incidents", identity)
 
 
@@ -203,10 +203,11 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-routes: list[BaseRoute] = [
-    *pair("/incidents/{id}", "/incidents/{id}.json", incident, one_incident, named="id"),
-    acts("/incidents/{id}/acknowledge", partial(_do, change="acknowledged")),
-    acts("/incidents/{id}/silence", partial(_do, change="silenced")),
-    acts("/incidents/{id}/close", partial(_do, change="resolved")),
-    acts("/incidents/{id}/reopen", partial(_do, change="reopened")),
-]
+def register(routes: Routes) -> None:
+    """Give the page and its forms their addresses."""
+    address = "/incidents/{incident}"
+    pair(routes, address, f"{address}.json", incident, one_incident, policy=VIEWER, named="incident")
+    acts(routes, f"{address}/acknowledge", partial(_do, change="acknowledged"), policy=EDITOR)
+    acts(routes, f"{address}/silence", partial(_do, change="silenced"), policy=EDITOR)
+    acts(routes, f"{address}/close", partial(_do, change="resolved"), policy=EDITOR)
+    acts(routes, f"{address}/reopen", partial(_do, change="reopened"), policy=EDITOR)

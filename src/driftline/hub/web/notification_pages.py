@@ -1,17 +1,17 @@
 """The page of notifications: who is told, what waits, what arrived, and what could not be delivered."""
 
-from collections.abc import Mapping, Sequence
-
-from starlette.routing import BaseRoute
+from collections.abc import Sequence
 
 from driftline.hub.core import Hub
+from driftline.hub.http import Call, Routes
 from driftline.hub.notify import routes as channels_of
+from driftline.hub.policy import ADMIN
 from driftline.hub.store import notifications as store
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.incident_pages import deliveries
 from driftline.hub.web.parts import action, confirmed, counted, empty, page, section, table
-from driftline.hub.web.routing import Said, acts, pair
-from driftline.hub.web.views import View
+from driftline.hub.web.routing import Fields, Said, acts, pair
+from driftline.hub.web.views import View, Visible
 from driftline.wire import api
 
 SHOWN_MAX = 100
@@ -27,7 +27,7 @@ class Notifications(View):
     counts: dict[str, int]
 
 
-def notifications(hub: Hub) -> Notifications:
+def notifications(hub: Hub, _visible: Visible = None) -> Notifications:
     """Return the channels and the outbox."""
     with hub.database.reading() as connection:
         return Notifications(
@@ -110,25 +110,25 @@ def _hears(heard: api.Subscription) -> str:
     return "; ".join(said) or "everything"
 
 
-def _test(hub: Hub, channel: str, _fields: Mapping[str, str]) -> Said:
-    tried = channels_of.tried(hub, channel)
+def _test(call: Call[None], channel: str, _fields: Fields) -> Said:
+    tried = channels_of.tried(call.hub, channel)
     title = "The test was delivered" if tried.delivered else "The test was not delivered"
     return Said(title, tried.text, "/notifications")
 
 
-def _remove(hub: Hub, channel: str, _fields: Mapping[str, str]) -> str:
-    channels_of.remove(hub, channel)
+def _remove(call: Call[None], channel: str, _fields: Fields) -> str:
+    channels_of.remove(call.hub, channel)
     return "/notifications"
 
 
-def _retry(hub: Hub, delivery: str, _fields: Mapping[str, str]) -> str:
-    channels_of.retry(hub, delivery)
+def _retry(call: Call[None], delivery: str, _fields: Fields) -> str:
+    channels_of.retry(call.hub, delivery)
     return "/notifications"
 
 
-routes: list[BaseRoute] = [
-    *pair("/notifications", "/notifications.json", notifications, all_notifications),
-    acts("/notifications/channels/{id}/test", _test),
-    acts("/notifications/channels/{id}/remove", _remove),
-    acts("/notifications/{id}/retry", _retry),
-]
+def register(routes: Routes) -> None:
+    """Give the page and its forms their addresses; channels are the whole hub's, and so the admins'."""
+    pair(routes, "/notifications", "/notifications.json", notifications, all_notifications, policy=ADMIN)
+    acts(routes, "/notifications/channels/{channel}/test", _test, policy=ADMIN)
+    acts(routes, "/notifications/channels/{channel}/remove", _remove, policy=ADMIN)
+    acts(routes, "/notifications/{delivery}/retry", _retry, policy=ADMIN)

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from starlette.requests import Request
+import msgspec
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import Match
 from starlette.types import Scope
 
 from driftline.assay.metrics import METRICS
@@ -23,11 +23,13 @@ from driftline.charts.lines import NOT_COUNTED
 from driftline.charts.scale import amount
 from driftline.charts.scores import PHONE, score_chart
 from driftline.charts.svg import STYLE
-from driftline.errors import InvalidInputError
+from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import assays, incident_routes, sites
+from driftline.hub.accounts.pages import failed
 from driftline.hub.baselines import take
-from driftline.hub.core import Hub
+from driftline.hub.http import HTML, Call, Routes, Rule, Ruled
 from driftline.hub.incidents import clock_text
+from driftline.hub.policy import EDITOR, MEMBER, PUBLIC, VIEWER
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.web import incident_pages, notification_pages, views
 from driftline.hub.web.html import Content, Html, el, path
@@ -54,7 +56,9 @@ from driftline.hub.web.parts import (
     strip,
     table,
 )
-from driftline.hub.web.routing import acts, not_found, pair
+from driftline.hub.web.reference import reference
+from driftline.hub.web.routing import Fields, acts, answered, pair
+from driftline.hub.web.views import View
 from driftline.wire import api
 
 STATIC = Path(__file__).with_name("static")
@@ -158,7 +162,7 @@ def _assay_block(one: views.AssayLines, now_ns: int) -> Html:
             None if one.active else [" ", chip("off", "Off")],
         ),
         el("p", alarm_text(one.alarm, max(1, one.devices), len(one.fields)), class_="soft rule"),
-        _failed(one.failure),
+        _unanswered(one.failure),
         el("div", el("table", el("thead", head), el("tbody", *rows), class_="lines"), class_="wide", tabindex="0")
         if rows
         else empty("No window has been answered yet."),
@@ -186,7 +190,7 @@ def _fields_text(fields: Sequence[str]) -> str:
     return fields[0] if len(fields) == 1 else f"{', '.join(fields[:-1])} and {fields[-1]}"
 
 
-def _failed(failure: str | None) -> Content:
+def _unanswered(failure: str | None) -> Content:
     if failure is None:
         return None
     return el(
@@ -338,7 +342,7 @@ def one_assay(view: views.Assay) -> str:
             ),
             class_="head",
         ),
-        _failed(view.summary.failure),
+        _unanswered(view.summary.failure),
         el("p", _question(view), class_="lead"),
         incident_list(is_open, now_ns) if is_open else None,
         chart(score_chart(view.analyses), narrow=score_chart(view.analyses, width=PHONE)),
@@ -649,71 +653,93 @@ def _version(pipeline: api.Pipeline, version: str) -> str:
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _resolve(hub: Hub, incident: str, _fields: Mapping[str, str]) -> str:
-    incident_routes.do(hub, incident, "resolved", api.Act())
+routes = Routes(prefix="", failed=failed)
+
+
+def _resolve(call: Call[None], incident: str, _fields: Fields) -> str:
+    incident_routes.do(call, incident, "resolved", api.Act())
     return "/incidents"
 
 
-def _take_baseline(hub: Hub, incident: str, fields: Mapping[str, str]) -> str:
+def _take_baseline(call: Call[None], incident: str, fields: Fields) -> str:
     """Compare a device with what came since it alarmed, and lead to its assay."""
-    with hub.database.reading() as connection:
+    with call.hub.database.reading() as connection:
         assay = incident_store.one(connection, incident).assay_id
     if assay is None:
         raise InvalidInputError("this incident is about the device itself; there is no baseline to take from it")
-    take(hub, assay, api.NewBaseline(incident=incident, device=fields.get("device") or None))
+    take(call.hub, assay, api.NewBaseline(incident=incident, device=fields.get("device") or None))
     return path("assays", assay)
 
 
-def _switch(hub: Hub, assay: str, _fields: Mapping[str, str], *, active: bool) -> str:
-    assays.switch(hub, assay, active=active)
+def _switch(call: Call[None], assay: str, _fields: Fields, *, active: bool) -> str:
+    assays.switch(call.hub, assay, active=active)
     return path("assays", assay)
 
 
-def _place(hub: Hub, device: str, fields: Mapping[str, str]) -> str:
-    sites.place(hub, device, fields.get("site"))
+def _place(call: Call[None], device: str, fields: Fields) -> str:
+    sites.place(call.hub, device, fields.get("site"), call.who.visible)
     return path("devices", device)
 
 
-def _static(request: Request) -> Response:
-    name = str(request.path_params["name"])
-    headers = {"Cache-Control": "no-cache"}
-    if name == "charts.css":
-        return Response(STYLE, 200, headers, "text/css; charset=utf-8")
-    if name not in FILES:
-        return not_found(request, f"There is no file {name}.")
-    return Response((STATIC / name).read_bytes(), 200, headers, FILES[name])
-
-
-class _Elsewhere(Route):
+class _Elsewhere(Ruled):
     """Every address that is not the API's: those have an answer of their own."""
 
     def matches(self, scope: Scope) -> tuple[Match, Any]:
         """Leave the API's addresses alone."""
-        if str(scope.get("path", "")).startswith("/api/"):
+        if str(scope.get("path", "")).startswith(("/api/", "/oauth/")):
             return Match.NONE, {}
         return super().matches(scope)
 
 
-def _nowhere(request: Request) -> Response:
-    return not_found(request, f"There is no page {request.url.path}.")
+pair(routes, "/", "/index.json", views.overview, overview, policy=MEMBER)
+pair(routes, "/devices", "/devices.json", views.devices, all_devices, policy=MEMBER)
+pair(routes, "/devices/{name}", "/devices/{name}.json", views.device, one_device, policy=VIEWER, named="name")
+pair(routes, "/assays", "/assays.json", views.all_assays, all_assays, policy=MEMBER)
+pair(routes, "/assays/{assay}", "/assays/{assay}.json", views.assay, one_assay, policy=VIEWER, named="assay")
+pair(
+    routes,
+    "/assays/{assay}/preview",
+    "/assays/{assay}/preview.json",
+    views.preview,
+    assay_preview,
+    policy=VIEWER,
+    named="assay",
+)
+pair(routes, "/incidents", "/incidents.json", views.incidents, all_incidents, policy=MEMBER)
+pair(routes, "/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines, policy=MEMBER)
+incident_pages.register(routes)
+notification_pages.register(routes)
+acts(routes, "/devices/{name}/site", _place, policy=EDITOR)
+acts(routes, "/incidents/{incident}/resolve", _resolve, policy=EDITOR)
+acts(routes, "/incidents/{incident}/baseline", _take_baseline, policy=EDITOR)
+acts(routes, "/assays/{assay}/on", partial(_switch, active=True), policy=EDITOR)
+acts(routes, "/assays/{assay}/off", partial(_switch, active=False), policy=EDITOR)
 
 
-routes: list[BaseRoute] = [
-    *pair("/", "/index.json", views.overview, overview),
-    *pair("/devices", "/devices.json", views.devices, all_devices),
-    *pair("/devices/{name}", "/devices/{name}.json", views.device, one_device, named="name"),
-    *pair("/assays", "/assays.json", views.all_assays, all_assays),
-    *pair("/assays/{id}", "/assays/{id}.json", views.assay, one_assay, named="id"),
-    *pair("/assays/{id}/preview", "/assays/{id}/preview.json", views.preview, assay_preview, named="id"),
-    *pair("/incidents", "/incidents.json", views.incidents, all_incidents),
-    *pair("/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines),
-    *incident_pages.routes,
-    *notification_pages.routes,
-    acts("/devices/{id}/site", _place),
-    acts("/incidents/{id}/resolve", _resolve),
-    acts("/incidents/{id}/baseline", _take_baseline),
-    acts("/assays/{id}/on", partial(_switch, active=True)),
-    acts("/assays/{id}/off", partial(_switch, active=False)),
-    Route("/static/{name}", _static),
-    _Elsewhere("/{path:path}", _nowhere),
-]
+@routes.get("/api", policy=PUBLIC, media=HTML)
+def api_page(call: Call[None]) -> Response:
+    """Show the API to a person."""
+    document = msgspec.json.decode(call.request.app.state.openapi())
+    return answered(reference(View(now_ns=call.hub.now_ns(), banner=call.hub.clock.banner), document))
+
+
+@routes.get("/static/{name}", policy=PUBLIC, media=HTML)
+def static(call: Call[None]) -> Response:
+    """Return a file that pages are made of."""
+    name = call.path["name"]
+    headers = {"Cache-Control": "no-cache"}
+    if name == "charts.css":
+        return Response(STYLE, 200, headers, "text/css; charset=utf-8")
+    if name not in FILES:
+        raise EntityNotFoundError(f"There is no file {name}.")
+    return Response((STATIC / name).read_bytes(), 200, headers, FILES[name])
+
+
+def _nowhere(call: Call[None]) -> Response:
+    raise EntityNotFoundError(f"There is no page {call.request.url.path}.")
+
+
+def starlette() -> list[Ruled]:
+    """Return the routes of every page, and last the one of every other address."""
+    rules = {"GET": Rule("GET", "/{path:path}", _nowhere, PUBLIC, media=HTML)}
+    return [*routes.starlette(), _Elsewhere("/{path:path}", rules, failed)]

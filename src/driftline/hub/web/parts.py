@@ -104,6 +104,8 @@ def page(view: View, title: str, here: str, twin: str, *content: Content, live: 
                 "footer",
                 el("span", "As of ", moment(view.now_ns), id="as-of"),
                 el("a", "this page as JSON", href=twin),
+                el("a", "changes", href="/changes"),
+                el("a", "API", href="/api"),
             ),
         ),
         lang="en",

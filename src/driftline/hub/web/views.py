@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from driftline.clock import NS_PER_S
 from driftline.hub import assays, drops, fleet, registry
+from driftline.hub.accounts.places import incidents_in
 from driftline.hub.core import Hub
 from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
@@ -31,6 +32,9 @@ WINDOWS_IN_CHART_MAX = 160
 ANALYSES_IN_TABLE_MAX = 30
 INCIDENTS_MAX = 200
 EVENTS_MAX = 20
+
+# The workspaces whose things are shown; None means all.
+Visible = frozenset[str] | None
 
 # Which of several answers an owner wants to see first.
 URGENCY: Sequence[api.Status | None] = (*store.URGENCY, None)
@@ -156,13 +160,14 @@ class Pipelines(View):
     pipelines: list[PipelineLine]
 
 
-def overview(hub: Hub) -> Overview:
+def overview(hub: Hub, visible: Visible = None) -> Overview:
     """Return the first page's content."""
     with hub.database.reading() as connection:
-        incidents = _incidents(connection, incident_store.listed(connection, is_open=True, newest=INCIDENTS_MAX))
-        kept = store.every(connection)
+        found = incident_store.listed(connection, is_open=True, newest=INCIDENTS_MAX, only=incidents_in(visible))
+        incidents = _incidents(connection, found)
+        kept = store.every(connection, visible=visible)
         lines = _assay_lines(connection, kept, devices_max=DEVICES_ON_OVERVIEW_MAX, assays_max=ASSAYS_ON_OVERVIEW_MAX)
-    there = sorted(fleet.list_devices(hub), key=lambda one: one.states == ["healthy"])
+    there = sorted(fleet.list_devices(hub, visible), key=lambda one: one.states == ["healthy"])
     return Overview(
         now_ns=hub.now_ns(),
         banner=hub.clock.banner,
@@ -173,29 +178,32 @@ def overview(hub: Hub) -> Overview:
     )
 
 
-def devices(hub: Hub) -> Devices:
+def devices(hub: Hub, visible: Visible = None) -> Devices:
     """Return every device."""
     counts: defaultdict[str, int] = defaultdict(int)
     with hub.database.reading() as connection:
-        for incident in incident_store.listed(connection, is_open=True):
+        for incident in incident_store.listed(connection, is_open=True, only=incidents_in(visible)):
             for name in incident.devices:
                 counts[name] += 1
     return Devices(
-        now_ns=hub.now_ns(), banner=hub.clock.banner, devices=fleet.list_devices(hub), open_incidents=dict(counts)
+        now_ns=hub.now_ns(),
+        banner=hub.clock.banner,
+        devices=fleet.list_devices(hub, visible),
+        open_incidents=dict(counts),
     )
 
 
-def device(hub: Hub, name: str) -> Device:
+def device(hub: Hub, name: str, visible: Visible = None) -> Device:
     """Return one device.
 
     Raises:
         EntityNotFoundError: there is none of this name.
     """
-    found = fleet.device(hub, name)
+    found = fleet.device(hub, name, visible)
     with hub.database.reading() as connection:
-        incidents = incident_store.listed(connection, device=name, newest=EVENTS_MAX)
+        incidents = incident_store.listed(connection, device=name, newest=EVENTS_MAX, only=incidents_in(visible))
         asked = {one.assay for one in store.progress(connection, device=name)}
-        kept = [one for one in store.every(connection) if one.assay.id in asked]
+        kept = [one for one in store.every(connection, visible=visible) if one.assay.id in asked]
         lines = _assay_lines(connection, kept, device=name)
         told = _incidents(connection, incidents)
     events = hub.telemetry.events(name, limit=EVENTS_MAX)
@@ -209,17 +217,17 @@ def device(hub: Hub, name: str) -> Device:
     )
 
 
-def all_assays(hub: Hub) -> Assays:
+def all_assays(hub: Hub, visible: Visible = None) -> Assays:
     """Return every assay."""
     with hub.database.reading() as connection:
         return Assays(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
-            assays=_assay_lines(connection, store.every(connection), devices_max=DEVICES_IN_CHART_MAX),
+            assays=_assay_lines(connection, store.every(connection, visible=visible), devices_max=DEVICES_IN_CHART_MAX),
         )
 
 
-def preview(hub: Hub, identity: str) -> Preview:
+def preview(hub: Hub, identity: str, _visible: Visible = None) -> Preview:
     """Return what one assay would find.
 
     Raises:
@@ -231,7 +239,7 @@ def preview(hub: Hub, identity: str) -> Preview:
     return Preview(now_ns=hub.now_ns(), banner=hub.clock.banner, assay=kept.assay, preview=found)
 
 
-def assay(hub: Hub, identity: str) -> Assay:
+def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
     """Return one assay.
 
     Raises:
@@ -261,18 +269,20 @@ def assay(hub: Hub, identity: str) -> Assay:
     )
 
 
-def incidents(hub: Hub) -> Incidents:
+def incidents(hub: Hub, visible: Visible = None) -> Incidents:
     """Return the incidents."""
     with hub.database.reading() as connection:
-        found = _incidents(connection, incident_store.listed(connection, newest=INCIDENTS_MAX))
+        listed = incident_store.listed(connection, newest=INCIDENTS_MAX, only=incidents_in(visible))
+        found = _incidents(connection, listed)
     return Incidents(now_ns=hub.now_ns(), banner=hub.clock.banner, incidents=found)
 
 
-def all_pipelines(hub: Hub) -> Pipelines:
+def all_pipelines(hub: Hub, visible: Visible = None) -> Pipelines:
     """Return every pipeline, newest first."""
     with hub.database.reading() as connection:
         names = _workspaces(connection)
-        rows = connection.execute(select(pipelines.c.id).order_by(pipelines.c.created_ns.desc(), pipelines.c.id))
+        query = select(pipelines.c.id).order_by(pipelines.c.created_ns.desc(), pipelines.c.id)
+        rows = connection.execute(query if visible is None else query.where(pipelines.c.workspace.in_(visible)))
         found = [registry.need_pipeline(connection, identity) for identity in rows.scalars()]
         lines = [
             PipelineLine(

@@ -30,6 +30,24 @@ def upgrade() -> None:
         sa.UniqueConstraint("workspace", "name", name=op.f("assays_workspace_name_once")),
     )
     op.create_table(
+        "changes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("person", sa.String(), nullable=True),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=True),
+        sa.Column("what", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("before", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("after", sa.JSON(none_as_null=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("changes_key")),
+    )
+    with op.batch_alter_table("changes", schema=None) as batch_op:
+        batch_op.create_index("changes_by_time", ["at_ns"], unique=False)
+        batch_op.create_index(batch_op.f("changes_by_workspace"), ["workspace"], unique=False)
+
+    op.create_table(
         "channels",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -131,6 +149,16 @@ def upgrade() -> None:
         sa.Column("text", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("names_key")),
         sa.UniqueConstraint("text", name=op.f("names_text_once")),
+    )
+    op.create_table(
+        "people",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("password", sa.String(), nullable=False),
+        sa.Column("is_admin", sa.Boolean(), nullable=False),
+        sa.Column("created_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("people_key")),
+        sa.UniqueConstraint("name", name=op.f("people_name_once")),
     )
     op.create_table(
         "records",
@@ -284,6 +312,41 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("assay", "version", name=op.f("assay_versions_key")),
     )
     op.create_table(
+        "credentials",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("person", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("family", sa.String(), nullable=False),
+        sa.Column("created_real_ns", sa.BigInteger(), nullable=False),
+        sa.Column("expires_real_ns", sa.BigInteger(), nullable=False),
+        sa.Column("used_real_ns", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["person"], ["people.id"], name=op.f("credentials_person_of"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("credentials_key")),
+        sa.UniqueConstraint("hash", name=op.f("credentials_hash_once")),
+    )
+    with op.batch_alter_table("credentials", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("credentials_by_family"), ["family"], unique=False)
+        batch_op.create_index(batch_op.f("credentials_by_person"), ["person"], unique=False)
+
+    op.create_table(
+        "device_codes",
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("user_code", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("person", sa.String(), nullable=True),
+        sa.Column("interval_s", sa.Integer(), nullable=False),
+        sa.Column("polled_real_ns", sa.BigInteger(), nullable=False),
+        sa.Column("expires_real_ns", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["person"], ["people.id"], name=op.f("device_codes_person_of"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("hash", name=op.f("device_codes_key")),
+        sa.UniqueConstraint("user_code", name=op.f("device_codes_user_code_once")),
+    )
+    op.create_table(
         "incidents",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
@@ -337,6 +400,15 @@ def upgrade() -> None:
     with op.batch_alter_table("pipelines", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("pipelines_by_workspace"), ["workspace"], unique=False)
 
+    op.create_table(
+        "roles",
+        sa.Column("person", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("role", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["person"], ["people.id"], name=op.f("roles_person_of"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["workspace"], ["workspaces.id"], name=op.f("roles_workspace_of"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("person", "workspace", name=op.f("roles_key")),
+    )
     op.create_table(
         "tokens",
         sa.Column("hash", sa.String(), nullable=False),

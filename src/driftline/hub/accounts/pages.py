@@ -1,0 +1,290 @@
+"""Pages to log in, to make the first admin, to let a program in, and to see who changed what.
+
+They are forms that work without scripts. A cookie comes along whoever made the browser send it, so that what changes
+something is taken from this hub's own pages alone (`admission.check_origin`), and the cookie is for this host alone:
+HttpOnly, SameSite=Lax, and Secure where the hub speaks TLS.
+"""
+
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import select
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from driftline.errors import DriftlineError, NotAllowedError, NotLoggedInError
+from driftline.hub.accounts import audit, flow
+from driftline.hub.accounts.admission import check_origin, cookie_name
+from driftline.hub.accounts.people import (
+    LIFE_S,
+    add,
+    check_setup,
+    end,
+    fits,
+    give,
+    hash_password,
+    is_empty,
+)
+from driftline.hub.accounts.tables import people
+from driftline.hub.accounts.who import Principal
+from driftline.hub.core import Hub
+from driftline.hub.http import FORM, HTML, Call, Routes, failure, status_of
+from driftline.hub.policy import MEMBER, PUBLIC
+from driftline.hub.web.html import Content, Html, el
+from driftline.hub.web.parts import empty, moment, page, table
+from driftline.hub.web.views import View
+
+FORM_BYTES_MAX = 16 * 1024
+
+
+def failed(request: Request, error: DriftlineError) -> Response:
+    """Answer what a page cannot show; who is not logged in is led to where they can."""
+    if request.url.path.endswith(".json"):
+        return failure(error)
+    if isinstance(error, NotLoggedInError) and request.method in {"GET", "HEAD"}:
+        where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?next={quote(where, safe='')}", 303)
+    hub: Hub = request.app.state.hub
+    title = "Not here" if request.method in {"GET", "HEAD"} else "Not done"
+    back = el("p", el("a", "Back to the overview", href="/"))
+    return _html(hub, title, el("p", str(error), class_="lead"), back, status=status_of(type(error)))
+
+
+routes = Routes(prefix="", failed=failed)
+
+
+# ── logging in ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/login", policy=PUBLIC, media=HTML)
+def login_page(call: Call[None]) -> Response:
+    """Show the form to log in with."""
+    return _login(call, call.request.query_params.get("next", "/"))
+
+
+@routes.post("/login", policy=PUBLIC, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def log_in(call: Call[None]) -> Response:
+    """Begin a session.
+
+    Raises:
+        NotAllowedError: another site's page asks.
+        TooOftenError: somebody guesses.
+    """
+    check_origin(call.request)
+    given, hub = flow.form(call), call.hub
+    name, onward = given.get("name", "").strip().lower()[:100], given.get("next", "/")
+    if hub.accounts is None:
+        return RedirectResponse("/", 303)
+    hub.accounts.check_guesses(name, call.address)
+    with hub.database.reading() as connection:
+        row = connection.execute(select(people).where(people.c.name == name)).first()
+    # One answer for a wrong name and a wrong password, and after the same time.
+    if not fits(given.get("password", ""), row.password if row else None) or row is None:
+        return _login(call, onward, "Name or password is not right.", status=403)
+    return _begun(call, row.id, onward)
+
+
+@routes.post("/logout", policy=MEMBER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def log_out(call: Call[None]) -> Response:
+    """End the session."""
+    who = call.who
+    if who.person and who.credential:
+        with call.hub.database.writing() as connection:
+            end(connection, who.person, who.credential, ("session",))
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(cookie_name(call.request), path="/", secure=_is_tls(call), httponly=True, samesite="lax")
+    return answer
+
+
+def _login(call: Call[Any], onward: str, problem: str | None = None, status: int = 200) -> Response:
+    fields = (_field("Name", "name", autocomplete="username"), _password("current-password"))
+    hidden = el("input", type="hidden", name="next", value=onward)
+    form = _form("/login", *fields, hidden, button="Log in")
+    return _html(call.hub, "Log in", _problem(problem), form, status=status)
+
+
+def _begun(call: Call[Any], person: str, onward: str) -> Response:
+    with call.hub.database.writing() as connection:
+        secret, _ = give(connection, "session", person, label=call.request.headers.get("user-agent", "a browser"))
+    # Only a place on this hub: not //elsewhere, nor /\elsewhere, which browsers take for the same.
+    safe = onward if onward.startswith("/") and not onward.startswith(("//", "/\\")) and onward.isprintable() else "/"
+    answer = RedirectResponse(safe, 303)
+    answer.set_cookie(
+        cookie_name(call.request),
+        secret,
+        max_age=LIFE_S["session"],
+        path="/",
+        secure=_is_tls(call),
+        httponly=True,
+        samesite="lax",
+    )
+    return answer
+
+
+def _is_tls(call: Call[Any]) -> bool:
+    return call.request.url.scheme == "https"
+
+
+# ── the first admin ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/setup", policy=PUBLIC, media=HTML)
+def setup_page(call: Call[None]) -> Response:
+    """Show the form that makes the first admin, to who has the one-time link."""
+    secret = call.request.query_params.get("token", "")
+    _check_setup(call, secret)
+    return _setup(call, secret)
+
+
+@routes.post("/setup", policy=PUBLIC, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def set_up(call: Call[None]) -> Response:
+    """Make the first admin, once, and log them in.
+
+    Raises:
+        NotAllowedError: the link is none, or was used.
+    """
+    check_origin(call.request)
+    given, hub = flow.form(call), call.hub
+    _check_setup(call, given.get("token", ""))
+    try:
+        made = hash_password(given.get("password", ""))
+        with hub.database.writing() as connection:
+            # Whoever is second finds somebody there.
+            if not is_empty(connection):
+                raise NotAllowedError("this hub has its first admin already; log in, or ask them for an account")
+            row = add(connection, given.get("name", ""), made, hub.now_ns(), is_admin=True)
+    except ValueError as error:
+        return _setup(call, given.get("token", ""), str(error), status=400)
+    if hub.accounts is not None:
+        hub.accounts.setup = None
+    audit.record(hub, Principal(row.id, row.name), call.address, "set_up", {}, {}, {"name": row.name, "is_admin": True})
+    return _begun(call, row.id, "/")
+
+
+def _check_setup(call: Call[Any], secret: str) -> None:
+    if call.hub.accounts is None:
+        raise NotAllowedError("this hub has no accounts; start it with: driftline up --auth")
+    call.hub.limits.strangers.check(call.address, "this address")
+    check_setup(call.hub.accounts, secret)
+
+
+def _setup(call: Call[Any], secret: str, problem: str | None = None, status: int = 200) -> Response:
+    fields = (_field("Name", "name", autocomplete="username"), _password("new-password"))
+    hidden = el("input", type="hidden", name="token", value=secret)
+    words = el(
+        "p", "Nobody can log in here yet. Choose a name and a password of at least 12 characters.", class_="lead"
+    )
+    return _html(
+        call.hub,
+        "The first admin",
+        words,
+        _problem(problem),
+        _form("/setup", *fields, hidden, button="Begin"),
+        status=status,
+    )
+
+
+# ── letting a program in ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/login/device", policy=MEMBER, media=HTML)
+def device_page(call: Call[None]) -> Response:
+    """Ask for the code that a program shows, then whether to let it in."""
+    code = call.request.query_params.get("user_code", "")
+    if not code:
+        field = _field("Code", "user_code", autocomplete="off")
+        return _html(call.hub, "Let a program in", _form("/login/device", field, button="Go on", method="get"))
+    call.hub.limits.strangers.check(f"code {call.who.person}", "you")
+    with call.hub.database.reading() as connection:
+        row = flow.waiting(connection, code)
+    told = [
+        el("p", el("b", row.label), " shows the code ", el("code", f"{row.user_code[:4]}-{row.user_code[4:]}"), "."),
+        el("p", f"It asks to do what you may, up to {row.scope}. Let it in only if you have just started it yourself."),
+    ]
+    hidden = el("input", type="hidden", name="user_code", value=row.user_code)
+    choices = el("button", "Do not", type="submit", name="decision", value="deny")
+    form = _form("/login/device", hidden, choices, button="Let it in", value="allow")
+    return _html(call.hub, f"Let a program in as {call.who.name}?", *told, form)
+
+
+@routes.post("/login/device", policy=MEMBER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def decide_device(call: Call[None]) -> Response:
+    """Let a program in, or do not."""
+    given = flow.form(call)
+    call.hub.limits.strangers.check(f"code {call.who.person}", "you")
+    allowed = given.get("decision") == "allow"
+    with call.hub.database.writing() as connection:
+        flow.decide(connection, call.who, given.get("user_code", ""), allowed=allowed)
+    words = "It is in; you can close this page." if allowed else "It was not let in."
+    return _html(call.hub, "Done", el("p", words, class_="lead"))
+
+
+# ── the trail ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/changes", policy=MEMBER, media=HTML)
+def changes_page(call: Call[None]) -> Response:
+    """Show who changed what, newest first."""
+    after = call.request.query_params.get("after")
+    with call.hub.database.reading() as connection:
+        found = audit.list_changes(connection, audit.ChangesAsked(after=after), call.who.visible)
+    rows: list[list[Content]] = [
+        [
+            moment(one.at_ns),
+            one.name,
+            one.what.replace("_", " "),
+            el("span", one.subject, class_="wrap"),
+            _facts(one.before),
+            _facts(one.after),
+            one.address,
+        ]
+        for one in found
+    ]
+    heads = ("time", "who", "did", "of", "was", "is", "from")
+    shown = table(heads, rows) if rows else empty("Nobody has changed anything yet.")
+    more = el("p", el("a", "earlier", href=f"/changes?after={quote(found.next)}")) if found.next else None
+    return _html(call.hub, "Changes", shown, more)
+
+
+def _facts(facts: Any) -> Content:
+    if not isinstance(facts, dict):
+        return "–"
+    return el("span", ", ".join(f"{name} {value}" for name, value in facts.items()), class_="wrap")
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _html(hub: Hub, title: str, *content: Content, status: int = 200) -> Response:
+    view = View(now_ns=hub.now_ns(), banner=hub.clock.banner)
+    return Response(
+        page(view, title, "", "/openapi.json", el("h1", title), *content, live=False), status, media_type=HTML
+    )
+
+
+def _form(address: str, *content: Content, button: str, value: str | None = None, method: str = "post") -> Html:
+    name = None if value is None else "decision"
+    return el(
+        "form",
+        *content,
+        el("button", button, type="submit", name=name, value=value),
+        method=method,
+        action=address,
+        class_="login",
+    )
+
+
+def _field(label: str, name: str, *, autocomplete: str) -> Html:
+    return el(
+        "label", label, " ", el("input", name=name, required=True, autocomplete=autocomplete, autocapitalize="none")
+    )
+
+
+def _password(autocomplete: str) -> Html:
+    return el(
+        "label", "Password ", el("input", name="password", type="password", required=True, autocomplete=autocomplete)
+    )
+
+
+def _problem(text: str | None) -> Content:
+    return None if text is None else el("p", text, class_="failed", role="alert")
