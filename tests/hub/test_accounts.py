@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from driftline.clock import NS_PER_S, SystemClock
+from driftline.hub import causes
 from driftline.hub.accounts import people
 from driftline.hub.accounts.tables import changes, credentials, roles
 from driftline.hub.command import listen
@@ -17,7 +18,8 @@ from driftline.hub.http import Ruled
 from driftline.hub.limits import Buckets, Limits
 from driftline.hub.policy import ADMIN, DEVICE, EDITOR, MAKER, MEMBER, OWNER, PUBLIC, VIEWER
 from driftline.hub.server import Listener, application, open_hub
-from driftline.hub.store.assays import INCIDENTS
+from driftline.hub.store import incidents
+from driftline.hub.store.incidents import Part
 from driftline.hub.tls import certificate
 from driftline.sdk.http import pinned
 
@@ -94,13 +96,22 @@ def shop(closed: Any, ask_at: Any, shop_on: Any) -> Any:
     headers["foreign owner"] = bearer(closed, person(closed, "eve", "owner", other))
     headers["stranger"] = {}
     person(closed, "somebody")
-    facts = {"id": "i1", "kind": "drift", "device": ids["name"], "assay": ids["assay"], "opened_ns": 1, "text": "x"}
     with closed.database.writing() as connection:
-        connection.execute(insert(INCIDENTS).values(**facts, windows=1))
+        causes.gather(connection, Part("p", "drift", ids["name"], 1, assay=ids["assay"], text="x", windows=1), 2)
+        incident = incidents.listed(connection)[0].id
     headers["device"] = {"Driftline-Device": ids["name"], "Driftline-Request": "99", "Driftline-Signature": "ab" * 32}
     return (
         closed,
-        ids | {"other": other, "digest": "a" * 64, "person": "somebody", "token": "x", "incident": "i1"},
+        ids
+        | {
+            "other": other,
+            "digest": "a" * 64,
+            "person": "somebody",
+            "token": "x",
+            "incident": incident,
+            "channel": "c",
+            "delivery": "d",
+        },
         headers,
     )
 

@@ -2,6 +2,7 @@
 
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from sqlalchemy import func, select
 
 from driftline.clock import NS_PER_S
 from driftline.errors import InvalidInputError
-from driftline.hub import retention
+from driftline.hub import causes, retention
 from driftline.hub.retention import DAY_NS, Settings, Sweep
 from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import kept
+from driftline.hub.store.incidents import Part
 from driftline.hub.store.telemetry import rows, summaries, undated, windows
 from driftline.wire import api
 
@@ -93,18 +95,15 @@ def test_rows_and_records_of_unknown_time_go_by_themselves(shop: Any):
 
 
 def test_what_led_to_an_open_incident_stays_until_it_is_resolved(shop: Any):
-    incident = api.Incident(
-        id="i", kind="drift", device=CAMERA, assay_id=shop.assay.id, field=None, opened_ns=ns(60), resolved_ns=None,
-        text="it drifts", windows=1,
-    )  # fmt: skip
+    part = Part("p", "drift", CAMERA, ns(60), assay=shop.assay.id, text="it drifts", windows=1)
     with shop.hub.database.writing() as connection:
-        store.put_incident(connection, incident)
+        causes.gather(connection, part, ns(140))
     at(shop, 100_000)
     before = count(shop, windows), count(shop, store.ANALYSES)
     assert Sweep(shop.hub, EVERYTHING).run() == {"summaries": 0, "rows": 0, "analyses": 0}
     assert (count(shop, windows), count(shop, store.ANALYSES)) == before
     with shop.hub.database.writing() as connection:
-        store.resolve(connection, "i", ns(200))
+        causes.gather(connection, replace(part, resolved_ns=ns(200)), ns(200))
     assert Sweep(shop.hub, EVERYTHING).run()["summaries"] == 120
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import delete, event, update
 
 from driftline.clock import NS_PER_S, FastClock
 from driftline.hub import assays, fleet, incident_routes
@@ -269,7 +269,7 @@ def test_an_answer_that_cannot_be_stored_is_its_own_assays_concern(
     one = Round(shop.hub)
     one.run()
     with shop.hub.database.writing() as connection:
-        connection.exec_driver_sql("UPDATE analyses SET document=x'00' WHERE assay=?", (broken.id,))
+        connection.execute(update(store.ANALYSES).where(store.ANALYSES.c.assay == broken.id).values(document=b"\0"))
         for assay in (broken, shop.assay):
             store.rewind(connection, assay.id, ns(30))
     day(shop, range(36, 39))
@@ -282,7 +282,7 @@ def test_an_answer_that_cannot_be_stored_is_its_own_assays_concern(
     # Once for each of its two devices: they were to be stored with those of the other assay.
     assert capsys.readouterr().err.count("'broken' could not be answered") == 1
     with shop.hub.database.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM analyses WHERE assay=?", (broken.id,))
+        connection.execute(delete(store.ANALYSES).where(store.ANALYSES.c.assay == broken.id))
     rounds(shop)
     with shop.hub.database.reading() as connection:
         assert store.one(connection, broken.id).failure is None

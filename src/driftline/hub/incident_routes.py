@@ -1,11 +1,11 @@
 """What people ask of incidents, and what they do to them."""
 
-from typing import Any
-
 from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import causes, fleet
 from driftline.hub.accounts.places import incidents_in
+from driftline.hub.accounts.who import LOCAL, Principal
+from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.life import Deed
 from driftline.hub.paging import Page
@@ -52,28 +52,28 @@ def get_notifications(call: Call[None]) -> list[api.Delivery]:
 @routes.post("/incidents/{incident}/acknowledge", policy=EDITOR, body=api.Act, raises=(ConflictError,))
 def acknowledge_incident(call: Call[api.Act]) -> api.Incident:
     """Say that somebody looks after an incident."""
-    return do(call, call.path["incident"], "acknowledged", call.body)
+    return do(call.hub, call.path["incident"], "acknowledged", call.body, call.who)
 
 
 @routes.post("/incidents/{incident}/silence", policy=EDITOR, body=api.Silence, raises=(ConflictError,))
 def silence_incident(call: Call[api.Silence]) -> api.Incident:
     """Tell nobody of an incident for a time; that it is over is told."""
-    return do(call, call.path["incident"], "silenced", call.body)
+    return do(call.hub, call.path["incident"], "silenced", call.body, call.who)
 
 
 @routes.post("/incidents/{incident}/resolve", policy=EDITOR, body=api.Act, raises=(ConflictError,))
 def resolve_incident(call: Call[api.Act]) -> api.Incident:
     """Close an incident by hand; the next Alert brings it back, or the next sync that is in conflict."""
-    return do(call, call.path["incident"], "resolved", call.body)
+    return do(call.hub, call.path["incident"], "resolved", call.body, call.who)
 
 
 @routes.post("/incidents/{incident}/reopen", policy=EDITOR, body=api.Act, raises=(ConflictError,))
 def reopen_incident(call: Call[api.Act]) -> api.Incident:
     """Open an incident again that was resolved."""
-    return do(call, call.path["incident"], "reopened", call.body)
+    return do(call.hub, call.path["incident"], "reopened", call.body, call.who)
 
 
-def do(call: Call[Any], incident: str, change: api.Change, act: api.Act) -> api.Incident:
+def do(hub: Hub, incident: str, change: api.Change, act: api.Act, who: Principal = LOCAL) -> api.Incident:
     """Do what a person asks; resolving what is resolved changes nothing.
 
     Who did it is who is logged in; a hub without accounts takes people's word.
@@ -83,11 +83,10 @@ def do(call: Call[Any], incident: str, change: api.Change, act: api.Act) -> api.
         ConflictError: it is in no state for that.
         InvalidInputError: a silence of no length, or words without end.
     """
-    hub = call.hub
     for words in (act.note, act.by or ""):
         if len(words) > WORDS_MAX:
             raise InvalidInputError(f"{len(words)} characters are more than the {WORDS_MAX} that are kept; say less")
-    by = (act.by or "").strip() or SOMEBODY if call.who.person is None else call.who.name
+    by = (act.by or "").strip() or SOMEBODY if who.person is None else who.name
     now_ns = hub.now_ns()
     until_ns = now_ns + act.for_s * NS_PER_S if isinstance(act, api.Silence) else None
     with hub.database.writing() as connection:

@@ -110,16 +110,16 @@ class Connection:
         """Ask for one thing."""
         return msgspec.json.decode(self.send("GET", path, query=query, timeout_s=timeout_s).content, type=kind)
 
-    def items(self, path: str, kind: type[T], **query: object) -> list[T]:
-        """Ask for a list, page by page."""
+    def items(self, path: str, kind: type[T], *, most: int | None = None, **query: object) -> list[T]:
+        """Ask for a list, page by page, or for its beginning, at most so many."""
         found: list[T] = []
         after: str | None = None
         while True:
             reply = msgspec.json.decode(self.send("GET", path, query={**query, "after": after}).content)
             found += msgspec.convert(reply["items"], list[kind])
             after = reply.get("next")
-            if after is None:
-                return found
+            if after is None or (most is not None and len(found) >= most):
+                return found[:most]
 
     def post(self, path: str, body: object, kind: type[T], *, timeout_s: float | None = None) -> T:
         """Send a message and read its answer."""

@@ -63,7 +63,9 @@ class Notifications:
 
     def sent(self, state: api.DeliveryState | None = None, *, limit: int = 100) -> list[api.Delivery]:
         """List notifications, the newest first: all, or those that are waiting, delivered or dead."""
-        return listing(self._connection.items("/notifications", api.Delivery, state=state, limit=limit))
+        return listing(
+            self._connection.items("/notifications", api.Delivery, most=limit, state=state, limit=min(limit, 1_000))
+        )
 
     def retry(self, delivery: api.Delivery | str) -> None:
         """Try one again that was given up, or sooner than it would be."""

@@ -782,6 +782,12 @@ class Tried(Struct):
     text: str
 
 
+class DeliveriesAsked(Paged):
+    """The query of `GET /notifications`."""
+
+    state: DeliveryState | None = None
+
+
 class Delivery(Struct):
     """One notification on its way through one channel.
 

@@ -1,10 +1,7 @@
 """What people ask of channels and of the outbox."""
 
 import time
-from typing import Annotated
 from uuid import uuid4
-
-import msgspec
 
 from driftline.errors import ConflictError, MissingExtraError
 from driftline.hub import registry
@@ -12,6 +9,7 @@ from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.notify import message, ways
 from driftline.hub.notify.notifier import network_of
+from driftline.hub.paging import Page
 from driftline.hub.policy import ADMIN
 from driftline.hub.store import notifications as store
 from driftline.hub.store.notifications import Kept
@@ -45,18 +43,11 @@ def test_channel(call: Call[None]) -> api.Tried:
     return tried(call.hub, call.path["channel"])
 
 
-class DeliveriesAsked(api.Struct):
-    """The query of `GET /notifications`."""
-
-    state: api.DeliveryState | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
-
-
-@routes.get("/notifications", policy=ADMIN, query=DeliveriesAsked)
-def list_deliveries(call: Call[DeliveriesAsked]) -> list[api.Delivery]:
-    """List notifications, the newest first: `state` waiting, delivered or dead, `limit` at most 1,000."""
+@routes.get("/notifications", policy=ADMIN, query=api.DeliveriesAsked)
+def list_deliveries(call: Call[api.DeliveriesAsked]) -> Page[api.Delivery]:
+    """List notifications, the newest first: `state` waiting, delivered or dead."""
     with call.hub.database.reading() as connection:
-        return store.deliveries(connection, state=call.body.state, newest=call.body.limit)
+        return store.deliveries_page(connection, call.body)
 
 
 @routes.post("/notifications/{delivery}/retry", policy=ADMIN, raises=(ConflictError,))

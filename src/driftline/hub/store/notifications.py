@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 
 from driftline.errors import ConflictError, EntityNotFoundError
+from driftline.hub.paging import Page, page
 from driftline.hub.store.database import metadata
 from driftline.wire import api
 
@@ -285,6 +286,15 @@ def deliveries(
     if incident is not None:
         query = query.where(DELIVERIES.c.incident == incident)
     return [_delivery(row) for row in connection.execute(query.limit(newest))]
+
+
+def deliveries_page(connection: Connection, asked: api.DeliveriesAsked) -> Page[api.Delivery]:
+    """Return a page of what is and was in the outbox, the newest first."""
+    query: Select[Any] = select(DELIVERIES, CHANNELS.c.name).outerjoin(CHANNELS, CHANNELS.c.id == DELIVERIES.c.channel)
+    if asked.state is not None:
+        query = query.where(DELIVERIES.c.state == asked.state)
+    keys = ((DELIVERIES.c.at_ns, True), (DELIVERIES.c.number, True), (DELIVERIES.c.id, False))
+    return page(connection, query, keys, asked, _delivery)
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -16,9 +16,10 @@ Stream = tuple[int, int]  # pipeline and device, by the numbers of their names
 
 def held_since(connection: Connection) -> dict[str, int]:
     """Return by device since when what it sent is needed: the start of the oldest open incident it is part of."""
-    query = select(PARTS.c.device, func.min(PARTS.c.opened_ns)).join(INCIDENTS, INCIDENTS.c.id == PARTS.c.incident)
-    found = connection.execute(query.where(INCIDENTS.c.resolved_ns.is_(None)).group_by(PARTS.c.device)).tuples()
-    return {device: int(since_ns or 0) for device, since_ns in found}
+    since_ns = func.min(PARTS.c.opened_ns).label("since_ns")
+    query = select(PARTS.c.device, since_ns).join(INCIDENTS, INCIDENTS.c.id == PARTS.c.incident)
+    query = query.where(INCIDENTS.c.resolved_ns.is_(None)).group_by(PARTS.c.device)
+    return {row.device: row.since_ns for row in connection.execute(query)}
 
 
 # ── what devices sent ────────────────────────────────────────────────────────────────────────────────────────────

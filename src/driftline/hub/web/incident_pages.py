@@ -193,7 +193,7 @@ def _do(call: Call[None], identity: str, fields: Fields, *, change: api.Change) 
     act = api.Act(note=fields.get("note", ""), by=fields.get("by") or None)
     if change == "silenced":
         act = api.Silence(note=act.note, by=act.by, for_s=_seconds(fields.get("for_s", "")))
-    incident_routes.do(call, identity, change, act)
+    incident_routes.do(call.hub, identity, change, act, call.who)
     return path("incidents", identity)
 
 

@@ -657,7 +657,7 @@ routes = Routes(prefix="", failed=failed)
 
 
 def _resolve(call: Call[None], incident: str, _fields: Fields) -> str:
-    incident_routes.do(call, incident, "resolved", api.Act())
+    incident_routes.do(call.hub, incident, "resolved", api.Act(), call.who)
     return "/incidents"
 
 
