@@ -62,7 +62,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module that names `STORES` once on each, where they have a database."""
     stores = getattr(metafunc.module, "STORES", None)
     if stores is not None and "database_url" in metafunc.fixturenames:
-        metafunc.parametrize("database_url", stores, indirect=True)
+        only = metafunc.definition.get_closest_marker("store")
+        metafunc.parametrize("database_url", stores if only is None else only.args, indirect=True)
 
 
 @pytest.fixture(scope="session")

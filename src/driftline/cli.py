@@ -1,4 +1,4 @@
-"""The command line: `driftline demo | up | backup | restore | edge | login | token | notify | site | doctor`.
+"""The command line: `driftline demo | up | backup | restore | edge | login | people | role | token | notify | …`.
 
 Arguments are defined here, where importing costs nothing; the work is done by the module each command names, loaded
 only when it runs.
@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
     _restore(commands.add_parser("restore", help="make a hub's folder from a backup"))
     _edge(commands.add_parser("edge", help="run a device"))
     _login(commands.add_parser("login", help="remember which hub the SDK talks to"))
+    _people(commands.add_parser("people", help="who may log in to a hub with accounts"))
+    _role(commands.add_parser("role", help="what a person may do in a workspace"))
     _token(commands.add_parser("token", help="API tokens, for programs that nobody sits at"))
     _notify(commands.add_parser("notify", help="say who is told of incidents, and try it"))
     _site(commands.add_parser("site", help="say where a device is: what happens at one site is one incident"))
@@ -246,6 +248,29 @@ def _login(command: argparse.ArgumentParser) -> None:
     command.set_defaults(runs=("driftline.sdk.login", "sdk"))
     command.add_argument("url", help="the hub's address, such as http://127.0.0.1:8710")
     command.add_argument("--fingerprint", help="the hub certificate's SHA-256, for an https address")
+    command.add_argument(
+        "--scope",
+        choices=("viewer", "editor", "owner", "admin"),
+        help="log in anew, with leave to do at most this (default owner; people and channels take an admin's admin)",
+    )
+
+
+def _people(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.people", "sdk"))
+    actions = command.add_subparsers(prog="driftline people", dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="show them")
+    add = actions.add_parser("add", help="let somebody log in; they may do nothing until they have a role")
+    add.add_argument("name", help="such as anna@shop.example")
+    add.add_argument("--admin", action="store_true", help="they may do everything")
+    add.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password (default: it is asked for)")
+    actions.add_parser("remove", help="end every login and token of somebody").add_argument("name", help="their name")
+
+
+def _role(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.people", "sdk"))
+    command.add_argument("workspace", help="the workspace's name")
+    command.add_argument("name", help="the person's name")
+    command.add_argument("role", choices=("viewer", "editor", "owner", "none"), help="none takes it away")
 
 
 def _token(command: argparse.ArgumentParser) -> None:

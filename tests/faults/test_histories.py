@@ -98,7 +98,7 @@ def test_two_machines_with_one_identity_lose_nothing_and_are_noticed(
             assert one.sync()
     made = Counter(client.ledger.made) + Counter(twin.ledger.made[10:])
     held = Counter(shared_hub.held(client.name))
-    kinds = [kind for (kind,) in shared_hub.select("SELECT kind FROM incidents WHERE device=?", client.name)]
+    kinds = [kind for (kind,) in shared_hub.select("SELECT kind FROM incident_parts WHERE device=?", client.name)]
     assert kinds, "the hub noticed nothing"
     twin.close()
     verdict = Verdict(made.total(), (made - held).total(), (held - made).total(), 0, 0, 0)

@@ -378,8 +378,6 @@ def test_bytes_that_are_no_text_in_what_a_device_tells_spoil_no_page(hub: Any, a
 
 def full(hub: Any):
     """Let the database grow no further, as on a full disk; returns what makes room again."""
-    if hub.database.path is None:
-        pytest.skip("only a SQLite file can be told to grow no further")
     engine = hub.database.engine
 
     def limit(connection: Any, _record: Any) -> None:
@@ -396,6 +394,7 @@ def full(hub: Any):
     return room
 
 
+@pytest.mark.store("sqlite")  # a server cannot be told to grow no further
 def test_on_a_full_disk_a_batch_is_refused_whole_for_now_and_taken_when_there_is_room(
     hub: Any, till: Any, camera: Any, pv: str
 ):

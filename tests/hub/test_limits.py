@@ -210,13 +210,13 @@ def test_a_byte_now_and_then_does_not_buy_more_time(hub: Any, monkeypatch: pytes
 
 
 def test_a_connection_that_was_answered_may_ask_again_after_a_while(hub: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Patient, "head_timeout_s", 0.1)
+    monkeypatch.setattr(Patient, "head_timeout_s", 1.0)
     ask = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with raw(hub) as connection:
         for _ in range(2):
             connection.sendall(ask)
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-            time.sleep(0.25)  # longer than a head may take: between requests nobody is in a hurry
+            time.sleep(1.2)  # longer than a head may take: between requests nobody is in a hurry
 
 
 def test_a_body_that_stops_coming_is_not_waited_for(hub: Any, monkeypatch: pytest.MonkeyPatch):

@@ -140,6 +140,7 @@ positive_data_acceptance.enabled = false
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_schemathesis_finds_nothing(hub: Any, ask: Any, shop_on: Any, tmp_path: Path):
     ids = shop_on(ask)

@@ -31,6 +31,7 @@ class Row:
     conflict_ns: int | None = None
     complete_until_ns: Mapping[str, int] = field(default_factory=dict[str, int])
     dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    dropped_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Hub:
         decision = self._decide(head, number, checked, known, row.synced_request, ranges)
         self.refusals += [f"{row.name} #{sequence}: {why}" for sequence, why in decision.refused.items()]
         facts: dict[str, Any] = INGEST._told(row, head, now_ns) if decision.is_believed else {}
-        facts |= INGEST._counted(row, decision)
+        facts |= INGEST._counted(row, decision, now_ns)
         facts |= INGEST._epochs(row, head, decision, now_ns)
         facts |= {"synced_request": decision.synced, "last_request": number}
         told = {pv: said for (pv, _), said in complete.items()} if decision.is_believed else {}

@@ -14,7 +14,8 @@ On a hub without accounts whoever may ask at all is its admin: `driftline.hub.se
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["viewer", "editor", "owner"]
+from driftline.wire.api import Role
+
 Kind = Literal["public", "device", "member", "role", "admin"]
 
 

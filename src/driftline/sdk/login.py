@@ -83,8 +83,12 @@ def write(path: Path, address: Address) -> None:
 
 def connect(address: Address) -> Connection:
     """Return the connection to a hub, with what this person's programs come to it with."""
-    tokens = Tokens(address.url, login_file().with_name("tokens.json"))
-    return Connection(address.url, address.fingerprint, tokens=tokens)
+    return Connection(address.url, address.fingerprint, tokens=tokens_of(address))
+
+
+def tokens_of(address: Address) -> Tokens:
+    """Return what this person's programs come to a hub with."""
+    return Tokens(address.url, login_file().with_name("tokens.json"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,7 +99,11 @@ def run(options: argparse.Namespace) -> int:
             f"{address.url} is not on this machine and not https, so anybody between could read and change what "
             "is said; use the https address that driftline up prints, with --fingerprint"
         )
-    connection = connect(address)
+    tokens = tokens_of(address)
+    if options.scope is not None:
+        tokens.forget()
+        tokens.scope = options.scope
+    connection = Connection(address.url, address.fingerprint, tokens=tokens)
     version = connection.get("/version", api.Version)
     connection.close()
     path = login_file()

@@ -37,6 +37,8 @@ class Tokens:
     ) -> None:
         self.url = url
         self.path = path
+        # What is asked for when a person lets the program in; None is for the hub to say.
+        self.scope: str | None = None
         self._given = environment.get(TOKEN_VARIABLE)
         self._say, self._sleep = say, sleep
         self._kept: dict[str, str] = _read(path).get(url, {})
@@ -75,7 +77,8 @@ class Tokens:
         return answer if status == 200 else None
 
     def _let_in(self, post: Post) -> dict[str, str]:
-        status, begun = post("/oauth/device_authorization", {"client_id": CLIENT})
+        asked = {"client_id": CLIENT} | ({"scope": self.scope} if self.scope else {})
+        status, begun = post("/oauth/device_authorization", asked)
         if status != 200:
             raise NotLoggedInError(f"{self.url} lets nobody log in ({begun.get('error_description', status)})")
         self._say("Please log into the following URL in a web browser:\n")

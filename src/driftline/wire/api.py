@@ -29,6 +29,7 @@ Aggregation = Literal["density", "cumulative"]
 Compat = Literal["v1", "v2"]
 Season = Literal["day", "week"]
 EvidenceKind = Literal["rows", "windows"]
+Role = Literal["viewer", "editor", "owner"]
 Scope = Literal["viewer", "editor", "owner", "admin"]
 ModelStatus = Literal["pending", "loading", "ready", "error"]
 IncidentState = Literal["open", "acknowledged", "silenced", "resolved"]
@@ -848,6 +849,37 @@ class NewToken(Struct):
     label: str
     scope: Scope = "viewer"
     days: Annotated[int, msgspec.Meta(ge=1, le=366)] = 90
+
+
+class NewPerson(Struct):
+    """`POST /people`."""
+
+    name: str
+    password: str
+    is_admin: bool = False
+
+
+class Person(Struct):
+    """Somebody who may log in."""
+
+    id: str
+    name: str
+    is_admin: bool
+    created_ns: int
+
+
+class NewRole(Struct):
+    """`PUT /workspaces/{id}/roles/{person}`: what a person may do there; None takes it away."""
+
+    role: Role | None
+
+
+class RoleOf(Struct):
+    """What a person may do in a workspace."""
+
+    person: str
+    name: str
+    role: Role
 
 
 class Token(Struct):

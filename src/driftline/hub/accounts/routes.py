@@ -39,42 +39,11 @@ class Me(api.Struct):
     scope: Scope
 
 
-class NewPerson(api.Struct):
-    """`POST /people`."""
-
-    name: str
-    password: str
-    is_admin: bool = False
-
-
-class Person(api.Struct):
-    """Somebody who may log in."""
-
-    id: str
-    name: str
-    is_admin: bool
-    created_ns: int
-
-
 class NewPassword(api.Struct):
     """`POST /me/password`: everybody who was logged in with the old one is no more."""
 
     password: str
     new_password: str
-
-
-class NewRole(api.Struct):
-    """`PUT /workspaces/{id}/roles/{person}`: what a person may do there; None takes it away."""
-
-    role: Role | None
-
-
-class RoleOf(api.Struct):
-    """What a person may do in a workspace."""
-
-    person: str
-    name: str
-    role: Role
 
 
 @routes.get("/me", policy=MEMBER)
@@ -107,14 +76,14 @@ def change_password(call: Call[NewPassword]) -> None:
 
 
 @routes.get("/people", policy=ADMIN, query=api.Paged)
-def list_people(call: Call[api.Paged]) -> Page[Person]:
+def list_people(call: Call[api.Paged]) -> Page[api.Person]:
     """List everybody who may log in, by name."""
     with call.hub.database.reading() as connection:
         return page(connection, select(people), ((people.c.name, False),), call.body, _person)
 
 
-@routes.post("/people", policy=ADMIN, body=NewPerson, raises=(ConflictError,))
-def add_person(call: Call[NewPerson]) -> Person:
+@routes.post("/people", policy=ADMIN, body=api.NewPerson, raises=(ConflictError,))
+def add_person(call: Call[api.NewPerson]) -> api.Person:
     """Add somebody; they may do nothing yet, or everything where they are an admin."""
     new, made = call.body, hash_password(call.body.password)
     with call.hub.database.writing() as connection:
@@ -129,7 +98,7 @@ def remove_person(call: Call[None]) -> None:
 
 
 @routes.get("/workspaces/{workspace}/roles", policy=VIEWER, query=api.Paged)
-def list_roles(call: Call[api.Paged]) -> Page[RoleOf]:
+def list_roles(call: Call[api.Paged]) -> Page[api.RoleOf]:
     """List who may do what in a workspace, by name; admins may do everything everywhere."""
     query = select(people.c.id, people.c.name, roles.c.role).join(roles, roles.c.person == people.c.id)
     with call.hub.database.reading() as connection:
@@ -138,12 +107,12 @@ def list_roles(call: Call[api.Paged]) -> Page[RoleOf]:
             query.where(roles.c.workspace == call.path["workspace"]),
             ((people.c.name, False),),
             call.body,
-            lambda row: RoleOf(person=row.id, name=row.name, role=row.role),
+            lambda row: api.RoleOf(person=row.id, name=row.name, role=row.role),
         )
 
 
-@routes.put("/workspaces/{workspace}/roles/{person}", policy=OWNER, body=NewRole)
-def put_role(call: Call[NewRole]) -> None:
+@routes.put("/workspaces/{workspace}/roles/{person}", policy=OWNER, body=api.NewRole)
+def put_role(call: Call[api.NewRole]) -> None:
     """Say what a person may do in a workspace, from their next request on; `person` is their name or id."""
     with call.hub.database.writing() as connection:
         row, workspace = need(connection, call.path["person"]), call.path["workspace"]
@@ -193,8 +162,8 @@ def list_changes(call: Call[audit.ChangesAsked]) -> Page[audit.Change]:
         return audit.list_changes(connection, call.body, call.who.visible)
 
 
-def _person(row: Row[Any]) -> Person:
-    return Person(id=row.id, name=row.name, is_admin=row.is_admin, created_ns=row.created_ns)
+def _person(row: Row[Any]) -> api.Person:
+    return api.Person(id=row.id, name=row.name, is_admin=row.is_admin, created_ns=row.created_ns)
 
 
 def _token(row: Row[Any]) -> api.Token:

@@ -9,11 +9,10 @@ False
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from driftline.hub.policy import EDITOR, OWNER, VIEWER, Policy, Role
+from driftline.hub.policy import EDITOR, OWNER, VIEWER, Policy
+from driftline.wire.api import Role, Scope
 
-Scope = Literal["viewer", "editor", "owner", "admin"]
 RANK: Mapping[str, int] = {"viewer": 1, "editor": 2, "owner": 3, "admin": 4}
 
 

@@ -91,11 +91,11 @@ class Postgres:
         if not isinstance(own, self._driver.Error):
             return None
         # What the server says is a mapping with its code, whatever the driver makes of that; else it said nothing.
-        # Where it hung up as well, the driver tells of that, and what was said before is the context.
+        # Where it hung up as well, the driver tells of that, and what was said before is the context, or its context.
         told: BaseException | None = own
-        while told is not None and isinstance(told, self._driver.Error):
+        while told is not None:
             facts: Any = next(iter(told.args), None)
-            if isinstance(facts, dict):
+            if isinstance(told, self._driver.Error) and isinstance(facts, dict):
                 return self._said(str(cast("dict[str, Any]", facts).get("C", "")))
             told = told.__context__
         return self._said("08") if isinstance(own, self._driver.InterfaceError) else None
