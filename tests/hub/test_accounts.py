@@ -407,8 +407,13 @@ def test_no_secret_is_in_the_trail(closed: Any):
     with httpx2.Client(base_url=closed.url + "/api/v1", trust_env=False, headers=headers) as http:
         assert http.post("/people", json={"name": "anna", "password": PASSWORD}).status_code == 200
         token = http.post("/tokens", json={"label": "mine"}).json()["token"]
+        target = {"kind": "webhook", "url": "https://hooks.example/a-path-that-opens-it"}
+        channel = http.post("/notifications/channels", json={"name": "ops", "target": target})
+        assert channel.status_code == 200, channel.text
         with closed.database.reading() as connection:
             written = str(connection.execute(select(changes)).all())
     assert "anna" in written
     assert PASSWORD not in written
     assert token not in written
+    assert "a-path-that-opens-it" not in written
+    assert channel.json()["secret"] not in written

@@ -21,7 +21,8 @@ from driftline.hub.store import incidents
 from driftline.hub.store.fleet import devices
 from driftline.wire import api
 
-SECRETS = frozenset({"password", "new_password", "secret", "token", "key", "data"})
+# The address of a channel is one, too: of a webhook its path, of a service of Apprise its keys.
+SECRETS = frozenset({"password", "new_password", "secret", "token", "key", "data", "url"})
 ITEMS_MAX = 20
 CHARACTERS_MAX = 300
 
