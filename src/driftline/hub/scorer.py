@@ -362,8 +362,9 @@ class Round:
             self._keep(_Outcome(job, answers, before, after))
 
     def _answers(self, job: _Job, device: str, windows: Sequence[tuple[int, int]]) -> list[Answered]:
-        if any(one.job is job and one.before.device == device for one in self._waiting[-2:]):
-            # The evidence goes on from answers that are stored.
+        last = self._waiting[-1] if self._waiting else None
+        if last is not None and last.job is job and last.before.device == device:
+            # The evidence goes on from answers that are stored; those of one device follow one another.
             self._store_waiting()
         start_ns, end_ns = windows[0][0], windows[-1][1]
         spans = {name: self._sight.span(target, device, start_ns, end_ns) for name, target in job.targets.items()}

@@ -6,6 +6,7 @@ from functools import partial
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import incident_routes
 from driftline.hub.core import Hub
+from driftline.hub.fleet import Visible
 from driftline.hub.http import Call, Routes
 from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.store import assays as assay_store
@@ -26,7 +27,7 @@ from driftline.hub.web.parts import (
     table,
 )
 from driftline.hub.web.routing import Fields, acts, pair
-from driftline.hub.web.views import IncidentLine, View, Visible
+from driftline.hub.web.views import IncidentLine, View
 from driftline.wire import api
 
 SILENCES = ((3600, "1 hour"), (8 * 3600, "8 hours"), (86_400, "1 day"), (7 * 86_400, "7 days"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from driftline.hub.core import Hub
+from driftline.hub.fleet import Visible
 from driftline.hub.http import Call, Routes
 from driftline.hub.notify import routes as channels_of
 from driftline.hub.policy import ADMIN
@@ -11,7 +12,7 @@ from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.incident_pages import deliveries
 from driftline.hub.web.parts import action, confirmed, counted, empty, page, section, table
 from driftline.hub.web.routing import Fields, Said, acts, pair
-from driftline.hub.web.views import View, Visible
+from driftline.hub.web.views import View
 from driftline.wire import api
 
 SHOWN_MAX = 100

@@ -14,6 +14,7 @@ from driftline.clock import NS_PER_S
 from driftline.hub import assays, drops, fleet, registry
 from driftline.hub.accounts.places import incidents_in
 from driftline.hub.core import Hub
+from driftline.hub.fleet import Visible
 from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
@@ -32,9 +33,6 @@ WINDOWS_IN_CHART_MAX = 160
 ANALYSES_IN_TABLE_MAX = 30
 INCIDENTS_MAX = 200
 EVENTS_MAX = 20
-
-# The workspaces whose things are shown; None means all.
-Visible = frozenset[str] | None
 
 # Which of several answers an owner wants to see first.
 URGENCY: Sequence[api.Status | None] = (*store.URGENCY, None)
