@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bench.machine import machine
 from driftline.assay.analysis import Part, analyse, grid_for
 from driftline.assay.baseline import BaselineData
-from driftline.assay.batch import measure_summaries, score_rows, score_summaries
+from driftline.assay.batch import Batch, measure_summaries, score_rows, score_summaries
 from driftline.assay.calibration import calibrate
 from driftline.assay.evidence import State, Tracks, step, steps
 from driftline.assay.metrics import METRICS
@@ -29,9 +29,10 @@ from driftline.assay.statistics import WindowStatistics, yardstick_of
 from driftline.clock import NS_PER_S, ManualClock
 from driftline.edge.recorder import Deliver, Recorder
 from driftline.summary.arrays import as_floats, cell_counts, edges_of, of_values
-from driftline.summary.codec import decode, encode
+from driftline.summary.codec import encode
 from driftline.summary.grid import UNIVERSAL, Grid, quantile_grid
 from driftline.summary.summary import Summary, Tally
+from driftline.summary.table import Table, decode_table
 from driftline.wire import api
 from driftline.wire.device import BatchHead, Desired, DesiredPipeline, Record, encode_batch
 
@@ -190,17 +191,19 @@ def rows_scored(size: Size) -> Iterator[Row]:
 
 
 def summaries_scored(size: Size) -> Iterator[Row]:
-    """Stored summaries, decoded; a standing assay's baseline is cut already."""
+    """Stored summaries, from their bytes; a standing assay's baseline is cut already."""
     baseline, windows = _windows(size)
     data = BaselineData.of_values(baseline)
     for metric in ("psi", "ks", "js", "chi2", "wasserstein"):
         asked = api.Summarizer(metric=metric, num_bins=METRICS[metric].bins, compat=None)
         grid = grid_for(_spec(asked), data, "float64")
-        given = [of_values(window, grid) for window in windows]
-        score_summaries(asked, data, given[:1], grid)
-        (made,) = _timed(
-            size.rounds, [lambda asked=asked, grid=grid, given=given: score_summaries(asked, data, given, grid)]
-        )
+        given = [encode(of_values(window, grid)) for window in windows]
+
+        def batch(asked: api.Summarizer = asked, grid: Grid = grid, given: Sequence[bytes] = given) -> Batch:
+            return score_summaries(asked, data, decode_table(given, [grid.id] * len(given)), grid)
+
+        batch()
+        (made,) = _timed(size.rounds, [batch])
         yield made.row(f"{metric}, {asked.num_bins} bins", below_s=0.005 if metric == "psi" else None)
 
 
@@ -347,13 +350,12 @@ class Kind:
         self.calibrations = [calibrate(self.baseline, n=WINDOW)] * devices
         self.tracks = Tracks(self.calibrations)
         self.alarm_at = np.full(devices, ALARM_AT)
-        self.summaries: list[Summary] = []
+        self.summaries = Table.of([])
         self.windows: list[WindowStatistics] = []
 
     def decode(self) -> None:
         """Read the stored bytes."""
-        every = (decode(data, self.grid.id) for data in self.stored)
-        self.summaries = [one for one in every if isinstance(one, Summary)]
+        self.summaries = decode_table(self.stored, [self.grid.id] * len(self.stored))
 
     def score(self) -> None:
         """Score PSI against the baseline."""
@@ -371,7 +373,7 @@ class Kind:
 
     def forget(self) -> None:
         """Let go of the window, as a hub does before it turns to the next field."""
-        self.summaries, self.windows = [], []
+        self.summaries, self.windows = Table.of([]), []
 
 
 STEPS = {
@@ -423,7 +425,8 @@ def _fleet_otherwise(size: Size, kinds: list[Kind]) -> Iterator[Row]:
     documents = [json.dumps(state.document()) for state in states[0]]
     (read,) = _timed(size.rounds, [lambda: [json.dumps(State.of(json.loads(one)).document()) for one in documents]])
     yield _each("a stream's state: read from and written to JSON", read, size.devices)
-    grid, some, yardsticks = kinds[0].grid, kinds[0].summaries[: size.alone], kinds[0].yardsticks[: size.alone]
+    grid, some = kinds[0].grid, kinds[0].summaries.some(np.arange(size.alone))
+    yardsticks = kinds[0].yardsticks[: size.alone]
     draw = np.random.default_rng(5)
     own = [yardstick_of(BaselineData.of_values(draw.normal(size=600)), WINDOW) for _ in some]
     measure_summaries(own, some, grid)  # a baseline is frozen: it has been cut already
@@ -479,7 +482,7 @@ def _stream(windows: int) -> dict[str, float]:
     state = State.start(calibration)
     cpu_s = wall_s = 0.0
     for _ in range(windows // AT_ONCE):
-        some = [of_values(draw.normal(size=WINDOW), grid) for _ in range(AT_ONCE)]
+        some = Table.of([of_values(draw.normal(size=WINDOW), grid) for _ in range(AT_ONCE)])
         wall, cpu = time.perf_counter(), time.process_time()
         score_summaries(asked, baseline, some, grid)
         for window in measure_summaries([yardstick] * AT_ONCE, some, grid):
@@ -505,7 +508,7 @@ def _parts(size: Size) -> dict[str, Callable[[Size], Iterator[Row]]]:
     against = f"{size.windows} windows × {size.rows} rows against a baseline of {size.baseline}"
     return {
         f"{against}, best of {size.rounds} rounds": rows_scored,
-        f"{size.windows} stored summaries against the same baseline": summaries_scored,
+        f"{size.windows} stored summaries, from their bytes, against the same baseline": summaries_scored,
         "Recording: counts and moments": recorded,
         f"Bytes of a gzipped batch of {BATCH_MINUTES} minutes and {FIELDS} fields": bytes_sent,
         fleet: fleet_scored,

@@ -14,6 +14,7 @@ from driftline.assay.statistics import NAMES, yardstick_of
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import of_values
 from driftline.summary.grid import UNIVERSAL, Grid, quantile_grid
+from driftline.summary.table import Table
 from driftline.wire.api import Metric, Summarizer
 
 Make = Callable[..., Any]
@@ -36,7 +37,7 @@ def test_rows_and_summaries_in_a_batch_score_as_one_by_one(
     rows = score_rows(asked.summarizer, BASELINE, np.concatenate(WINDOWS), [one.size for one in WINDOWS])
     batches = [(rows, as_rows)]
     for grid in (grid_for(asked, BASELINE, "float64"), UNIVERSAL):
-        summaries = [of_values(one, grid) for one in WINDOWS]
+        summaries = Table.of([of_values(one, grid) for one in WINDOWS])
         made = score_summaries(asked.summarizer, BASELINE, summaries, grid)
         batches.append((made, lambda one, grid=grid: as_counts(one, grid)))
     for made, part in batches:
@@ -56,11 +57,11 @@ def test_a_batch_that_does_not_fit_is_refused():
     with pytest.raises(InvalidInputError, match="add up to 3, but there are 4 values"):
         score_rows(Summarizer(), BASELINE, np.zeros(4), [1, 2])
     with pytest.raises(InvalidInputError, match="take each grid's apart"):
-        score_summaries(Summarizer(), BASELINE, [of_values([1.0], UNIVERSAL)], Grid((0.0,)))
+        score_summaries(Summarizer(), BASELINE, Table.of([of_values([1.0], UNIVERSAL)]), Grid((0.0,)))
     with pytest.raises(InvalidInputError, match="missing / count"):
         score_rows(Summarizer(metric="missing_rate"), BASELINE, np.zeros(1), [1])
     assert score_rows(Summarizer(), BASELINE, np.zeros(0), []).scores.size == 0
-    assert score_summaries(Summarizer(), BASELINE, [], UNIVERSAL).scores.size == 0
+    assert score_summaries(Summarizer(), BASELINE, Table.of([]), UNIVERSAL).scores.size == 0
 
 
 def test_a_baseline_of_counts_is_interpolated_where_a_cell_is_cut(spec: Make, ask: Make, as_counts: Make):
@@ -68,7 +69,7 @@ def test_a_baseline_of_counts_is_interpolated_where_a_cell_is_cut(spec: Make, as
     asked = spec()
     other = grid_for(asked, BASELINE, "float64")
     windows = [one for one in WINDOWS if one.size]
-    made = score_summaries(asked.summarizer, counted, [of_values(one, other) for one in windows], other)
+    made = score_summaries(asked.summarizer, counted, Table.of([of_values(one, other) for one in windows]), other)
     for i, window in enumerate(windows):
         single = ask(asked, counted, as_counts(window, other)).score
         assert made.scores[i] == pytest.approx(np.nan if single is None else single, nan_ok=True)
@@ -96,7 +97,7 @@ def test_streams_measured_together_are_measured_as_one_by_one(grid: Grid, as_cou
     # A baseline of counts may be cut where this grid has no edge.
     counted = BaselineData.of_parts([as_counts(FIELDS["identity"], Grid((-1.3, -0.4, 0.1, 0.7, 1.9)))])
     streams.append((yardstick_of(counted, 60), as_counts(FIELDS["identity"][:60], grid)))
-    made = measure_summaries([one for one, _ in streams], [part.summary for _, part in streams], grid)
+    made = measure_summaries([one for one, _ in streams], Table.of([part.summary for _, part in streams]), grid)
     for found, (yardstick, part) in zip(made, streams, strict=True):
         alone = yardstick.measure([part])
         assert (found.count, found.missing) == (alone.count, alone.missing)
@@ -110,11 +111,11 @@ def test_a_usual_window_on_its_grid_is_not_measured_alone(as_counts: Make, monke
     monkeypatch.setattr(type(YARDSTICKS["log"]), "measured", alone)
     grid = quantile_grid(FIELDS["log"].tolist())
     windows = [as_counts(R.choice(FIELDS["log"], 60), grid).summary for _ in range(5)]
-    made = measure_summaries([YARDSTICKS["log"]] * 5, windows, grid)
+    made = measure_summaries([YARDSTICKS["log"]] * 5, Table.of(windows), grid)
     assert [len(one.values) for one in made] == [len(NAMES)] * 5
-    assert measure_summaries([], [], grid) == []
+    assert measure_summaries([], Table.of([]), grid) == []
 
 
 def test_streams_of_another_grid_are_refused():
     with pytest.raises(InvalidInputError, match="take each grid's apart"):
-        measure_summaries([YARDSTICKS["log"]], [of_values([1.0], UNIVERSAL)], Grid((0.0,)))
+        measure_summaries([YARDSTICKS["log"]], Table.of([of_values([1.0], UNIVERSAL)]), Grid((0.0,)))

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event, select
 
 from driftline.clock import NS_PER_S, FastClock, ManualClock
+from driftline.hub.ingest import TOGETHER_MIN
 from driftline.hub.store.telemetry import complete, records, rows, summaries, undated, windows
 from driftline.summary.codec import decode, encode
 from driftline.summary.grid import UNIVERSAL, Grid
@@ -127,17 +128,19 @@ def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, p
         (lambda window: replace(window, fields=(replace(window.fields[0], grid_id="ab" * 8),)), "never made a grid"),
     ],
 )
+@pytest.mark.parametrize("others", [1, 2 * TOGETHER_MIN])
 def test_a_window_that_cannot_be_is_named_with_its_reason_and_the_rest_is_taken(
-    hub: Any, till: Any, camera: Any, pv: str, spoil: Any, reason: str
+    hub: Any, till: Any, camera: Any, pv: str, spoil: Any, reason: str, others: int
 ):
-    good = camera.counted(pv, START_S, {FIELD: [1.0]})
-    window = wire.decode_window(good.data)
-    bad = camera.record("window", wire.encode_window(spoil(window)))
-    reply = camera.send(good, bad)
+    first, *good = [camera.counted(pv, START_S + 60 * i, {FIELD: [1.0]}) for i in range(1 + others)]
+    camera.send(first)  # now the hub has looked up the grid
+    window = wire.decode_window(first.data)
+    bad = camera.record("window", wire.encode_window(spoil(replace(window, start_s=START_S - 60))))
+    reply = camera.send(*good, bad)
     assert reply.acknowledged == bad.sequence
     assert list(reply.refused) == [str(bad.sequence)]
     assert reason in reply.refused[str(bad.sequence)]
-    assert len(stored(hub, till)) == 1
+    assert len(stored(hub, till)) == 1 + others
     assert reason in hub.telemetry.events("camera-1", "refused")[0]["reason"]
 
 
@@ -173,11 +176,16 @@ def spoiled_summary(**changes: Any):
         "short",
     ],
 )
-def test_counts_that_no_values_can_have_given_are_refused(hub: Any, till: Any, camera: Any, pv: str, summary: Any):
+@pytest.mark.parametrize("others", [1, 2 * TOGETHER_MIN])
+def test_counts_that_no_values_can_have_given_are_refused(
+    hub: Any, till: Any, camera: Any, pv: str, summary: Any, others: int
+):
+    first, *good = [camera.counted(pv, START_S + 60 * i, {FIELD: [1.0]}) for i in range(1 + others)]
+    camera.send(first)
     field = wire.FieldSummary(FIELD, UNIVERSAL.id, summary)
     record = camera.record("window", wire.encode_window(wire.WindowRecord(pv, START_S, 60, 2, (field,))))
-    assert list(camera.send(record).refused) == ["1"]
-    assert stored(hub, till) == []
+    assert list(camera.send(*good, record).refused) == [str(record.sequence)]
+    assert len(stored(hub, till)) == 1 + others
 
 
 def test_a_grid_that_a_restored_hub_forgot_comes_back_with_what_was_counted_on_it(

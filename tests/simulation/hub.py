@@ -125,7 +125,7 @@ class Hub:
         head, records = decode_batch(body)
         INGEST._check_head(row, head, records)
         checker = ingest.Checker(cast("Any", None), GRANTS, now_ns, window_s=WINDOW_S)
-        checked = [checker.check(one) for one in records]
+        checked = checker.check(records)
         complete = checker.complete(head)
         places = self.tables.places.get((row.name, head.epoch), {})
         known = {one.sequence: places[one.sequence] for one in records if one.sequence in places}

@@ -7,7 +7,7 @@ and summaries on one grid become one table of counts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import compress
 from typing import cast
 
 import numpy as np
@@ -38,14 +38,14 @@ from driftline.assay.statistics import (
 from driftline.errors import InvalidInputError
 from driftline.summary.arrays import as_floats, edges_of
 from driftline.summary.grid import Grid
-from driftline.summary.summary import FINITE_MAX, Summary
+from driftline.summary.summary import FINITE_MAX
+from driftline.summary.table import Table
 from driftline.wire.api import Summarizer
 
 Counts = NDArray[np.int64]
 
 # The greatest value that is not yet infinite, as a device counts.
 _FINITE = float(np.nextafter(FINITE_MAX, 0))
-_NOTHING = (np.nan,) * 4
 # So many windows are measured in one go.
 _TOGETHER = 2048
 
@@ -103,7 +103,7 @@ def score_rows(summarizer: Summarizer, baseline: BaselineData, values: Floats, s
     return _batch(summarizer, baseline, cut, counts, (size, size - n.astype(np.int64)), places)
 
 
-def score_summaries(summarizer: Summarizer, baseline: BaselineData, summaries: Sequence[Summary], grid: Grid) -> Batch:
+def score_summaries(summarizer: Summarizer, baseline: BaselineData, summaries: Table, grid: Grid) -> Batch:
     """Score windows of counts, all on one grid.
 
     Raises:
@@ -115,23 +115,21 @@ def score_summaries(summarizer: Summarizer, baseline: BaselineData, summaries: S
     cut = baseline.cut(summarizer, grid)
     exact = bool(np.isin(cut.edges, edges_of(grid)).all())
     counts = _table(summaries, grid, cut.edges) if exact else _interpolated(summaries, grid, cut.edges, baseline)
-    facts = np.array([(one.count, one.missing) for one in summaries], dtype=np.int64).reshape(-1, 2).T
     places = _places(summaries, grid) if METRICS[summarizer.metric].asks == "places" else np.full((3, 1), np.nan)
-    return _batch(summarizer, baseline, cut, counts, (facts[0], facts[1]), places)
+    return _batch(summarizer, baseline, cut, counts, (summaries.count, summaries.missing), places)
 
 
-def measure_summaries(
-    yardsticks: Sequence[Yardstick], summaries: Sequence[Summary], grid: Grid
-) -> list[WindowStatistics]:
+def measure_summaries(yardsticks: Sequence[Yardstick], summaries: Table, grid: Grid) -> list[WindowStatistics]:
     """Measure windows of counts, all on one grid, each by its own yardstick: what evidence is made of.
 
     Windows that say nothing unusual are measured together. One by one go those without a value, those with values
     outside their yardstick's bounds, and those whose baseline is cut elsewhere than at edges of the grid, which takes
     thirty times as long.
 
+    >>> from driftline.summary.summary import Summary
     >>> baseline, grid = BaselineData.of_values(np.arange(100.0)), Grid((24.0, 49.0, 74.0))
-    >>> window = Summary(grid.id, 4, 0, ((0, 2), (3, 2)), 1.0, 99.0, 4.0, 9604.0)
-    >>> [made] = measure_summaries([Yardstick(baseline, 4, "identity", 0.0, 99.0, 10.0, 49.5)], [window], grid)
+    >>> window = Table.of([Summary(grid.id, 4, 0, ((0, 2), (3, 2)), 1.0, 99.0, 4.0, 9604.0)])
+    >>> [made] = measure_summaries([Yardstick(baseline, 4, "identity", 0.0, 99.0, 10.0, 49.5)], window, grid)
     >>> made.values[0]
     5.0
 
@@ -139,93 +137,88 @@ def measure_summaries(
         InvalidInputError: a summary of another grid.
     """
     _check_grid(summaries, grid)
-    measured: dict[int, tuple[float, ...]] = {}
-    for scale, every in _alike(yardsticks, summaries, grid).items():
+    measured: list[tuple[float, ...] | None] = [None] * len(summaries)
+    distinct = list({id(one): one for one in yardsticks}.values())
+    at = {id(one): i for i, one in enumerate(distinct)}
+    of = np.fromiter((at[id(one)] for one in yardsticks), np.int64, len(yardsticks))
+    for scale, every in _alike(distinct, of, summaries, grid).items():
         # The arrays of so many windows stay in the processor's cache.
         for start in range(0, len(every), _TOGETHER):
             some = every[start : start + _TOGETHER]
-            exact, values = _together(scale[0], [yardsticks[i] for i in some], [summaries[i] for i in some], grid)
-            measured.update(compress(zip(some, map(tuple, values.tolist()), strict=True), exact))
+            exact, values = _together(scale[0], distinct, of[some], summaries.some(some), grid)
+            for i, made in compress(zip(some.tolist(), map(tuple, values.tolist()), strict=True), exact):
+                measured[i] = made
+    counts, missing = summaries.count.tolist(), summaries.missing.tolist()
     return [
-        WindowStatistics(one.count, one.missing, measured[i])
-        if i in measured
-        else yardsticks[i].measure([Part(summary=one, grid=grid)])
-        for i, one in enumerate(summaries)
+        yardsticks[i].measure([Part(summary=summaries[i], grid=grid)])
+        if made is None
+        else WindowStatistics(counts[i], missing[i], made)
+        for i, made in enumerate(measured)
     ]
 
 
-def _alike(
-    yardsticks: Sequence[Yardstick], summaries: Sequence[Summary], grid: Grid
-) -> dict[tuple[Scale, int], list[int]]:
+def _alike(distinct: Sequence[Yardstick], of: Counts, summaries: Table, grid: Grid) -> dict[tuple[Scale, int], Counts]:
     """Return which windows lie within their bounds, by their scale and number of bins."""
-    found: dict[tuple[Scale, int], list[int]] = {}
-    distinct = {id(one): one for one in yardsticks}
-    kinds: dict[int, tuple[Scale, int]]
-    kinds = {key: (one.scale, one.baseline.cut(CELLS, grid).edges.size) for key, one in distinct.items()}
-    for i, (yardstick, one) in enumerate(zip(yardsticks, summaries, strict=True)):
-        if one.min is None or one.max is None or one.infinite != (0, 0):
-            continue
-        if yardstick.low <= one.min and one.max <= yardstick.high:
-            found.setdefault(kinds[id(yardstick)], []).append(i)
+    kinds: list[tuple[Scale, int]] = [(one.scale, one.baseline.cut(CELLS, grid).edges.size) for one in distinct]
+    low, high = (np.array([getattr(one, name) for one in distinct], np.float64) for name in ("low", "high"))
+    inside = (summaries.below == 0) & (summaries.above == 0)
+    # Where there is no finite value, both are NaN and not inside anything.
+    inside &= (low[of] <= summaries.min) & (summaries.max <= high[of])
+    found: dict[tuple[Scale, int], Counts] = {}
+    for kind in dict.fromkeys(kinds):
+        is_kind = np.array([one == kind for one in kinds])
+        found[kind] = np.flatnonzero(inside & is_kind[of])
     return found
 
 
 def _together(
-    scale: Scale, yardsticks: Sequence[Yardstick], summaries: Sequence[Summary], grid: Grid
+    scale: Scale, yardsticks: Sequence[Yardstick], of: Counts, summaries: Table, grid: Grid
 ) -> tuple[list[bool], Floats]:
-    """Return whether each window can be cut at edges of the grid, and the statistics of those that can."""
-    distinct = {id(one): one for one in yardsticks}
-    at = {key: i for i, key in enumerate(distinct)}
-    of = np.array([at[id(one)] for one in yardsticks])
-    cuts = [one.baseline.cut(CELLS, grid) for one in distinct.values()]
+    """Return whether each window can be cut at edges of the grid, and the statistics of those that can.
+
+    `of` says whose yardstick each window's is.
+    """
+    used, of = np.unique(of, return_inverse=True)
+    distinct = [yardsticks[i] for i in used.tolist()]
+    cuts = [one.baseline.cut(CELLS, grid) for one in distinct]
     edges, shares = np.array([cut.edges for cut in cuts]), np.array([cut.shares for cut in cuts])
-    facts = np.array([(one.n, one.baseline.n, one.unit) for one in distinct.values()], dtype=np.float64)
+    facts = np.array([(one.n, one.baseline.n, one.unit) for one in distinct], dtype=np.float64)
     first, second = normal_scores(shares, facts[:, 1])
     cells = np.searchsorted(edges_of(grid), edges)
     exact = (np.append(edges_of(grid), np.inf)[cells] == edges).all(axis=1)
     rows, baseline_rows, unit = facts[of].T
     counts = _between(summaries, cells[of], grid)
-    known = np.array([(one.count, one.missing, one.sum) for one in summaries], dtype=np.float64)
-    mean = grid.centre + known[:, 2] / (known[:, 0] - known[:, 1])
+    mean = grid.centre + summaries.sum / summaries.n
     values = np.empty((len(summaries), len(NAMES)))
     score, values[:, SPREAD] = scored(counts, first[of], second[of], rows)
     values[:, LOCATION] = score if scale == "ranks" else located(scale, mean, unit, rows)
     values[:, OMNIBUS] = omnibus(counts, shares[of] * baseline_rows[:, None], rows, baseline_rows)
-    values[:, MISSING] = stabilised(known[:, 1] / known[:, 0])
+    values[:, MISSING] = stabilised(summaries.missing / summaries.count)
     values[:, OUTSIDE] = 0.0
     return cast("list[bool]", exact[of].tolist()), values
 
 
-def _between(summaries: Sequence[Summary], cells: NDArray[np.int64], grid: Grid) -> Floats:
+def _between(summaries: Table, cells: Counts, grid: Grid) -> Floats:
     """Count each window between edges of its own, given as the cells they end: (windows, edges) → (…, edges + 1)."""
-    sizes = np.array([len(one.cells) for one in summaries])
-    pairs = chain.from_iterable(chain.from_iterable(one.cells for one in summaries))
-    index, counts = np.fromiter(pairs, dtype=np.int64, count=2 * int(sizes.sum())).reshape(-1, 2).T
     # One ascending list of all windows' cells: each window's edges are looked up in its own stretch of it.
     stretch = np.arange(len(summaries)) * grid.cells
-    found = np.searchsorted(np.repeat(stretch, sizes) + index, stretch[:, None] + cells, side="right")
-    upto = np.concatenate(([0], np.cumsum(counts)))
-    ends = np.concatenate(([0], np.cumsum(sizes)))
-    before, all_of = upto[ends[:-1], None], upto[ends[1:], None]
+    every = np.repeat(stretch, summaries.sizes) + summaries.cells
+    found = np.searchsorted(every, stretch[:, None] + cells, side="right")
+    upto = np.concatenate(([0], np.cumsum(summaries.counts)))
+    before, all_of = upto[summaries.ends[:-1], None], upto[summaries.ends[1:], None]
     heights = np.concatenate((before, upto[found], all_of), axis=1)
     return np.diff(heights).astype(np.float64)
 
 
-def _table(summaries: Sequence[Summary], grid: Grid, edges: Floats) -> Floats:
+def _table(summaries: Table, grid: Grid, edges: Floats) -> Floats:
     """Count all windows between edges of their grid: each cell falls into one bin."""
     bins = edges.size + 1
-    bin_of = np.searchsorted(edges, np.append(edges_of(grid), np.inf), side="left").tolist()
-    rows: list[list[int]] = []
-    # Plain Python: turning the pairs into an array takes twice as long as adding them up.
-    for one in summaries:
-        row = [0] * bins
-        for cell, n in one.cells:
-            row[bin_of[cell]] += n
-        rows.append(row)
-    return np.array(rows, dtype=np.float64).reshape(-1, bins)
+    bin_of = np.searchsorted(edges, np.append(edges_of(grid), np.inf), side="left")
+    at = np.repeat(np.arange(len(summaries)) * bins, summaries.sizes) + bin_of[summaries.cells]
+    return np.bincount(at, summaries.counts, len(summaries) * bins).reshape(-1, bins).astype(np.float64, copy=False)
 
 
-def _interpolated(summaries: Sequence[Summary], grid: Grid, edges: Floats, baseline: BaselineData) -> Floats:
+def _interpolated(summaries: Table, grid: Grid, edges: Floats, baseline: BaselineData) -> Floats:
     """Count all windows between edges that cut cells, which a baseline of counts on another grid may ask for."""
     counts = np.zeros((len(summaries), edges.size + 1))
     for i, one in enumerate(summaries):
@@ -233,8 +226,8 @@ def _interpolated(summaries: Sequence[Summary], grid: Grid, edges: Floats, basel
     return counts
 
 
-def _check_grid(summaries: Sequence[Summary], grid: Grid) -> None:
-    if any(one.grid_id != grid.id for one in summaries):
+def _check_grid(summaries: Table, grid: Grid) -> None:
+    if not {*summaries.grid_ids} <= {grid.id}:
         raise InvalidInputError(f"not all of these summaries were counted on grid {grid.id}; take each grid's apart")
 
 
@@ -243,11 +236,11 @@ def _check(summarizer: Summarizer) -> None:
         raise InvalidInputError("the missing rate needs no bins and no batch: it is missing / count of each window")
 
 
-def _places(summaries: Sequence[Summary], grid: Grid) -> Floats:
+def _places(summaries: Table, grid: Grid) -> Floats:
     """Return least and greatest finite value and mean, shape (3, windows)."""
-    facts = [(one.min, one.max, one.sum, one.finite) if one.min is not None else _NOTHING for one in summaries]
-    known = np.array(facts, dtype=np.float64).reshape(-1, 4)
-    return np.stack((known[:, 0], known[:, 1], grid.centre + known[:, 2] / known[:, 3]))
+    finite = summaries.finite
+    offset = np.divide(summaries.sum, finite, out=np.full(len(summaries), np.nan), where=finite > 0)
+    return np.stack((summaries.min, summaries.max, grid.centre + offset))
 
 
 def _batch(

@@ -28,27 +28,27 @@ from driftline.summary.grid import to_float32
 from driftline.summary.summary import CATEGORIES_MAX, CATEGORY_GRID_ID, CategorySummary, Summary
 from driftline.wire.device import Reader, WireError, varint
 
-_NUMBERS, _CATEGORIES = 1, 2
+NUMBERS, CATEGORIES = 1, 2
 _FLOAT, _FLOAT32, _BITS = struct.Struct(">d"), struct.Struct(">f"), struct.Struct(">Q")
-_FLOAT_BYTES, _FLOAT32_BYTES = 8, 4
+FLOAT_BYTES, FLOAT32_BYTES = 8, 4
 # Seven bits fit one byte: six for the count leave one for the gap.
-_LOW_BITS_MAX = 6
+LOW_BITS_MAX = 6
 # The bits of a sum that are rounded off: its last two bytes.
 _ROUNDED_BITS = 16
 # What lies within so many parts of Σ(x−c)² is spread, the rest is distance from the centre. Below, rounding would show.
 _SPREAD_MIN = 1 / 50
 # What a cell of one byte says, by k: how far it is from the one before, and its count.
-_GAPS = [bytes(1 + ((word & 0x7F) >> k) for word in range(256)) for k in range(_LOW_BITS_MAX + 1)]
-_COUNTS = [bytes(1 + (word & (1 << k) - 1) for word in range(256)) for k in range(_LOW_BITS_MAX + 1)]
+_GAPS = [bytes(1 + ((word & 0x7F) >> k) for word in range(256)) for k in range(LOW_BITS_MAX + 1)]
+_COUNTS = [bytes(1 + (word & (1 << k) - 1) for word in range(256)) for k in range(LOW_BITS_MAX + 1)]
 # More than any grid has; keeps hostile bytes from asking for memory.
-_CELLS_MAX = 1 << 16
+CELLS_MAX = 1 << 16
 
 
 def encode(summary: Summary | CategorySummary) -> bytes:
     """Encode a summary; its grid id travels beside it."""
     if isinstance(summary, CategorySummary):
         return _encode_categories(summary)
-    parts = [bytes([_NUMBERS]), *map(varint, (summary.count, summary.missing, *summary.infinite))]
+    parts = [bytes([NUMBERS]), *map(varint, (summary.count, summary.missing, *summary.infinite))]
     if summary.min is not None and summary.max is not None:
         parts.append(_encode_floats((summary.min, summary.max, *_rounded_sums(summary))))
     parts.append(varint(len(summary.cells)))
@@ -65,11 +65,11 @@ def decode(data: bytes, grid_id: str) -> Summary | CategorySummary:
     """
     reader = Reader(data)
     kind = reader.take(1)[0]
-    if kind not in {_NUMBERS, _CATEGORIES}:
+    if kind not in {NUMBERS, CATEGORIES}:
         raise WireError(f"a summary of kind {kind}; this program knows 1 and 2, update it")
-    if (kind == _CATEGORIES) != (grid_id == CATEGORY_GRID_ID):
+    if (kind == CATEGORIES) != (grid_id == CATEGORY_GRID_ID):
         raise WireError("numbers are counted on a grid, categories are not")
-    summary = _decode_numbers(reader, grid_id) if kind == _NUMBERS else _decode_categories(reader)
+    summary = _decode_numbers(reader, grid_id) if kind == NUMBERS else _decode_categories(reader)
     if reader.rest:
         raise WireError(f"{reader.rest} bytes too many after a summary")
     return summary
@@ -99,14 +99,14 @@ def _encode_floats(numbers: Sequence[float]) -> bytes:
 def _word(number: float) -> tuple[int, bytes]:
     """Return a number's size as it travels, and its bytes: the shorter of two forms, if float32 can hold it."""
     word = _FLOAT.pack(number + 0.0).rstrip(b"\0")
-    if len(word) <= _FLOAT32_BYTES or to_float32(number) != number:
+    if len(word) <= FLOAT32_BYTES or to_float32(number) != number:
         return len(word), word
     short = _FLOAT32.pack(number).rstrip(b"\0")
-    return _FLOAT_BYTES + len(short), short
+    return FLOAT_BYTES + len(short), short
 
 
 def _encode_cells(cells: Sequence[tuple[int, int]]) -> bytes:
-    k = min(_LOW_BITS_MAX, max(count for _, count in cells).bit_length())
+    k = min(LOW_BITS_MAX, max(count for _, count in cells).bit_length())
     low_max = (1 << k) - 1
     parts = [bytes([k])]
     expected = 0
@@ -120,7 +120,7 @@ def _encode_cells(cells: Sequence[tuple[int, int]]) -> bytes:
 
 
 def _encode_categories(summary: CategorySummary) -> bytes:
-    parts = [bytes([_CATEGORIES]), *map(varint, (summary.count, summary.missing, summary.other, len(summary.counts)))]
+    parts = [bytes([CATEGORIES]), *map(varint, (summary.count, summary.missing, summary.other, len(summary.counts)))]
     for name, count in summary.counts:
         encoded = name.encode()
         parts += [varint(len(encoded)), encoded, varint(count)]
@@ -145,10 +145,10 @@ def _decode_floats(reader: Reader) -> list[float]:
     numbers: list[float] = []
     # Every summary a hub takes in comes through here: a call less for each number is felt.
     for size in (first >> 4, first & 0xF, second >> 4, second & 0xF):
-        if size <= _FLOAT_BYTES:
-            numbers += _FLOAT.unpack(reader.take(size).ljust(_FLOAT_BYTES, b"\0"))
-        elif size <= _FLOAT_BYTES + _FLOAT32_BYTES:
-            numbers += _FLOAT32.unpack(reader.take(size - _FLOAT_BYTES).ljust(_FLOAT32_BYTES, b"\0"))
+        if size <= FLOAT_BYTES:
+            numbers += _FLOAT.unpack(reader.take(size).ljust(FLOAT_BYTES, b"\0"))
+        elif size <= FLOAT_BYTES + FLOAT32_BYTES:
+            numbers += _FLOAT32.unpack(reader.take(size - FLOAT_BYTES).ljust(FLOAT32_BYTES, b"\0"))
         else:
             raise WireError("a number of more than 8 bytes, or of more than 4 as a float32")
     low, high, _, squares = numbers
@@ -159,13 +159,13 @@ def _decode_floats(reader: Reader) -> list[float]:
 
 def _decode_cells(reader: Reader) -> tuple[tuple[int, int], ...]:
     size = reader.varint()
-    if size > _CELLS_MAX:
+    if size > CELLS_MAX:
         raise WireError(f"a summary of {size} cells")
     if not size:
         return ()
     k = reader.take(1)[0]
-    if k > _LOW_BITS_MAX:
-        raise WireError(f"{k} bits for a count; at most {_LOW_BITS_MAX}")
+    if k > LOW_BITS_MAX:
+        raise WireError(f"{k} bits for a count; at most {LOW_BITS_MAX}")
     low_max = (1 << k) - 1
     words = reader.small(size)
     counts = words.translate(_COUNTS[k])
@@ -175,7 +175,7 @@ def _decode_cells(reader: Reader) -> tuple[tuple[int, int], ...]:
         cells = tuple(zip(itertools.islice(gaps, 1, None), counts, strict=True))
     else:
         cells = tuple(_cells_one_by_one(reader, size, k))
-    if cells[-1][0] >= _CELLS_MAX:
+    if cells[-1][0] >= CELLS_MAX:
         raise WireError(f"cell {cells[-1][0]} of a grid that has fewer")
     return cells
 
