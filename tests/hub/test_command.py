@@ -1,5 +1,6 @@
 """`driftline up` as a real process: how it starts, refuses to start, and stops."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 
 from driftline.cli import main
 from driftline.clock import parse_iso
+from driftline.edge import serving
 from driftline.hub.command import listen
 from driftline.wire import device as wire
 
@@ -56,6 +58,22 @@ def test_a_hub_asks_silent_connections_whether_anybody_is_there():
             assert taken.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             if hasattr(socket, "TCP_KEEPIDLE"):
                 assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
+def test_no_part_of_an_answer_waits_until_the_one_before_it_is_acknowledged():
+    """On a connection that stays open that is 40 ms for every answer."""
+
+    async def nodelay(taken: socket.socket) -> int:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, taken)
+        is_set: int = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        transport.close()
+        return is_set
+
+    for listening in (listen("127.0.0.1", 0), serving.listening("127.0.0.1", 0, "127.0.0.1:0")):
+        with listening as bound, socket.create_connection(bound.getsockname()):
+            taken, _ = bound.accept()
+            with taken:
+                assert asyncio.run(nodelay(taken))
 
 
 @pytest.mark.parametrize(

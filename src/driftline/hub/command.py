@@ -276,7 +276,9 @@ def listen(host: str, port: int) -> Generator[socket.socket]:
         raise InvalidInputError(
             f"--host {host!r} is not an address of this machine ({error}); try 127.0.0.1"
         ) from error
-    with socket.socket(family, kind) as listening:
+    # Named by its protocol, or asyncio leaves Nagle's algorithm on: an answer's body then waits 40 ms until its head is
+    # acknowledged.
+    with socket.socket(family, kind, socket.IPPROTO_TCP) as listening:
         # A hub that was just stopped leaves its port in TIME_WAIT.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _notice_who_is_gone(listening)
