@@ -16,6 +16,7 @@ baseline): the next look begins from there.
 
 import sys
 import threading
+import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,6 +61,9 @@ from driftline.wire import api
 
 # Real seconds between two looks where nothing wakes the scorer: windows become due by time alone.
 PAUSE_S = 1.0
+# So many times as long as a look took, but not for longer than this, nothing wakes the next one: a hub that takes in
+# hundreds of batches a second would do little else.
+REST, REST_MAX_S = 4, 5.0
 # Windows of one assay on one device answered at once, and answers stored in one transaction: the others, and the pages,
 # wait no longer than that. A commit costs as much as storing some ten answers.
 WINDOWS_AT_ONCE = 100
@@ -67,7 +71,7 @@ ANSWERS_AT_ONCE = 200
 
 
 class Scorer:
-    """A thread that looks for due windows after every ingest, and at least once a second."""
+    """A thread that looks for due windows after every ingest, as often as `REST` lets it, and when nothing comes."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
@@ -94,7 +98,7 @@ class Scorer:
     def _work(self) -> None:
         while not self._stopping.is_set():
             self.hub.wake.clear()
-            more, trouble = False, None
+            more, trouble, began_s = False, None, time.monotonic()
             try:
                 more = self._round.run(self._stopping)
             except TemporaryError as error:
@@ -106,6 +110,7 @@ class Scorer:
                 print(f"driftline: {trouble}", file=sys.stderr, flush=True)
             self._trouble = trouble
             if not more:
+                self._stopping.wait(min(REST_MAX_S, REST * (time.monotonic() - began_s)))
                 self.hub.wake.wait(PAUSE_S)
 
 

@@ -302,8 +302,6 @@ class Listener:
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=30,
             http=Patient,
-            # Beyond the largest head that is answered in words there is nothing to be said.
-            h11_max_incomplete_event_size=4 * HEAD_BYTES_MAX,
             ssl_certfile=None if tls is None else str(tls[0]),
             ssl_keyfile=None if tls is None else str(tls[1]),
         )

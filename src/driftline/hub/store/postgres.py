@@ -63,7 +63,7 @@ class Postgres:
         self.place = f"database {self._url.database!r} at {_host(self._url)}"
         self._driver = _driver()
         # See `Sqlite` for the numbers.
-        self.engine = self._engine("repeatable read", pool_size=10, max_overflow=70)
+        self.engine = self._engine("repeatable read", pool_size=40, max_overflow=40)
         self._writers = self._engine("read committed", pool_size=1, max_overflow=0)
 
     def writer(self) -> Connection:

@@ -45,8 +45,9 @@ class Sqlite:
         self.engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"check_same_thread": False, "timeout": 10, "cached_statements": 512},
-            pool_size=10,
-            max_overflow=70,
+            pool_size=40,
+            max_overflow=40,
+            pool_use_lifo=True,
         )
         event.listen(self.engine, "connect", _configure)
         event.listen(self.engine, "begin", _begin)
