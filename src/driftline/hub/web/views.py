@@ -19,7 +19,7 @@ from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
-from driftline.hub.store.assays import Kept, Mark, Strip
+from driftline.hub.store.assays import Kept, Mark, Standing, Strip
 from driftline.hub.store.registry import pipelines, workspaces
 from driftline.wire import api
 from driftline.wire.api import Struct
@@ -221,7 +221,7 @@ def all_assays(hub: Hub, visible: Visible = None) -> Assays:
         return Assays(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
-            assays=_assay_lines(connection, store.every(connection, visible=visible), devices_max=DEVICES_IN_CHART_MAX),
+            assays=_assay_lines(connection, store.every(connection, visible=visible)),
         )
 
 
@@ -245,7 +245,7 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
     """
     with hub.database.reading() as connection:
         kept = store.one(connection, identity)
-        (summary,) = _assay_lines(connection, [kept], devices_max=DEVICES_IN_CHART_MAX)
+        (summary,) = _assay_lines(connection, [kept])
         analyses = drops.explained(hub, connection, kept.assay.spec.pipeline, _newest(connection, kept, summary))
         alert = _newest_alert(connection, summary)
         versions = baselines.versions(connection, identity)
@@ -309,22 +309,17 @@ def _assay_lines(
     kept: Iterable[Kept],
     *,
     device: str | None = None,
-    devices_max: int | None = None,
+    devices_max: int = DEVICES_IN_CHART_MAX,
     assays_max: int | None = None,
 ) -> list[AssayLines]:
     """Return assays with the newest answers of their devices, urgent ones first."""
-    progress: defaultdict[str, list[store.Progress]] = defaultdict(list)
-    devices: defaultdict[str, int] = defaultdict(int)
-    for one in store.progress(connection):
-        devices[one.assay] += 1
-        if device in {None, one.device}:
-            progress[one.assay].append(one)
-    ordered = sorted(kept, key=lambda one: _urgency(one, progress[one.assay.id]))[:assays_max]
-    shown = {
-        one.assay.id: sorted(progress[one.assay.id], key=lambda place: (URGENCY.index(place.status), place.device))
-        for one in ordered
-    }
-    wanted = [strip for one in ordered for place in shown[one.assay.id][:devices_max] for strip in _strips(one, place)]
+    kept = list(kept)
+    asked = [kept[0].assay.id] if len(kept) == 1 else None
+    standings = store.standings(connection, asked, device=device, at_most=devices_max)
+    nothing = Standing(0, ())
+    ordered = sorted(kept, key=lambda one: _urgency(one, standings.get(one.assay.id, nothing)))[:assays_max]
+    shown = {one.assay.id: standings.get(one.assay.id, nothing) for one in ordered}
+    wanted = [strip for one in ordered for place in shown[one.assay.id].urgent for strip in _strips(one, place)]
     marks = store.latest_marks(connection, wanted)
     names = {row.id: row.name for row in connection.execute(select(pipelines.c.id, pipelines.c.name))}
     places = _workspaces(connection)
@@ -332,10 +327,10 @@ def _assay_lines(
     for one in ordered:
         assay, spec = one.assay, one.assay.spec
         fields = [watched.field for watched in spec.watched]
-        newest = shown[assay.id]
+        standing = shown[assay.id]
         lines = [
             _line(place, {field: marks.get((assay.id, place.device, field), []) for field in fields})
-            for place in newest[:devices_max]
+            for place in standing.urgent
         ]
         made.append(
             AssayLines(
@@ -348,8 +343,8 @@ def _assay_lines(
                 alarm=spec.alarm,
                 failure=one.failure,
                 lines=lines,
-                devices=devices[assay.id],
-                more=len(newest) - len(lines),
+                devices=standing.devices,
+                more=0 if device is not None else standing.devices - len(lines),
             )
         )
     return made
@@ -404,9 +399,10 @@ def _newest(connection: Connection, kept: Kept, summary: AssayLines) -> list[api
     return sorted(analyses, key=lambda one: (one.start_ns, one.device, one.field))
 
 
-def _urgency(one: Kept, progress: Iterable[store.Progress]) -> tuple[bool, bool, int]:
+def _urgency(one: Kept, standing: Standing) -> tuple[bool, bool, int]:
     """Sort assays: those that cannot be answered, then those that watch, the most urgent answer first."""
-    worst = min((URGENCY.index(place.status) for place in progress), default=len(URGENCY))
+    status = standing.urgent[0].status if standing.urgent else None
+    worst = len(URGENCY) if status is None else URGENCY.index(status)
     return one.failure is None, not one.assay.active, worst
 
 
