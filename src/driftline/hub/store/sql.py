@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, FromClause, String, Table, cast, func, literal_column
+from sqlalchemy import BigInteger, Connection, FromClause, String, Table, cast, func, literal, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -121,7 +121,12 @@ def given(connection: Connection, rows: Sequence[Row]) -> tuple[FromClause, list
     document = json.dumps([list(row) for row in rows])
     size = len(rows[0]) if rows else 0
     if is_postgres(connection):
-        one = func.json_array_elements(cast(document, postgresql.JSON)).table_valued("value").render_derived()
+        # A text that is cast, not one that SQLAlchemy makes JSON of once more.
+        one = (
+            func.json_array_elements(cast(literal(document, String), postgresql.JSON))
+            .table_valued("value")
+            .render_derived()
+        )
         value = literal_column("value", postgresql.JSON)
         parts: list[Any] = [value.op("->>")(at) for at in range(size)]
     else:
