@@ -62,6 +62,7 @@ class Carried(NamedTuple):
     kind: RecordKind
     data: bytes
     stamp: Stamp | None
+    head: tuple[str, int, int, int] | None = None
 
 
 @dataclass
@@ -199,9 +200,7 @@ class Machine:
         found = [(self.sender, one) for one in self.waiting]
         found += [(left.sender, one) for left in self.left for one in left.records]
         return sum(
-            window_head(one.data)[3]
-            for sender, one in found
-            if one.kind == "window" and known.get(sender, (-1, 0))[0] < one.number
+            one.head[3] for sender, one in found if one.head is not None and known.get(sender, (-1, 0))[0] < one.number
         )
 
     def _on_commit(self, moment: Moment) -> None:
@@ -242,13 +241,14 @@ class Machine:
 
     def _deliver(self, kind: RecordKind, data: bytes, stamp: Stamp | None) -> None:
         self._carried += 1
-        self.waiting.append(Carried(self._carried, kind, data, stamp))
-        if kind == "window":
-            self._describe(data, stamp)
+        head = window_head(data) if kind == "window" else None
+        self.waiting.append(Carried(self._carried, kind, data, stamp, head))
+        if head is not None:
+            self._describe(data, stamp, head)
 
-    def _describe(self, data: bytes, stamp: Stamp | None) -> None:
+    def _describe(self, data: bytes, stamp: Stamp | None, head: tuple[str, int, int, int]) -> None:
         """Tell the account when in true time the window was."""
-        pipeline, start_s, _, inferences = window_head(data)
+        pipeline, start_s, _, inferences = head
         about_ns = self.clock.true_ns(start_s * NS_PER_S - (stamp.offset_ns if stamp else 0))
         times = self._times.pop((pipeline, start_s), [])
         if len(times) != inferences:
@@ -268,7 +268,7 @@ class Machine:
         self.disk.account.windows.setdefault(data, []).append(made)
 
     def _tick(self, turn: int) -> None:
-        """Count for about an hour."""
+        """Count, and close what ended: about every two hours, so mostly two windows at a time."""
         if turn != self._turn or not self.is_working:
             return
         wall_ns, rng = self.clock.now_ns(), self.world.rng
@@ -277,7 +277,7 @@ class Machine:
                 self._count(pipeline, wall_ns)
         self.recorder.close(wall_ns)
         self._guarded(self._flush)
-        self.world.later(rng.uniform(0.8, 1.2) * HOUR_S, self._tick, turn)
+        self.world.later(rng.uniform(1.6, 2.4) * HOUR_S, self._tick, turn)
 
     def _count(self, pipeline: str, wall_ns: int) -> None:
         # The recorder looks at the clock first: what was open before it was set is handed over by that.
@@ -412,9 +412,9 @@ class Machine:
     def _take(self, sender: str, one: Carried) -> None:
         remember: dict[str, str] = {}
         reached: dict[str, Reach] = {}
-        if one.kind == "window":
-            pipeline, _, end_s = window_span(one.data)
-            reach, known = Reach(end_s * NS_PER_S, one.stamp), self.reached.get(pipeline)
+        if one.head is not None:
+            pipeline, start_s, width_s, _ = one.head
+            reach, known = Reach((start_s + width_s) * NS_PER_S, one.stamp), self.reached.get(pipeline)
             if known is None or reach.is_beyond(known, self.clock.boot):
                 reached[pipeline] = reach
                 remember[f"complete:{pipeline}"] = reach.text
