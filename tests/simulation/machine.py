@@ -6,7 +6,7 @@ has counted where a crash leaves it (`left`), and the agent commits a record wit
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -23,10 +23,12 @@ from driftline.edge.timekeeping import CLOCK_KEY, Reach, Sample, Timekeeper, sta
 from driftline.edge.uplink import RequestNumbers
 from driftline.errors import DriftlineError, NotAllowedError, StaleRequestError, TemporaryError
 from driftline.spool.memory import Moment
+from driftline.spool.ranges import within
 from driftline.wire.device import (
     BatchHead,
     Desired,
     DesiredPipeline,
+    Record,
     RecordKind,
     Reply,
     Stamp,
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     from tests.simulation.link import Link
 
 TIMEOUT_S = 20.0
-# How many of the records that still wait are looked at where a head says what is complete.
-LOOKED_AT_MAX = 8
+# How many of the windows left behind on either side are looked at where a head says what is complete.
+LOOKED_AT_MAX = 4
 BATCH_BYTES = 6000
 # A window is an hour here and a minute there: the shipper's seconds are minutes.
 SHIPPER_UNIT_S = 60
@@ -546,14 +548,11 @@ class Machine:
 
     def _check_told(self, sent: Sent) -> None:
         """See that nothing which ends before what is told to be complete still waits."""
-        head, numbers = sent.head, {one.sequence for one in sent.records}
-        if len(numbers) == self.outbox.backlog:
+        head = sent.head
+        if len(sent.records) == self.outbox.backlog:
             return
-        waiting = self.disk.records("window", self.disk.load().not_acknowledged("window"))
         held_s = getattr(self.timekeeper, "_held_s", 0)
-        for record in islice(waiting, LOOKED_AT_MAX):
-            if record.sequence in numbers:
-                continue
+        for record in self._left_behind([one.sequence for one in sent.records]):
             pipeline, start_s, end_s = window_span(record.data)
             until_ns = head.complete_until_ns.get(pipeline)
             moved_s = self.timekeeper.moved_s(record)
@@ -561,13 +560,26 @@ class Machine:
                 continue
             since_ns = head.complete_from_ns.get(pipeline, 0)
             told = (start_s + moved_s) * NS_PER_S >= since_ns and (end_s + moved_s) * NS_PER_S <= until_ns
-            if told and not all(one.late for one in self.disk.account.windows.get(record.data, ())):
+            if told and not self._came_late(record):
                 self.problems.append(
                     f"{self.who}: says {pipeline} is complete until {until_ns // NS_PER_S}, but #{record.sequence}, "
                     f"of {start_s + moved_s}, waits"
                 )
         if hasattr(self.timekeeper, "_held_s"):
             self.timekeeper._held_s = held_s
+
+    def _left_behind(self, sent: Sequence[int]) -> Iterator[Record]:
+        """Yield the nearest windows that wait before those sent and after them."""
+        waiting = self.disk.load().not_acknowledged("window")
+        before = within(waiting, ((1, min(sent, default=1) - 1),))
+        after = within(waiting, ((max(sent, default=0) + 1, self.outbox.last_sequence),))
+        yield from islice(self.disk.records("window", before, newest_first=True), LOOKED_AT_MAX)
+        yield from islice(self.disk.records("window", after), LOOKED_AT_MAX)
+
+    def _came_late(self, record: Record) -> bool:
+        """Say whether a window was late in its own boot; others may have made one of the same bytes in time."""
+        makings = self.disk.account.windows.get(record.data, ())
+        return all(one.late for one in makings if record.stamp is None or one.boot == record.stamp.boot)
 
 
 DESIRED = Desired(
