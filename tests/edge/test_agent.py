@@ -185,6 +185,18 @@ def test_a_hub_that_was_down_gets_everything_in_order_when_it_is_back(device: De
     assert "answers" in text
 
 
+def test_another_trouble_during_an_outage_is_said_too(device: Device, standin_hub: Any):
+    link = device.link()
+    wait_for(lambda: link.status()["synced_ns"])
+    standin_hub.down()
+    wait_for(lambda: "does not answer" in str(link.status()["sync_error"]))
+    standin_hub.status = 403
+    standin_hub.up()
+    wait_for(lambda: "was removed" in str(link.status()["sync_error"]))
+    text = device.end()
+    assert (text.count("does not answer"), text.count("the device was removed")) == (1, 1)
+
+
 def test_stopping_syncs_once_more_and_ends_with_0(device: Device, standin_hub: Any):
     standin_hub.interval_s = 3600
     link = device.link()

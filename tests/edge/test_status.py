@@ -43,7 +43,7 @@ def test_every_fact_has_its_line():
     state |= {"refused": 1, "names": {"pv": "doors"}, "pipelines": {"pv": "running"}, "limits": {"pv": "cgroup v2"}}
     state |= {"sources": {"0": "camera lost"}, "serving": "http://127.0.0.1:8080"}
     state |= {"open_windows": "open windows are kept on the disk"}
-    state |= {"rows_kb_a_day": 200, "conflict_ns": 5}
+    state |= {"rows_kb_a_day": 200, "newest_first": True, "conflict_ns": 5}
     state |= {"hub_ahead_s": 0.2, "worker_ends": {"count": 2, "recent": [[3600 * NS_PER_S, "the worker hung"]]}}
     waits = Look(waiting={"window": 2, "rows": 1}, waiting_bytes=99, oldest_ns=0)
     room = (Disk("the device's disk", "/", 5 * 10**9, 2 * 10**10, 0),)
@@ -52,13 +52,13 @@ def test_every_fact_has_its_line():
         *(
             "1970-01-01T00:00:00+00:00",
             "fast time",
-            "never synced; no link",
+            "not synced since the agent started; no link",
             "3 records, 99 bytes, the oldest from 2 h ago",
             "the device's disk has 5.0 GB left of 20.0 GB",
             "worker    started again 2 times, last 1 h ago: the worker hung",
-            "1 records by the hub",
+            "1 record by the hub",
         ),
-        *("at most 200 kB a day", "another machine syncs as this device"),
+        *("at most 200 kB a day", "the newest records go first", "another machine syncs as this device"),
         "open windows are kept on the disk",
         *("doors: running (cgroup v2)", "0: camera lost", "http://127.0.0.1:8080"),
     ):

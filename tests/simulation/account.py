@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from driftline.spool.ledger import Ledger
 from driftline.spool.memory import MemoryOutbox, MemoryStore, Moment
@@ -17,8 +17,7 @@ from driftline.wire.device import Record, RecordKind, WireError, decode_event, w
 Place = tuple[str, str]  # kind of record, and of windows the pipeline version
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A window as its device counted it: when its inferences were in true time, or when it was if it is empty.
 
     `late`: a window that ends as late or later was made before it, as after a restart in the middle of a window.

@@ -7,8 +7,9 @@ from typing import Any
 from tests.simulation.account import WatchedOutbox
 from tests.simulation.fleet import Parts
 from tests.simulation.machine import Build
+from tests.simulation.world import WINDOW_S
 
-from driftline.clock import Clock
+from driftline.clock import NS_PER_S, Clock
 from driftline.edge.exchange import Exchange, Outcome, Sent
 from driftline.edge.timekeeping import Timekeeper
 from driftline.hub import intake
@@ -44,6 +45,16 @@ class Boastful(Exchange):
 
     def _complete(self, closed_ns: Mapping[str, int], *_: Any, **__: Any) -> tuple[dict[str, int], dict[str, int]]:
         return dict(closed_ns), {}
+
+
+class Hasty(Exchange):
+    """Calls complete one window more than it sends."""
+
+    def _complete(
+        self, closed_ns: Mapping[str, int], *arguments: Any, **options: Any
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        until_ns, from_ns = super()._complete(closed_ns, *arguments, **options)
+        return {pv: min(one + WINDOW_S * NS_PER_S, closed_ns.get(pv, one)) for pv, one in until_ns.items()}, from_ns
 
 
 class Forgetful(WatchedOutbox):
@@ -88,6 +99,7 @@ BROKEN: Mapping[str, Parts] = {
     "a device does not hear what a restored hub lacks": Parts(Build(exchange=Deaf)),
     "a device does not branch where its records are in conflict": Parts(Build(exchange=Stubborn)),
     "a device calls complete what waits": Parts(Build(exchange=Boastful)),
+    "a device calls complete the window after its batch": Parts(Build(exchange=Hasty)),
     "an agent does not know a record again": Parts(Build(outbox=Forgetful)),
     "a device drops without a word": Parts(Build(outbox=Silent)),
     "a device believes its clock": Parts(Build(timekeeper=Credulous.of)),

@@ -39,6 +39,8 @@ from driftline.wire.device import decode_event, decode_window
 DEVICES, DAYS = 5, 30
 CLONES_MAX = 2
 DRAIN_DAYS_MAX = 5
+# A device syncs after so many windows, as a real one does after ten.
+INTERVALS_H = (5.0, 10.0, 15.0)
 # In every request's answer, and so many times in a row, nothing more is to be done.
 QUIET_SYNCS = 3
 
@@ -70,7 +72,7 @@ class Fleet:
         self._clones = 0
         self._asked_too_early = False
         self._backups: list[int] = []
-        self.hub.interval_s = self.world.rng.choice((2.0, 4.0, 8.0)) * HOUR_S
+        self.hub.interval_s = self.world.rng.choice(INTERVALS_H) * HOUR_S
         for number in range(DEVICES):
             self._add(f"device-{number + 1}")
 
@@ -260,9 +262,9 @@ class Fleet:
 
     def _uncounted(self) -> Iterator[str]:
         found: Counter[int] = Counter()
+        committed = sum(self.account.made.values(), Counter[bytes]())
         for data, makings in self.account.windows.items():
-            committed = sum(self.account.of(self.account.made, name)[data] for name in self.account.made)
-            for one in makings[:committed]:
+            for one in makings[: committed[data]]:
                 found[one.machine] += one.inferences
         for machine in self.machines:
             if found[machine.number] + machine.gone != machine.recorded:

@@ -6,7 +6,7 @@ has counted where a crash leaves it (`left`), and the agent commits a record wit
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -23,10 +23,12 @@ from driftline.edge.timekeeping import CLOCK_KEY, Reach, Sample, Timekeeper, sta
 from driftline.edge.uplink import RequestNumbers
 from driftline.errors import DriftlineError, NotAllowedError, StaleRequestError, TemporaryError
 from driftline.spool.memory import Moment
+from driftline.spool.ranges import within
 from driftline.wire.device import (
     BatchHead,
     Desired,
     DesiredPipeline,
+    Record,
     RecordKind,
     Reply,
     Stamp,
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     from tests.simulation.link import Link
 
 TIMEOUT_S = 20.0
-# How many of the records that still wait are looked at where a head says what is complete.
-LOOKED_AT_MAX = 8
+# How many of the windows left behind on either side are looked at where a head says what is complete.
+LOOKED_AT_MAX = 4
 BATCH_BYTES = 6000
 # A window is an hour here and a minute there: the shipper's seconds are minutes.
 SHIPPER_UNIT_S = 60
@@ -62,6 +64,7 @@ class Carried(NamedTuple):
     kind: RecordKind
     data: bytes
     stamp: Stamp | None
+    head: tuple[str, int, int, int] | None = None
 
 
 @dataclass
@@ -199,9 +202,7 @@ class Machine:
         found = [(self.sender, one) for one in self.waiting]
         found += [(left.sender, one) for left in self.left for one in left.records]
         return sum(
-            window_head(one.data)[3]
-            for sender, one in found
-            if one.kind == "window" and known.get(sender, (-1, 0))[0] < one.number
+            one.head[3] for sender, one in found if one.head is not None and known.get(sender, (-1, 0))[0] < one.number
         )
 
     def _on_commit(self, moment: Moment) -> None:
@@ -242,13 +243,14 @@ class Machine:
 
     def _deliver(self, kind: RecordKind, data: bytes, stamp: Stamp | None) -> None:
         self._carried += 1
-        self.waiting.append(Carried(self._carried, kind, data, stamp))
-        if kind == "window":
-            self._describe(data, stamp)
+        head = window_head(data) if kind == "window" else None
+        self.waiting.append(Carried(self._carried, kind, data, stamp, head))
+        if head is not None:
+            self._describe(data, stamp, head)
 
-    def _describe(self, data: bytes, stamp: Stamp | None) -> None:
+    def _describe(self, data: bytes, stamp: Stamp | None, head: tuple[str, int, int, int]) -> None:
         """Tell the account when in true time the window was."""
-        pipeline, start_s, _, inferences = window_head(data)
+        pipeline, start_s, _, inferences = head
         about_ns = self.clock.true_ns(start_s * NS_PER_S - (stamp.offset_ns if stamp else 0))
         times = self._times.pop((pipeline, start_s), [])
         if len(times) != inferences:
@@ -268,7 +270,7 @@ class Machine:
         self.disk.account.windows.setdefault(data, []).append(made)
 
     def _tick(self, turn: int) -> None:
-        """Count for about an hour."""
+        """Count, and close what ended: about every two hours, so mostly two windows at a time."""
         if turn != self._turn or not self.is_working:
             return
         wall_ns, rng = self.clock.now_ns(), self.world.rng
@@ -277,7 +279,7 @@ class Machine:
                 self._count(pipeline, wall_ns)
         self.recorder.close(wall_ns)
         self._guarded(self._flush)
-        self.world.later(rng.uniform(0.8, 1.2) * HOUR_S, self._tick, turn)
+        self.world.later(rng.uniform(1.6, 2.4) * HOUR_S, self._tick, turn)
 
     def _count(self, pipeline: str, wall_ns: int) -> None:
         # The recorder looks at the clock first: what was open before it was set is handed over by that.
@@ -412,9 +414,9 @@ class Machine:
     def _take(self, sender: str, one: Carried) -> None:
         remember: dict[str, str] = {}
         reached: dict[str, Reach] = {}
-        if one.kind == "window":
-            pipeline, _, end_s = window_span(one.data)
-            reach, known = Reach(end_s * NS_PER_S, one.stamp), self.reached.get(pipeline)
+        if one.head is not None:
+            pipeline, start_s, width_s, _ = one.head
+            reach, known = Reach((start_s + width_s) * NS_PER_S, one.stamp), self.reached.get(pipeline)
             if known is None or reach.is_beyond(known, self.clock.boot):
                 reached[pipeline] = reach
                 remember[f"complete:{pipeline}"] = reach.text
@@ -546,14 +548,11 @@ class Machine:
 
     def _check_told(self, sent: Sent) -> None:
         """See that nothing which ends before what is told to be complete still waits."""
-        head, numbers = sent.head, {one.sequence for one in sent.records}
-        if len(numbers) == self.outbox.backlog:
+        head = sent.head
+        if len(sent.records) == self.outbox.backlog:
             return
-        waiting = self.disk.records("window", self.disk.load().not_acknowledged("window"))
         held_s = getattr(self.timekeeper, "_held_s", 0)
-        for record in islice(waiting, LOOKED_AT_MAX):
-            if record.sequence in numbers:
-                continue
+        for record in self._left_behind([one.sequence for one in sent.records]):
             pipeline, start_s, end_s = window_span(record.data)
             until_ns = head.complete_until_ns.get(pipeline)
             moved_s = self.timekeeper.moved_s(record)
@@ -561,13 +560,26 @@ class Machine:
                 continue
             since_ns = head.complete_from_ns.get(pipeline, 0)
             told = (start_s + moved_s) * NS_PER_S >= since_ns and (end_s + moved_s) * NS_PER_S <= until_ns
-            if told and not all(one.late for one in self.disk.account.windows.get(record.data, ())):
+            if told and not self._came_late(record):
                 self.problems.append(
                     f"{self.who}: says {pipeline} is complete until {until_ns // NS_PER_S}, but #{record.sequence}, "
                     f"of {start_s + moved_s}, waits"
                 )
         if hasattr(self.timekeeper, "_held_s"):
             self.timekeeper._held_s = held_s
+
+    def _left_behind(self, sent: Sequence[int]) -> Iterator[Record]:
+        """Yield the nearest windows that wait before those sent and after them."""
+        waiting = self.disk.load().not_acknowledged("window")
+        before = within(waiting, ((1, min(sent, default=1) - 1),))
+        after = within(waiting, ((max(sent, default=0) + 1, self.outbox.last_sequence),))
+        yield from islice(self.disk.records("window", before, newest_first=True), LOOKED_AT_MAX)
+        yield from islice(self.disk.records("window", after), LOOKED_AT_MAX)
+
+    def _came_late(self, record: Record) -> bool:
+        """Say whether a window was late in its own boot; others may have made one of the same bytes in time."""
+        makings = self.disk.account.windows.get(record.data, ())
+        return all(one.late for one in makings if record.stamp is None or one.boot == record.stamp.boot)
 
 
 DESIRED = Desired(

@@ -79,14 +79,19 @@ class SimulatedClock:
         self._world = world
         self._booted_ns = world.now_ns
         self._offset_ns = wall_ns
+        # It is looked at many times before time goes on.
+        self._seen_ns, self._steady_ns = world.now_ns, 0
 
     def steady_ns(self) -> int:
         """See `Clock`."""
-        return int((self._world.now_ns - self._booted_ns) * self.rate)
+        now_ns = self._world.now_ns
+        if now_ns != self._seen_ns:
+            self._seen_ns, self._steady_ns = now_ns, int((now_ns - self._booted_ns) * self.rate)
+        return self._steady_ns
 
     def now_ns(self) -> int:
         """See `Clock`."""
-        return self._offset_ns + int((self._world.now_ns - self._booted_ns) * self.rate)
+        return self._offset_ns + self.steady_ns()
 
     def wait_s(self, until_ns: int) -> float:
         """See `Clock`."""

@@ -38,6 +38,7 @@ from driftline.wire.device import (
     signature,
     signed_headers,
     varint,
+    window_head,
 )
 
 GRID = "0123456789abcdef"
@@ -105,11 +106,28 @@ def test_a_record_torn_anywhere_or_of_another_version_is_refused(encoded: bytes)
 
 @given(st.binary(max_size=200))
 def test_hostile_bytes_are_refused_and_never_crash(data: bytes):
-    for decode in (decode_window, decode_rows, decode_event, decode_batch, decode_reply):
+    for decode in (decode_window, window_head, decode_rows, decode_event, decode_batch, decode_reply):
         try:
             decode(data)
         except WireError:
             continue
+
+
+@given(st.text(max_size=150), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.data())
+def test_the_head_of_a_window_is_the_windows_own_or_refused(
+    pipeline: str, start_s: int, count: int, data: st.DataObject
+):
+    encoded = encode_window(WindowRecord(pipeline, start_s, 60, count, ()))
+    assert window_head(encoded) == (pipeline, start_s, 60, count)
+    with pytest.raises(WireError):
+        window_head(encoded[: data.draw(st.integers(0, len(encoded) - 2))])
+    with pytest.raises(WireError, match="version 2"):
+        window_head(b"\x02" + encoded[1:])
+
+
+def test_a_number_of_more_than_64_bits_is_refused_in_the_head_of_a_window():
+    with pytest.raises(WireError, match="64 bits"):
+        window_head(b"\x01\x02pv" + b"\x80" * 12 + b"\x01" * 20)
 
 
 def test_an_event_has_a_type_and_a_time():

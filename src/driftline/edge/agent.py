@@ -33,6 +33,7 @@ from driftline.edge.supervisor import SILENT_S_MAX, Supervisor, dismiss
 from driftline.edge.timekeeping import STEP_NS, Reach, Timekeeper, offset_ns, stamp_now
 from driftline.edge.uplink import Overrides, Uplink
 from driftline.errors import DriftlineError, InvalidInputError, MissingExtraError, PermanentError, TemporaryError
+from driftline.spool.outbox import waiting_text
 from driftline.spool.spool import Spool
 from driftline.wire.device import (
     BatchHead,
@@ -216,7 +217,7 @@ class Agent:
         """Tell systemd how the agent is; where a thread has died it hears no more that the agent lives."""
         if self._uplink.alive and server.alive:
             self._notifier.alive()
-        self._notifier.status(f"{self._uplink.sentence}; {self._spool.backlog} records wait")
+        self._notifier.status(f"{self._uplink.sentence}; {waiting_text(self._spool.backlog)}")
 
     def _finish(self, server: Server) -> None:
         if self._supervisor is not None:
@@ -225,7 +226,8 @@ class Agent:
         has_ended = self._uplink.finish()
         server.close()
         self._save_state(None)
-        log.info("the device %s has stopped; %d records wait for the hub", self._identity.name, self._spool.backlog)
+        waiting = waiting_text(self._spool.backlog)
+        log.info("the device %s has stopped; %s for the hub", self._identity.name, waiting)
         if has_ended:
             self._spool.close()
 
@@ -329,7 +331,8 @@ class Agent:
                     self._take_message(request, payload)
                 path.unlink()
                 count = sum(request.get("type") == "record" for request, _ in messages)
-                log.info("%d records that a process left while no agent ran are taken over", count)
+                if count:
+                    log.info("%d records that a process left while no agent ran are taken over", count)
         except (TemporaryError, OSError) as error:
             log.warning("records that were left in %s wait there: %s", self._home.path, error)
         self._take_open()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from driftline.clock import NS_PER_S, seconds_text
 from driftline.spool.look import Look
+from driftline.spool.outbox import records_text
 
 Verdict = Literal["ok", "note", "wrong"]
 Stage = Literal["name", "connection", "tls", "certificate", "http", "answered"]
@@ -297,7 +298,8 @@ def _waiting(facts: Facts) -> Iterator[Finding]:
     count = sum(spool.waiting.values())
     age_s = None if spool.oldest_ns is None else (facts.now_ns - spool.oldest_ns) / NS_PER_S
     aged = "" if age_s is None else f", the oldest from {seconds_text(max(0.0, age_s))} ago"
-    waits = f"{count} records ({size(spool.waiting_bytes)}) wait for the hub{aged}"
+    verb = "waits" if count == 1 else "wait"
+    waits = f"{records_text(count)} ({size(spool.waiting_bytes)}) {verb} for the hub{aged}"
     reached = facts.probe is not None and facts.probe.stage == "answered" and not facts.probe.refusal
     if count and age_s is not None and age_s > WAITS_S_MAX and reached and facts.running:
         text = f"{waits}, though it answers; unless a long outage has just ended, {facts.log} says why"
@@ -312,7 +314,7 @@ def _refused(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "refused",
             "wrong",
-            f"the hub refused {refused} records since the agent started; {facts.log} says why, "
+            f"the hub refused {records_text(refused)} since the agent started; {facts.log} says why, "
             "and most often the hub was restored from an old backup, or its driftline is older than the device's: "
             "update it",
         )

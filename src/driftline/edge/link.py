@@ -23,7 +23,6 @@ growing) tells the agent that it has it: so a window is neither lost nor doubled
 import json
 import logging
 import os
-import secrets
 import socket
 import struct
 import threading
@@ -141,7 +140,7 @@ class Courier:
         self._role = role
         self._now_ns = now_ns
         self._bytes_max = bytes_max
-        self._sender = secrets.token_hex(8)
+        self._sender = os.urandom(8).hex()
         self._number = 0
         self._waiting: deque[Waiting] = deque()
         self._bytes = 0

@@ -15,6 +15,7 @@ from driftline.edge.home import Home
 from driftline.edge.link import Link
 from driftline.errors import TemporaryError
 from driftline.spool.look import Look, look
+from driftline.spool.outbox import records_text
 
 CONFLICT = (
     "another machine syncs as this device, or this disk was restored from a copy; nothing is lost. If they are two, "
@@ -106,10 +107,12 @@ def lines(
         yield f"flash     {state['open_windows']}"
     if state.get("rows_kb_a_day") is not None:
         yield f"link      rows take at most {state['rows_kb_a_day']} kB a day of it; what is beyond waits"
+    if state.get("newest_first"):
+        yield "link      after an outage the newest records go first"
     if state.get("conflict_ns") is not None:
         yield f"identity  {CONFLICT}"
     if state.get("refused"):
-        yield f"refused   {state['refused']} records by the hub; the agent's log says why"
+        yield f"refused   {records_text(state['refused'])} by the hub; the agent's log says why"
     yield from _pipelines(state, running=running)
     for source, how in (state.get("sources") or {}).items():
         yield f"camera    {source}: {how if running else 'stopped'}"
@@ -166,7 +169,7 @@ def _clock(ahead_s: float, error_s: float) -> str:
 
 def _hub(state: Mapping[str, Any], now_ns: int, *, running: bool) -> str:
     synced = state.get("synced_ns")
-    last = "never synced" if synced is None else f"last sync {iso(synced // NS_PER_S * NS_PER_S)}"
+    last = "not synced since the agent started" if synced is None else f"last sync {iso(synced // NS_PER_S * NS_PER_S)}"
     if synced is not None:
         last += f", {_ago(synced, now_ns)}"
     if not running:
@@ -179,10 +182,10 @@ def _hub(state: Mapping[str, Any], now_ns: int, *, running: bool) -> str:
 def _waiting(state: Mapping[str, Any], spool: Look | None, now_ns: int) -> str:
     if spool is None or spool.trouble:
         trouble = "" if spool is None else f"; the spool cannot be read ({spool.trouble})"
-        return f"{state.get('backlog', 0)} records, {state.get('backlog_bytes', 0)} bytes{trouble}"
+        return f"{records_text(state.get('backlog', 0))}, {state.get('backlog_bytes', 0)} bytes{trouble}"
     count = sum(spool.waiting.values())
     aged = "" if spool.oldest_ns is None else f", the oldest from {_ago(spool.oldest_ns, now_ns)}"
-    return f"{count} records, {spool.waiting_bytes} bytes{aged}"
+    return f"{records_text(count)}, {spool.waiting_bytes} bytes{aged}"
 
 
 def _ago(then_ns: int, now_ns: int) -> str:

@@ -20,7 +20,7 @@ from driftline.edge.shipper import Shipper, Upload
 from driftline.edge.timekeeping import CLOCK_KEY, Sample, Timekeeper
 from driftline.edge.transport import Transport
 from driftline.errors import DriftlineError, NotAllowedError, PermanentError
-from driftline.spool.outbox import Outbox
+from driftline.spool.outbox import Outbox, waiting_text
 from driftline.wire.device import (
     BatchHead,
     BundleFile,
@@ -42,6 +42,8 @@ NUMBERS_RESERVED = 60_000
 GRID_KEY = "grid:"
 # No clock comes near it; a number of more would leave no room above.
 NUMBER_MAX = 2**62
+# So many troubles of one outage are told in the log; a text that is new each time must not fill it.
+TROUBLES_SAID_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Uplink:
         self._download_error: str | None = None
         self._synced_ns: int | None = None
         self._sync_error: str | None = None
+        # What was said in the log since the last sync.
+        self._said: set[str] = set()
         self._conflict_ns: int | None = None
         self._refused = 0
         self._finishing = threading.Event()
@@ -269,15 +273,19 @@ class Uplink:
     # ── what is said of it ───────────────────────────────────────────────────────────────────────────────────────
 
     def _say_trouble(self, error: DriftlineError) -> None:
-        if self._sync_error is None:
-            way = "nothing is lost, and it is tried again" if isinstance(error, PermanentError) else "trying on"
-            log.warning("%s; %d records wait, %s", error, self._outbox.backlog, way)
         self._sync_error = str(error)
+        # Each trouble once, not with every try; what stands in parentheses is the system's word for the same one.
+        trouble = self._sync_error.partition(" (")[0]
+        if trouble not in self._said and len(self._said) < TROUBLES_SAID_MAX:
+            self._said.add(trouble)
+            way = "nothing is lost, and it is tried again" if isinstance(error, PermanentError) else "trying on"
+            log.warning("%s; %s, %s", error, waiting_text(self._outbox.backlog), way)
 
     def _say_well(self) -> None:
         if self._sync_error is not None or self._synced_ns is None:
             log.info("the hub at %s answers", self._identity.url)
         self._sync_error = None
+        self._said.clear()
         self._synced_ns = self._clock.now_ns()
 
     def _say_outcome(self, outcome: Outcome) -> None:

@@ -87,8 +87,9 @@ def decide(
     if is_older(head, synced):
         return Decision((), frozenset(), {}, (), held=joined(ranges), synced=synced, acknowledged=0)
     new = [one for one, _ in checked if one.sequence not in known]
-    again = {one.sequence for one, _ in checked if known.get(one.sequence) == content_hash(one.data)}
-    conflicts = [one.sequence for one, _ in checked if one.sequence in known and one.sequence not in again]
+    came = [one for one, _ in checked if one.sequence in known]
+    again = {one.sequence for one in came if known[one.sequence] == content_hash(one.data)}
+    conflicts = [one.sequence for one in came if one.sequence not in again]
     return Decision(
         new=new,
         again=frozenset(again),

@@ -12,7 +12,7 @@ Invariants:
 """
 
 import hashlib
-import secrets
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,9 +33,27 @@ class Batch:
     first_kept: int
 
 
+def records_text(count: int) -> str:
+    """Say how many records.
+
+    >>> records_text(1), records_text(2)
+    ('1 record', '2 records')
+    """
+    return "1 record" if count == 1 else f"{count} records"
+
+
+def waiting_text(count: int) -> str:
+    """Say how many records wait.
+
+    >>> waiting_text(1), waiting_text(2)
+    ('1 record waits', '2 records wait')
+    """
+    return f"{records_text(count)} {'waits' if count == 1 else 'wait'}"
+
+
 def random_epoch() -> str:
     """Return a name that no other epoch has."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def epoch_after(epoch: str, record: Record) -> str:

@@ -29,6 +29,7 @@ import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 from driftline.errors import PermanentError
@@ -204,6 +205,19 @@ def window_head(data: bytes) -> tuple[str, int, int, int]:
     >>> window_head(encode_window(WindowRecord("belt", 1_767_258_000, 60, 300, ())))
     ('belt', 1767258000, 60, 300)
     """
+    # Each record that waits is looked at again and again; walking over the bytes here takes a third of the time.
+    end = 2 + data[1] if data[:1] == b"\x01" and len(data) > 1 else 0
+    numbers: list[int] = []
+    number = shift = 0
+    for byte in data[end : end + 30] if end and data[1:end].isascii() else b"":
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80 and shift <= 70:
+            numbers.append(number)
+            if len(numbers) == 3:
+                return data[2:end].decode(), numbers[0], numbers[1], numbers[2]
+            number = shift = 0
+    # A long name, or something wrong that is told in words.
     reader = Reader(data)
     _version(reader)
     return reader.string(), reader.varint(), reader.varint(), reader.varint()
@@ -380,11 +394,15 @@ class BatchHead:
     grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
+_HEAD = tuple(BatchHead.__dataclass_fields__)
+_said = attrgetter(*_HEAD)
+
+
 def encode_batch(head: BatchHead, records: Sequence[Record]) -> bytes:
     """Encode and compress one request body."""
     # What is empty is what a reader takes for granted.
-    facts = {name: value for name in BatchHead.__dataclass_fields__ if (value := getattr(head, name))}
-    document = facts | {"records": [_entry(one) for one in records]}
+    document: dict[str, Any] = {name: value for name, value in zip(_HEAD, _said(head), strict=True) if value}
+    document["records"] = [_entry(one) for one in records]
     encoded = json.dumps(document, separators=(",", ":")).encode()
     body = b"".join([BATCH_MAGIC, varint(len(encoded)), encoded, *(one.data for one in records)])
     # zlib's own gzip has no time in it: the same batch is the same bytes, so that a repeated request has the same hash.
