@@ -816,6 +816,13 @@ class IncidentsAsked(Paged):
     device: str | None = None
 
 
+class IncidentRowsAsked(Struct):
+    """The query of `GET /incidents/{id}/rows.…`: of one device, and from how long before it went wrong on."""
+
+    device: str | None = None
+    before_s: Annotated[int, msgspec.Meta(ge=0, le=31 * 86_400)] = 3600
+
+
 class AnalysesAsked(Paged):
     """The query of `GET /assays/{id}/analyses`: of windows that begin in [start_ns, end_ns); of one device or field."""
 

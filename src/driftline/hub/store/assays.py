@@ -450,6 +450,17 @@ def analyses_page(connection: Connection, assay: str, asked: api.AnalysesAsked) 
     return page(connection, query, keys, asked, lambda row: msgspec.json.decode(row.document, type=api.Analysis))
 
 
+def statuses(
+    connection: Connection, assay: str, device: str, fields_of: Collection[str], start_ns: int, end_ns: int
+) -> list[tuple[int, int, api.Status]]:
+    """Return (start_ns, end_ns, status) of windows that begin in [start_ns, end_ns), once a field, in time order."""
+    columns = (ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status)
+    of = (ANALYSES.c.assay == assay, ANALYSES.c.device == device, ANALYSES.c.field.in_(fields_of))
+    begun = (ANALYSES.c.start_ns >= start_ns, ANALYSES.c.start_ns < end_ns)
+    found = connection.execute(select(*columns).where(*of, *begun).order_by(ANALYSES.c.start_ns))
+    return [(row.start_ns, row.end_ns, row.status) for row in found]
+
+
 def latest_alert(
     connection: Connection, assay: str, device: str, *, field: str | None = None, since_ns: int | None = None
 ) -> api.Analysis | None:
