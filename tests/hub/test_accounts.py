@@ -16,7 +16,7 @@ from driftline.hub.accounts.tables import changes, credentials, roles
 from driftline.hub.command import listen
 from driftline.hub.http import Ruled
 from driftline.hub.limits import Buckets, Limits
-from driftline.hub.policy import ADMIN, DEVICE, EDITOR, MAKER, MEMBER, OWNER, PUBLIC, VIEWER
+from driftline.hub.policy import ADMIN, DEVICE, EDITOR, MAKER, MEMBER, OVERSEER, OWNER, PUBLIC, VIEWER
 from driftline.hub.server import Listener, application, open_hub
 from driftline.hub.store import incidents
 from driftline.hub.store.incidents import Part
@@ -35,6 +35,7 @@ ALLOWED = {
     EDITOR: {"editor", "owner", "admin"},
     OWNER: {"owner", "admin"},
     ADMIN: {"admin"},
+    OVERSEER: {"admin", "viewer's token of an admin"},
 }
 # Every route, with the policy it is meant to have. A new one is written down here before it is merged.
 ROWS = {
@@ -43,7 +44,7 @@ ROWS = {
 }
 NAMES = {
     "public": PUBLIC, "device": DEVICE, "member": MEMBER, "maker": MAKER, "viewer": VIEWER, "editor": EDITOR,
-    "owner": OWNER, "admin": ADMIN,
+    "owner": OWNER, "admin": ADMIN, "overseer": OVERSEER,
 }  # fmt: skip
 
 

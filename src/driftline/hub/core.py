@@ -9,6 +9,7 @@ from typing import Any
 
 from driftline.clock import Clock
 from driftline.hub.accounts.people import Accounts
+from driftline.hub.figures import Figures
 from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -31,7 +32,8 @@ class Hub:
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
     looked up, `batches` commits what devices send. `limits` is how often each caller may ask, `threads` says of each
-    that must go on whether it does. `accounts` is None on a hub without logins: whoever may ask is its admin.
+    that must go on whether it does, `figures` is what the hub counts of itself. `accounts` is None on a hub without
+    logins: whoever may ask is its admin.
     """
 
     home: Path
@@ -50,6 +52,7 @@ class Hub:
     granted: dict[str, tuple[int, Grants]] = field(default_factory=dict[str, tuple[int, Grants]])
     grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
     limits: Limits = field(default_factory=Limits)
+    figures: Figures = field(default_factory=Figures)
     accounts: Accounts | None = None
     threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
 

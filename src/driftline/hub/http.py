@@ -272,6 +272,7 @@ def _endpoint(rules: Mapping[str, Rule], failed: Failed) -> Callable[[Request], 
     async def endpoint(request: Request) -> Response:
         # Starlette adds HEAD to GET.
         rule = rules["GET" if request.method == "HEAD" else request.method]
+        request.scope["driftline.route"] = rule.path
         try:
             return await _answer(rule, request)
         except ClientDisconnect:

@@ -438,6 +438,7 @@ class Round:
                     calm += answers
             store.put_all(connection, calm)
             store.put_progress(connection, [one.after for one in good if one.after is not None])
+        self.hub.figures.answers.inc(sum(len(one.answers) for one in good))
 
     def _follow(self, connection: Connection, spec: api.AssaySpec, answers: Sequence[Answer]) -> None:
         """Store answers window by window: an incident that one opens may be over with a later one."""

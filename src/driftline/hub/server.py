@@ -43,18 +43,21 @@ from driftline.hub import (
     preview,
     registry,
     retention,
+    scrape,
     sites,
 )
 from driftline.hub.accounts import flow as account_flow
 from driftline.hub.accounts import pages as account_pages
 from driftline.hub.accounts import routes as account_routes
 from driftline.hub.core import Hub
+from driftline.hub.figures import Figures
 from driftline.hub.health import routes as health_routes
 from driftline.hub.http import JSON, Call, Routes, Rule, Ruled, envelope, failure, not_here
 from driftline.hub.limits import HEAD_BYTES_MAX
 from driftline.hub.notify import routes as notifications
 from driftline.hub.patience import Patient
 from driftline.hub.policy import MEMBER, PUBLIC
+from driftline.hub.requests import Watched
 from driftline.hub.store import schema
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -110,8 +113,9 @@ def open_hub(
         database.close()
         raise
     telemetry = Telemetry(database)
-    batches = Together(database, partial(ingest.commit, telemetry))
-    hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets)
+    figures = Figures()
+    batches = Together(database, partial(ingest.commit, telemetry), figures.committed)
+    hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets, figures=figures)
     registry.prepare_folders(hub)
     return hub
 
@@ -151,6 +155,7 @@ def application(hub: Hub) -> Starlette:
         export,
         notifications,
         retention,
+        scrape,
         sites,
     )
     accounts = (account_routes, account_flow, account_pages)
@@ -158,11 +163,12 @@ def application(hub: Hub) -> Starlette:
     made = Starlette(
         routes=[*(route for one in collected for route in one.starlette()), *pages.starlette()],
         middleware=[
+            Middleware(Watched, hub=hub),
             Middleware(
                 Guard,
                 local_only=hub.fingerprint is not None and hub.accounts is None,
                 any_name=hub.fingerprint is not None and hub.accounts is not None,
-            )
+            ),
         ],
         exception_handlers={HTTPException: not_here},
     )

@@ -28,6 +28,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    case,
     delete,
     func,
     insert,
@@ -641,6 +642,14 @@ def progress(
     if device is not None:
         query = query.where(PROGRESS.c.device == device)
     return [Progress(*row) for row in connection.execute(query)]
+
+
+def unanswered(connection: Connection) -> list[tuple[str, int]]:
+    """Return of each assay that is on where its first window begins, of all its devices, that has no answer yet."""
+    begins = case((PROGRESS.c.late_ns > PROGRESS.c.next_ns, PROGRESS.c.late_ns), else_=PROGRESS.c.next_ns)
+    on = select(ASSAYS.c.id).where(ASSAYS.c.active)
+    query = select(PROGRESS.c.assay, func.min(begins)).where(PROGRESS.c.assay.in_(on)).group_by(PROGRESS.c.assay)
+    return [(assay, int(begin_ns)) for assay, begin_ns in connection.execute(query)]
 
 
 def rewind(connection: Connection, assay: str, next_ns: int, device: str | None = None) -> None:
