@@ -105,6 +105,12 @@ def _up(command: argparse.ArgumentParser) -> None:
         help="let notifications go to addresses of private networks and of this machine",
     )
     command.add_argument("--auth", action="store_true", help="accounts and roles: people log in")
+    command.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="json is one object a line, with one for each request (default: text)",
+    )
 
 
 def _backup(command: argparse.ArgumentParser) -> None:

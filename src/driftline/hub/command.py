@@ -28,7 +28,7 @@ from typing import Any
 
 from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, PermanentError
-from driftline.hub import fleet, identity, registry
+from driftline.hub import fleet, identity, journal, registry
 from driftline.hub.accounts import people
 from driftline.hub.core import Hub
 from driftline.hub.notify.notifier import Notifier
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
         NotAllowedError: the home cannot be written.
         InvalidInputError: a host or port to listen on that this machine does not have.
     """
+    journal.begin(options.log_format)
     home = make_home(Path(options.home))
     with ExitStack() as stack:
         stack.enter_context(locked(home))
@@ -152,20 +153,20 @@ def _check_clock(hub: Hub) -> None:
         if hub.clock.banner:
             hub.database.close()
             raise ConflictError(f"{said}{VARIABLE}; time does not go back, name another folder with --home")
-        print(f"driftline: {said}this machine's clock; see whether that is right", file=sys.stderr, flush=True)
+        journal.tell(f"{said}this machine's clock; see whether that is right")
 
 
 def _announce(hub: Hub, address: Address) -> None:
     document = {"version": 1, "url": address.local_url, "fingerprint": address.fingerprint, "pid": os.getpid()}
     replace_file(hub.home / "hub.json", document)
-    print(f"driftline hub at {address.local_url}", flush=True)
-    print(f"dashboard at {address.local_url}/  (state in {hub.home}, Ctrl-C stops it)", flush=True)
+    journal.announce(f"driftline hub at {address.local_url}")
+    journal.announce(f"dashboard at {address.local_url}/  (state in {hub.home}, Ctrl-C stops it)")
     if address.fingerprint is not None:
-        print(f"devices reach it at {address.url}; the certificate's SHA-256 is {address.fingerprint}", flush=True)
+        journal.announce(f"devices reach it at {address.url}; the certificate's SHA-256 is {address.fingerprint}")
         login = f"driftline login {address.local_url} --fingerprint {address.fingerprint}"
-        print(f"programs on this machine: {login}", flush=True)
+        journal.announce(f"programs on this machine: {login}")
     if hub.clock.banner:
-        print(hub.clock.banner, flush=True)
+        journal.announce(hub.clock.banner)
 
 
 def _set_up(hub: Hub, address: Address) -> None:
@@ -398,7 +399,7 @@ class LocalDevice:
             code, lived = self._run_once()
             if self._stopping.is_set():
                 return
-            print(f"driftline: the device hub ended with code {code}; see {self._log}", file=sys.stderr, flush=True)
+            journal.tell(f"the device hub ended with code {code}; see {self._log}")
             pause_s = RESTART_PAUSE_S if lived else min(2 * pause_s, RESTART_PAUSE_S_MAX)
             self._stopping.wait(pause_s)
 

@@ -18,7 +18,6 @@ import math
 import os
 import tempfile
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
+from driftline.hub import journal
 from driftline.hub.accounts import audit
 from driftline.hub.accounts.admission import admit
 from driftline.hub.accounts.who import LOCAL, Principal
@@ -263,7 +263,8 @@ async def not_here(request: Request, error: Exception) -> Response:
 
 def envelope(status: int, code: str, message: str, last_request: int | None = None) -> Response:
     """Return the one error envelope."""
-    document = api.ErrorReply(error=api.Failure(code=code, message=message, last_request=last_request))
+    told = api.Failure(code=code, message=message, last_request=last_request, request=journal.REQUEST.get())
+    document = api.ErrorReply(error=told)
     headers = {"Retry-After": "1"} if status == 503 else None
     return Response(api.encode(document), status, headers, JSON)
 
@@ -295,7 +296,7 @@ def explained(error: Exception) -> DriftlineError:
         return error
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return TemporaryError("the hub's disk is full; make room there, then ask again")
-    traceback.print_exception(error)
+    journal.tell("a request failed by a bug of driftline's own", error)
     return InternalError(f"the hub failed ({type(error).__name__}); its log has the details")
 
 
@@ -307,6 +308,7 @@ async def _answer(rule: Rule, request: Request) -> Response:
         who = await run_in_threadpool(admit, hub, rule.policy, request)
     elif rule.policy != DEVICE:  # a device is known by its signature, over the body
         hub.limits.people.check(request.client.host if request.client else "", "this program")
+    request.scope["driftline.who"] = who.name
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise WrongMediaError(f"a body with Content-Encoding {encoding[:100]!r} is not read; send it as it is")

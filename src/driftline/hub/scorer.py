@@ -14,7 +14,6 @@ an assay and device nothing is stored where somebody else moved the progress mea
 baseline): the next look begins from there.
 """
 
-import sys
 import threading
 import traceback
 from collections import defaultdict
@@ -32,7 +31,7 @@ from driftline.assay.promise import Memory, Stream
 from driftline.assay.window import WindowPlan, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
-from driftline.hub import fleet, incidents
+from driftline.hub import fleet, incidents, journal
 from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk, read, written
@@ -103,7 +102,7 @@ class Scorer:
                 trouble = traceback.format_exc()
             # Once, not with every look: a disk that is full must not be filled by a log of it.
             if trouble is not None and trouble != self._trouble:
-                print(f"driftline: {trouble}", file=sys.stderr, flush=True)
+                journal.tell(trouble)
             self._trouble = trouble
             if not more:
                 self.hub.wake.wait(PAUSE_S)
@@ -248,8 +247,7 @@ class Round:
         """Keep with an assay why it could not be answered; it is told once, not with every look."""
         identity, failure = kept.assay.id, f"{type(error).__name__}: {error}"
         if self._failures.get(identity) != failure:
-            print(f"driftline: assay {kept.assay.spec.name!r} could not be answered", file=sys.stderr)
-            traceback.print_exception(error)
+            journal.tell(f"assay {kept.assay.spec.name!r} could not be answered", error)
         self._failures[identity] = failure
         if failure != kept.failure:
             with self.hub.database.writing() as connection:

@@ -9,7 +9,6 @@ the hub's own pages or from a program.
 
 import ipaddress
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -38,6 +37,7 @@ from driftline.hub import (
     incident_routes,
     infer,
     ingest,
+    journal,
     logs,
     openapi,
     preview,
@@ -108,7 +108,7 @@ def open_hub(
     """
     database = Database(database_url or home / "hub.db")
     try:
-        schema.prepare(database, say)
+        schema.prepare(database, journal.tell)
     except BaseException:
         database.close()
         raise
@@ -118,11 +118,6 @@ def open_hub(
     hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets, figures=figures)
     registry.prepare_folders(hub)
     return hub
-
-
-def say(text: str) -> None:
-    """Tell whoever started the hub."""
-    print(f"driftline: {text}", file=sys.stderr, flush=True)
 
 
 @routes.get("/version", policy=MEMBER)
@@ -163,7 +158,7 @@ def application(hub: Hub) -> Starlette:
     made = Starlette(
         routes=[*(route for one in collected for route in one.starlette()), *pages.starlette()],
         middleware=[
-            Middleware(Watched, hub=hub),
+            Middleware(Watched, hub=hub, is_quiet=_is_for_devices),
             Middleware(
                 Guard,
                 local_only=hub.fingerprint is not None and hub.accounts is None,
@@ -307,6 +302,7 @@ class Listener:
             access_log=False,
             lifespan="off",
             server_header=False,
+            log_config=None,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=30,
             http=Patient,

@@ -47,6 +47,8 @@ class Sqlite:
             connect_args={"check_same_thread": False, "timeout": 10, "cached_statements": 512},
             pool_size=10,
             max_overflow=70,
+            # What a statement was given may be a secret, and an error is logged with it.
+            hide_parameters=True,
         )
         event.listen(self.engine, "connect", _configure)
         event.listen(self.engine, "begin", _begin)
