@@ -25,10 +25,10 @@ Grants = Mapping[str, tuple[str, Mapping[str, Any]]]
 class Hub:
     """What the hub is made of.
 
-    `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where it speaks TLS. `wake` is set after
-    every ingest and wakes the scorer; `outbox` where a person gave the notifier something to tell; `checks` holds the
-    model versions that wait for their check, None ends it. `private_targets` lets notifications go to addresses of
-    private networks and of this machine.
+    `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where they are to know it by that. `wake`
+    is set after every ingest and wakes the scorer; `outbox` where a person gave the notifier something to tell;
+    `checks` holds the model versions that wait for their check, None ends it. `private_targets` lets notifications go
+    to addresses of private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
     looked up, `batches` commits what devices send. `limits` is how often each caller may ask, `threads` says of each
@@ -55,6 +55,11 @@ class Hub:
     figures: Figures = field(default_factory=Figures)
     accounts: Accounts | None = None
     threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether other machines can reach it: only then it does."""
+        return self.url.startswith("https:")
 
     @property
     def dashboard(self) -> str:

@@ -161,8 +161,8 @@ def application(hub: Hub) -> Starlette:
             Middleware(Watched, hub=hub, is_quiet=_is_for_devices),
             Middleware(
                 Guard,
-                local_only=hub.fingerprint is not None and hub.accounts is None,
-                any_name=hub.fingerprint is not None and hub.accounts is not None,
+                local_only=hub.speaks_tls and hub.accounts is None,
+                any_name=hub.speaks_tls and hub.accounts is not None,
             ),
         ],
         exception_handlers={HTTPException: not_here},
