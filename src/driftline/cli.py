@@ -98,6 +98,9 @@ def _demo(command: argparse.ArgumentParser) -> None:
 
 def _up(command: argparse.ArgumentParser) -> None:
     command.set_defaults(runs=("driftline.hub.command", "hub"))
+    command.add_argument("--install", action="store_true", help="make a hub with these options a service of systemd")
+    command.add_argument("--print", action="store_true", help="show that service's unit and write nothing")
+    command.add_argument("--user", metavar="NAME", help="who runs the service (default: who owns the hub's folder)")
 
 
 def _config(command: argparse.ArgumentParser, how: Parser) -> None:

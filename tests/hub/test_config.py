@@ -45,7 +45,7 @@ def test_every_setting_can_stand_in_the_file_and_in_the_environment(write: Any) 
 
 def test_every_option_of_up_is_a_setting() -> None:
     options = vars(parser().parse_args(["up"]))
-    assert set(options) - {"command", "runs", "config"} <= set(TYPES)
+    assert set(options) - {"command", "runs", "config", "install", "print", "user"} <= set(TYPES)
     assert all(options[name] is None for name in TYPES if name in options)
 
 

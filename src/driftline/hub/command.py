@@ -28,7 +28,7 @@ from typing import Any
 
 from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, PermanentError
-from driftline.hub import fleet, identity, journal, registry
+from driftline.hub import fleet, identity, journal, registry, service
 from driftline.hub.accounts import people
 from driftline.hub.config import Config, effective
 from driftline.hub.core import Hub
@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     """
     found = effective(vars(options))
     config = found.config
+    if options.install or options.print:
+        return service.install(options, config)
     found.to_environment(os.environ)
     journal.begin(config.log_format)
     home = make_home(Path(config.home))
@@ -141,6 +143,7 @@ def _serve(
         hub.accounts = people.Accounts()
     fleet.check_interval()
     _check_clock(hub)
+    manager = service.Manager()
     local = LocalDevice(hub, address.local_url, address.fingerprint)
     keeper = Retention(hub, keeping)
     listener, checker, scorer = Listener(hub, listening, address.tls), registry.Checker(hub), Scorer(hub)
@@ -164,6 +167,8 @@ def _serve(
         stack.callback(local.stop)
         _announce(hub, address)
         _set_up(hub, address)
+        manager.tell("READY=1")
+        stack.callback(manager.tell, "STOPPING=1")
         while not stopped.wait(1.0):
             if not listener.running:
                 raise PermanentError("the hub stopped answering; its log above says why")
