@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -33,12 +34,12 @@ from starlette.routing import Route
 from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
 from driftline.hub import journal
 from driftline.hub.accounts import audit
-from driftline.hub.accounts.admission import admit
-from driftline.hub.accounts.who import LOCAL, Principal
+from driftline.hub.accounts.admission import admit, reader
+from driftline.hub.accounts.who import LOCAL, READER, Principal
 from driftline.hub.core import Hub
 from driftline.hub.limits import BODY_IDLE_S, TooLargeError, TooOftenError, TooSlowError, WrongMediaError, too_slow
 from driftline.hub.paging import Page
-from driftline.hub.policy import DEVICE, VIEWER, Policy
+from driftline.hub.policy import DEVICE, PUBLIC, VIEWER, Policy
 from driftline.wire import api
 
 B = TypeVar("B")
@@ -309,6 +310,8 @@ async def _answer(rule: Rule, request: Request) -> Response:
     elif rule.policy != DEVICE:  # a device is known by its signature, over the body
         hub.limits.people.check(request.client.host if request.client else "", "this program")
     request.scope["driftline.who"] = who.name
+    is_open_page = hub.accounts is not None and rule.policy == PUBLIC and rule.media == HTML
+    READER.set(await run_in_threadpool(reader, hub, request) if is_open_page else who)
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise WrongMediaError(f"a body with Content-Encoding {encoding[:100]!r} is not read; send it as it is")
@@ -335,6 +338,8 @@ def _run(rule: Rule, hub: Hub, request: Request, who: Principal, raw: bytes, upl
         before = audit.state_of(connection, call.path)
     answer = reply(rule.handler(call))
     told = msgspec.to_builtins(message) if message is not None and len(raw) <= AUDITED_BYTES_MAX else None
+    if rule.takes == FORM:
+        told = dict(parse_qsl(raw.decode(errors="replace")))
     audit.record(hub, who, call.address, rule.handler.__name__, call.path, before, told)
     return answer
 
