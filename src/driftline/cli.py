@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"driftline {__version__}")
     commands = top.add_subparsers(prog="driftline", dest="command", required=True, metavar="COMMAND")
     _demo(commands.add_parser("demo", help="see it work: a hub, three cameras, one of which loses focus"))
-    _up(commands.add_parser("up", help="run the hub on this machine"))
+    how = _how_to_run_a_hub()
+    _up(commands.add_parser("up", parents=[how], help="run the hub on this machine"))
+    _config(commands.add_parser("config", help="what a hub is told when it starts"), how)
     _backup(commands.add_parser("backup", help="save a hub in one file, while it runs"))
     _restore(commands.add_parser("restore", help="make a hub's folder from a backup"))
     _edge(commands.add_parser("edge", help="run a device"))
@@ -96,15 +98,46 @@ def _demo(command: argparse.ArgumentParser) -> None:
 
 def _up(command: argparse.ArgumentParser) -> None:
     command.set_defaults(runs=("driftline.hub.command", "hub"))
-    command.add_argument("--home", type=Path, default=Path("~/.driftline/hub"), metavar="DIR", help="the hub's folder")
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on; not loopback means TLS")
-    command.add_argument("--port", type=int, default=8710, help="port to listen on, 0 takes a free one (default 8710)")
-    command.add_argument(
+    command.add_argument("--install", action="store_true", help="make a hub with these options a service of systemd")
+    command.add_argument("--print", action="store_true", help="show that service's unit and write nothing")
+    command.add_argument("--user", metavar="NAME", help="who runs the service (default: who owns the hub's folder)")
+
+
+def _config(command: argparse.ArgumentParser, how: Parser) -> None:
+    actions = command.add_subparsers(prog="driftline config", dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("show", "print every setting, and where it comes from"),
+        ("check", "say whether a hub can start with these settings"),
+    ):
+        actions.add_parser(name, parents=[how], help=text).set_defaults(runs=("driftline.hub.config", "hub"))
+
+
+def _how_to_run_a_hub() -> Parser:
+    """Return the options of a hub; without one the environment, then the file, then the default holds."""
+    how = Parser(add_help=False)
+    how.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML; see driftline config show")
+    how.add_argument("--home", type=Path, metavar="DIR", help="the hub's folder (default ~/.driftline/hub)")
+    how.add_argument("--host", help="address to listen on; not loopback means TLS (default 127.0.0.1)")
+    how.add_argument("--port", type=int, help="port to listen on, 0 takes a free one (default 8710)")
+    how.add_argument("--name", metavar="HOST", help="the name or address under which devices reach it")
+    how.add_argument("--certificate", type=Path, metavar="FILE", help="its certificate (PEM; default: it makes one)")
+    how.add_argument("--key", type=Path, metavar="FILE", help="the certificate's key (PEM)")
+    how.add_argument(
+        "--trust",
+        choices=("fingerprint", "authority"),
+        help="how devices know that certificate: by itself, or by an authority of their system (default fingerprint)",
+    )
+    optional = argparse.BooleanOptionalAction
+    how.add_argument("--auth", action=optional, help="accounts and roles: people log in")
+    how.add_argument(
         "--private-targets",
-        action="store_true",
+        action=optional,
         help="let notifications go to addresses of private networks and of this machine",
     )
-    command.add_argument("--auth", action="store_true", help="accounts and roles: people log in")
+    how.add_argument(
+        "--log-format", choices=("text", "json"), help="json is one object a line, with one for each request"
+    )
+    return how
 
 
 def _backup(command: argparse.ArgumentParser) -> None:

@@ -128,7 +128,7 @@ def test_print_shows_the_unit_and_writes_nothing(machine: Path, device: Home, ca
 
 def test_a_unit_of_another_device_is_never_overwritten(machine: Path, device: Home):
     (machine / "driftline-till-50-x.service").write_text("[Service]\nExecStart=/bin/true\n")
-    with pytest.raises(ConflictError, match="rename this device's folder"):
+    with pytest.raises(ConflictError, match="rename this folder"):
         service.run(options(device))
 
 

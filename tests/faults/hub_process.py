@@ -10,6 +10,7 @@ from pathlib import Path
 
 from driftline.clock import SystemClock
 from driftline.hub.command import Address, listen
+from driftline.hub.config import Config
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, open_hub
 
@@ -18,7 +19,7 @@ def main(home: Path, host: str, port: int) -> None:
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     with listen(host, port) as bound:
-        address = Address.of(bound, host, home)
+        address = Address.of(bound, home, Config(host=host))
         hub = open_hub(home, SystemClock(), address.url, address.fingerprint)
         listener, scorer = Listener(hub, bound, address.tls), Scorer(hub)
         listener.start()

@@ -1,5 +1,6 @@
 """Who gets in and what they may do: every route × every role × a foreign workspace × a device."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from driftline.hub.accounts.tables import changes, credentials, roles
 from driftline.hub.command import listen
 from driftline.hub.http import Ruled
 from driftline.hub.limits import Buckets, Limits
-from driftline.hub.policy import ADMIN, DEVICE, EDITOR, MAKER, MEMBER, OWNER, PUBLIC, VIEWER
+from driftline.hub.policy import ADMIN, DEVICE, EDITOR, MAKER, MEMBER, OVERSEER, OWNER, PUBLIC, VIEWER
 from driftline.hub.server import Listener, application, open_hub
 from driftline.hub.store import incidents
 from driftline.hub.store.incidents import Part
@@ -35,6 +36,7 @@ ALLOWED = {
     EDITOR: {"editor", "owner", "admin"},
     OWNER: {"owner", "admin"},
     ADMIN: {"admin"},
+    OVERSEER: {"admin", "viewer's token of an admin"},
 }
 # Every route, with the policy it is meant to have. A new one is written down here before it is merged.
 ROWS = {
@@ -43,7 +45,7 @@ ROWS = {
 }
 NAMES = {
     "public": PUBLIC, "device": DEVICE, "member": MEMBER, "maker": MAKER, "viewer": VIEWER, "editor": EDITOR,
-    "owner": OWNER, "admin": ADMIN,
+    "owner": OWNER, "admin": ADMIN, "overseer": OVERSEER,
 }  # fmt: skip
 
 
@@ -291,6 +293,94 @@ def test_a_session_is_a_cookie_that_scripts_cannot_read_and_that_log_out_ends(cl
     kept = dict(browser.cookies)
     assert browser.post("/logout").headers["location"] == "/login"
     assert httpx2.get(closed.url + "/devices", cookies=kept, trust_env=False).status_code == 303
+
+
+def logged_in(closed: Any, browser: httpx2.Client, name: str, **facts: Any) -> None:
+    person(closed, name, **facts)
+    assert browser.post("/login", data={"name": name, "password": PASSWORD}).status_code == 303
+
+
+def test_every_page_has_the_way_out_once_somebody_is_logged_in(closed: Any, browser: httpx2.Client):
+    assert "/logout" not in browser.get("/login").text
+    logged_in(closed, browser, "anna", is_admin=True)
+    for page in (
+        "",
+        "devices",
+        "assays",
+        "incidents",
+        "notifications",
+        "pipelines",
+        "changes",
+        "people",
+        "api",
+        "none",
+    ):
+        shown = browser.get(f"/{page}").text
+        assert '<form method="post" action="/logout">' in shown, page
+        assert '<a href="/people">anna</a>' in shown, page
+    assert browser.post("/logout").status_code == 303
+    assert not browser.cookies
+    assert browser.get("/devices").headers["location"] == "/login?next=%2Fdevices"
+
+
+def test_a_hub_where_nobody_logs_in_has_no_way_out(hub: Any):
+    with httpx2.Client(base_url=hub.url, trust_env=False) as http:
+        assert "/logout" not in http.get("/").text
+        assert "driftline up --auth" in http.get("/people").text
+
+
+def test_a_token_is_made_shown_once_and_revoked_in_a_browser(closed: Any, browser: httpx2.Client):
+    logged_in(closed, browser, "anna")
+    made = browser.post("/tokens", data={"label": "<b>cron</b>", "scope": "viewer", "days": "3"}).text
+    (token,) = set(re.findall(r"dlt_[A-Za-z0-9_-]+", made))
+    bearer_of = {"Authorization": f"Bearer {token}"}
+    with httpx2.Client(base_url=closed.url + "/api/v1", trust_env=False, headers=bearer_of) as program:
+        assert program.get("/me").json()["scope"] == "viewer"
+        listed = browser.get("/people").text
+        assert token not in listed
+        assert "&lt;b&gt;cron&lt;/b&gt;" in listed
+        (address,) = re.findall(r'action="(/tokens/[^"]+/end)"', listed)
+        assert browser.post(address).status_code == 303
+        assert program.get("/me").status_code == 401
+    for days in ("367", "0", "many", "9" * 5000):
+        assert browser.post("/tokens", data={"label": "x", "scope": "viewer", "days": days}).status_code == 400
+    assert browser.post("/tokens", data={"label": "x", "scope": "root", "days": "3"}).status_code == 400
+
+
+def test_an_owner_gives_roles_in_their_workspace_and_sees_no_other(shop: Any):
+    hub, ids, _ = shop
+    person(hub, "guest")
+    with httpx2.Client(base_url=hub.url, trust_env=False, headers={"Origin": hub.url}) as owner:
+        assert owner.post("/login", data={"name": "owner", "password": PASSWORD}).status_code == 303
+        page = owner.get("/people").text
+        assert "Roles in fuzzed" in page
+        assert "elsewhere" not in page
+        assert "Everybody" not in page
+        address = f"/workspaces/{ids['workspace']}/roles"
+        assert f'action="{address}"' in page
+        assert owner.post(address, data={"name": "Guest", "role": "editor"}).status_code == 303
+        assert re.search(r"guest</t[hd]><td>editor", owner.get("/people").text)
+        assert owner.post(address, data={"name": "guest", "role": "king"}).status_code == 400
+        assert owner.post(address, data={"name": "guest"}).status_code == 303
+        assert "guest" not in owner.get("/people").text
+        elsewhere = f"/workspaces/{ids['other']}/roles"
+        assert owner.post(elsewhere, data={"name": "guest", "role": "owner"}).status_code == 404
+        assert owner.post("/people", data={"name": "eve", "password": PASSWORD}).status_code == 403
+    with hub.database.reading() as connection:
+        trail = connection.execute(select(changes).where(changes.c.what == "set_role").order_by(changes.c.id)).all()
+    assert [row.after for row in trail] == [{"name": "Guest", "role": "editor"}, {"name": "guest"}]
+
+
+def test_an_admin_adds_people_in_a_browser(closed: Any, browser: httpx2.Client):
+    logged_in(closed, browser, "root", is_admin=True)
+    added = browser.post("/people", data={"name": "ada", "password": PASSWORD})
+    assert (added.status_code, added.headers["location"]) == (303, "/people")
+    assert "ada" in browser.get("/people").text
+    assert browser.post("/people", data={"name": "ada", "password": PASSWORD}).status_code == 409
+    assert browser.post("/people", data={"name": "bob", "password": "short"}).status_code == 400
+    with closed.database.reading() as connection:
+        (row,) = connection.execute(select(changes).where(changes.c.what == "add_person")).all()
+    assert row.after == {"name": "ada", "password": "…"}
 
 
 @pytest.mark.parametrize("onward", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)"])

@@ -28,15 +28,15 @@ from typing import Any
 
 from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, PermanentError
-from driftline.hub import fleet, identity, registry
+from driftline.hub import fleet, identity, journal, registry, service
 from driftline.hub.accounts import people
+from driftline.hub.config import Config, effective
 from driftline.hub.core import Hub
 from driftline.hub.notify.notifier import Notifier
 from driftline.hub.retention import Retention, Settings
 from driftline.hub.scorer import Scorer
 from driftline.hub.server import Listener, is_loopback, open_hub
-from driftline.hub.store.postgres import VARIABLE as DATABASE_VARIABLE
-from driftline.hub.tls import certificate
+from driftline.hub.tls import SOON_DAYS, certificate, own
 
 # The device `hub` gets this long for its last sync.
 DEVICE_STOP_S = 12.0
@@ -53,46 +53,73 @@ def run(options: argparse.Namespace) -> int:
         NotAllowedError: the home cannot be written.
         InvalidInputError: a host or port to listen on that this machine does not have.
     """
-    home = make_home(Path(options.home))
+    found = effective(vars(options))
+    config = found.config
+    if options.install or options.print:
+        return service.install(options, config)
+    found.to_environment(os.environ)
+    journal.begin(config.log_format)
+    home = make_home(Path(config.home))
     with ExitStack() as stack:
         stack.enter_context(locked(home))
         # Where it cannot start for the first time, it leaves nothing behind.
         stack.callback(_leave_as_found, home)
-        listening = stack.enter_context(listen(options.host, options.port))
+        listening = stack.enter_context(listen(config.host, config.port))
         # The database holds the devices' keys: what is made from here on is for its owner alone.
         stack.callback(os.umask, os.umask(0o077))
         stopped = stack.enter_context(_stopped_by_signals())
-        _serve(home, Address.of(listening, options.host, home), listening, stopped, options)
+        _serve(home, Address.of(listening, home, config), listening, stopped, config)
     return 0
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a hub answers: `local_url` on its own machine, `url` for devices; `tls` where others can reach it."""
+    """Where a hub answers: `local_url` on its own machine, `url` for devices; `tls` where others can reach it.
+
+    `fingerprint` is the certificate's, `pinned` the same where devices are to know it by that.
+    """
 
     local_url: str
     url: str
     fingerprint: str | None = None
     tls: tuple[Path, Path] | None = None
+    pinned: str | None = None
 
     @classmethod
-    def of(cls, listening: socket.socket, host: str, home: Path) -> "Address":
-        """Work it out from the socket; a host that is not loopback means TLS."""
+    def of(cls, listening: socket.socket, home: Path, config: Config) -> "Address":
+        """Work it out from the socket; a host that is not loopback means TLS.
+
+        Raises:
+            InvalidInputError: a certificate where nobody is spoken TLS to, or one that is for other names.
+        """
         bound, port = listening.getsockname()[:2]
+        given = own(config.certificate, config.key) if config.certificate or config.key else None
         if is_loopback(bound):
+            if given is not None:
+                raise InvalidInputError(
+                    "a certificate is for a hub that other machines reach, and this one listens on loopback alone; "
+                    "give --host 0.0.0.0 (or another address), or leave the certificate out"
+                )
             url = f"http://{_bracketed(bound)}:{port}"
             return cls(url, url)
         everywhere = bound in {"0.0.0.0", "::"}  # noqa: S104  what a person asked for
-        certificate_file, key_file, fingerprint = certificate(
-            home / "tls", socket.gethostname() if everywhere else host
-        )
-        shown = _own_address() if everywhere else bound
         local = "127.0.0.1" if everywhere else bound
+        if given is None:
+            host = config.name or (socket.gethostname() if everywhere else config.host)
+            certificate_file, key_file, fingerprint = certificate(home / "tls", host)
+            shown, pinned = config.name or (_own_address() if everywhere else bound), fingerprint
+        else:
+            certificate_file, key_file, fingerprint = given.certificate_file, given.key_file, given.fingerprint
+            shown = config.name or next((name for name in given.names if "*" not in name), bound)
+            pinned = None if config.trust == "authority" else fingerprint
+            if given.days_left < SOON_DAYS:
+                journal.tell(f"the certificate in {certificate_file} expires in {given.days_left:.0f} days; renew it")
         return cls(
             f"https://{_bracketed(local)}:{port}",
             f"https://{_bracketed(shown)}:{port}",
             fingerprint,
             (certificate_file, key_file),
+            pinned,
         )
 
 
@@ -101,22 +128,23 @@ def _serve(
     address: Address,
     listening: socket.socket,
     stopped: threading.Event,
-    options: argparse.Namespace,
+    config: Config,
 ) -> None:
     keeping = Settings.of(os.environ)
     hub = open_hub(
         home,
         from_environment(),
         address.url,
-        address.fingerprint,
-        database_url=os.environ.get(DATABASE_VARIABLE) or None,
-        private_targets=options.private_targets,
+        address.pinned,
+        database_url=config.database_url,
+        private_targets=config.private_targets,
     )
-    if options.auth:
+    if config.auth:
         hub.accounts = people.Accounts()
     fleet.check_interval()
     _check_clock(hub)
-    local = LocalDevice(hub, address.local_url)
+    manager = service.Manager()
+    local = LocalDevice(hub, address.local_url, address.fingerprint)
     keeper = Retention(hub, keeping)
     listener, checker, scorer = Listener(hub, listening, address.tls), registry.Checker(hub), Scorer(hub)
     notifier = Notifier(hub)
@@ -139,6 +167,8 @@ def _serve(
         stack.callback(local.stop)
         _announce(hub, address)
         _set_up(hub, address)
+        manager.tell("READY=1")
+        stack.callback(manager.tell, "STOPPING=1")
         while not stopped.wait(1.0):
             if not listener.running:
                 raise PermanentError("the hub stopped answering; its log above says why")
@@ -152,20 +182,20 @@ def _check_clock(hub: Hub) -> None:
         if hub.clock.banner:
             hub.database.close()
             raise ConflictError(f"{said}{VARIABLE}; time does not go back, name another folder with --home")
-        print(f"driftline: {said}this machine's clock; see whether that is right", file=sys.stderr, flush=True)
+        journal.tell(f"{said}this machine's clock; see whether that is right")
 
 
 def _announce(hub: Hub, address: Address) -> None:
     document = {"version": 1, "url": address.local_url, "fingerprint": address.fingerprint, "pid": os.getpid()}
     replace_file(hub.home / "hub.json", document)
-    print(f"driftline hub at {address.local_url}", flush=True)
-    print(f"dashboard at {address.local_url}/  (state in {hub.home}, Ctrl-C stops it)", flush=True)
+    journal.announce(f"driftline hub at {address.local_url}")
+    journal.announce(f"dashboard at {address.local_url}/  (state in {hub.home}, Ctrl-C stops it)")
     if address.fingerprint is not None:
-        print(f"devices reach it at {address.url}; the certificate's SHA-256 is {address.fingerprint}", flush=True)
+        journal.announce(f"devices reach it at {address.url}; the certificate's SHA-256 is {address.fingerprint}")
         login = f"driftline login {address.local_url} --fingerprint {address.fingerprint}"
-        print(f"programs on this machine: {login}", flush=True)
+        journal.announce(f"programs on this machine: {login}")
     if hub.clock.banner:
-        print(hub.clock.banner, flush=True)
+        journal.announce(hub.clock.banner)
 
 
 def _set_up(hub: Hub, address: Address) -> None:
@@ -360,9 +390,10 @@ def read_file(path: Path) -> dict[str, Any]:
 class LocalDevice:
     """The hub's own machine as a device: the same command as anywhere, started again whenever it ends."""
 
-    def __init__(self, hub: Hub, url: str) -> None:
+    def __init__(self, hub: Hub, url: str, fingerprint: str | None) -> None:
         self.hub = hub
         self.url = url
+        self.fingerprint = fingerprint
         self.home = hub.home / "devices" / fleet.LOCAL
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="device-hub", daemon=True)
@@ -388,7 +419,7 @@ class LocalDevice:
             "id": row.id,
             "name": row.name,
             "url": self.url,
-            "fingerprint": self.hub.fingerprint,
+            "fingerprint": self.fingerprint,
             "key": key.hex(),
         }
         replace_file(self.home / "device.json", facts)
@@ -400,7 +431,7 @@ class LocalDevice:
             code, lived = self._run_once()
             if self._stopping.is_set():
                 return
-            print(f"driftline: the device hub ended with code {code}; see {self._log}", file=sys.stderr, flush=True)
+            journal.tell(f"the device hub ended with code {code}; see {self._log}")
             pause_s = RESTART_PAUSE_S if lived else min(2 * pause_s, RESTART_PAUSE_S_MAX)
             self._stopping.wait(pause_s)
 

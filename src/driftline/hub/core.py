@@ -9,6 +9,7 @@ from typing import Any
 
 from driftline.clock import Clock
 from driftline.hub.accounts.people import Accounts
+from driftline.hub.figures import Figures
 from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -24,14 +25,15 @@ Grants = Mapping[str, tuple[str, Mapping[str, Any]]]
 class Hub:
     """What the hub is made of.
 
-    `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where it speaks TLS. `wake` is set after
-    every ingest and wakes the scorer; `outbox` where a person gave the notifier something to tell; `checks` holds the
-    model versions that wait for their check, None ends it. `private_targets` lets notifications go to addresses of
-    private networks and of this machine.
+    `url` is where devices reach it, `fingerprint` its certificate's SHA-256 where they are to know it by that. `wake`
+    is set after every ingest and wakes the scorer; `outbox` where a person gave the notifier something to tell;
+    `checks` holds the model versions that wait for their check, None ends it. `private_targets` lets notifications go
+    to addresses of private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
     looked up, `batches` commits what devices send. `limits` is how often each caller may ask, `threads` says of each
-    that must go on whether it does. `accounts` is None on a hub without logins: whoever may ask is its admin.
+    that must go on whether it does, `figures` is what the hub counts of itself. `accounts` is None on a hub without
+    logins: whoever may ask is its admin.
     """
 
     home: Path
@@ -50,8 +52,14 @@ class Hub:
     granted: dict[str, tuple[int, Grants]] = field(default_factory=dict[str, tuple[int, Grants]])
     grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
     limits: Limits = field(default_factory=Limits)
+    figures: Figures = field(default_factory=Figures)
     accounts: Accounts | None = None
     threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether other machines can reach it: only then it does."""
+        return self.url.startswith("https:")
 
     @property
     def dashboard(self) -> str:

@@ -18,11 +18,11 @@ import math
 import os
 import tempfile
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -32,13 +32,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
+from driftline.hub import journal
 from driftline.hub.accounts import audit
-from driftline.hub.accounts.admission import admit
-from driftline.hub.accounts.who import LOCAL, Principal
+from driftline.hub.accounts.admission import admit, reader
+from driftline.hub.accounts.who import LOCAL, READER, Principal
 from driftline.hub.core import Hub
 from driftline.hub.limits import BODY_IDLE_S, TooLargeError, TooOftenError, TooSlowError, WrongMediaError, too_slow
 from driftline.hub.paging import Page
-from driftline.hub.policy import DEVICE, VIEWER, Policy
+from driftline.hub.policy import DEVICE, PUBLIC, VIEWER, Policy
 from driftline.wire import api
 
 B = TypeVar("B")
@@ -263,7 +264,8 @@ async def not_here(request: Request, error: Exception) -> Response:
 
 def envelope(status: int, code: str, message: str, last_request: int | None = None) -> Response:
     """Return the one error envelope."""
-    document = api.ErrorReply(error=api.Failure(code=code, message=message, last_request=last_request))
+    told = api.Failure(code=code, message=message, last_request=last_request, request=journal.REQUEST.get())
+    document = api.ErrorReply(error=told)
     headers = {"Retry-After": "1"} if status == 503 else None
     return Response(api.encode(document), status, headers, JSON)
 
@@ -272,6 +274,7 @@ def _endpoint(rules: Mapping[str, Rule], failed: Failed) -> Callable[[Request], 
     async def endpoint(request: Request) -> Response:
         # Starlette adds HEAD to GET.
         rule = rules["GET" if request.method == "HEAD" else request.method]
+        request.scope["driftline.route"] = rule.path
         try:
             return await _answer(rule, request)
         except ClientDisconnect:
@@ -294,7 +297,7 @@ def explained(error: Exception) -> DriftlineError:
         return error
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return TemporaryError("the hub's disk is full; make room there, then ask again")
-    traceback.print_exception(error)
+    journal.tell("a request failed by a bug of driftline's own", error)
     return InternalError(f"the hub failed ({type(error).__name__}); its log has the details")
 
 
@@ -306,6 +309,9 @@ async def _answer(rule: Rule, request: Request) -> Response:
         who = await run_in_threadpool(admit, hub, rule.policy, request)
     elif rule.policy != DEVICE:  # a device is known by its signature, over the body
         hub.limits.people.check(request.client.host if request.client else "", "this program")
+    request.scope["driftline.who"] = who.name
+    is_open_page = hub.accounts is not None and rule.policy == PUBLIC and rule.media == HTML
+    READER.set(await run_in_threadpool(reader, hub, request) if is_open_page else who)
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise WrongMediaError(f"a body with Content-Encoding {encoding[:100]!r} is not read; send it as it is")
@@ -332,6 +338,8 @@ def _run(rule: Rule, hub: Hub, request: Request, who: Principal, raw: bytes, upl
         before = audit.state_of(connection, call.path)
     answer = reply(rule.handler(call))
     told = msgspec.to_builtins(message) if message is not None and len(raw) <= AUDITED_BYTES_MAX else None
+    if rule.takes == FORM:
+        told = dict(parse_qsl(raw.decode(errors="replace")))
     audit.record(hub, who, call.address, rule.handler.__name__, call.path, before, told)
     return answer
 

@@ -117,6 +117,7 @@ def take(
     unknown = list(checker.unknown.values())
     batch = Batch(row.id, row.name, number, head, checked, complete, unknown, interval_s, now_ns)
     decision = hub.batches.commit(batch, row.id)
+    _count(hub, decision)
     for pipeline in sorted({one.pipeline for one in decision.new if one.rows is not None}):
         grids.learn(hub, pipeline)
     hub.wake.set()
@@ -133,6 +134,19 @@ def take(
         held=decision.held,
         synced=decision.synced,
     )
+
+
+def _count(hub: Hub, decision: Decision[Incoming]) -> None:
+    figures, new = hub.figures, decision.new
+    figures.batches.inc()
+    windows = [one.window for one in new if one.window is not None]
+    rows = sum(one.rows is not None for one in new)
+    for kind, count in (("window", len(windows)), ("rows", rows), ("other", len(new) - len(windows) - rows)):
+        figures.records.labels(kind).inc(count)
+    figures.summaries.inc(sum(len(window.fields) for window in windows))
+    figures.again.inc(len(decision.again))
+    figures.conflicts.inc(len(decision.conflicts))
+    figures.refused.inc(len(decision.refused))
 
 
 _DEVICES = select(devices).where(devices.c.id.in_(bindparam("ids", expanding=True))).order_by(devices.c.id)

@@ -7,6 +7,7 @@
     VIEWER, EDITOR, OWNER
              that role, or a higher one, in the workspace that the address names
     ADMIN    an admin of the hub
+    OVERSEER an admin, also with what allows no more than to look
 
 On a hub without accounts whoever may ask at all is its admin: `driftline.hub.server.Guard` lets nobody else through.
 """
@@ -43,3 +44,4 @@ VIEWER = Policy("role", "viewer")
 EDITOR = Policy("role", "editor")
 OWNER = Policy("role", "owner")
 ADMIN = Policy("admin")
+OVERSEER = Policy("admin", "viewer")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -18,7 +17,7 @@ from driftline.errors import (
     TemporaryError,
 )
 from driftline.framework import Framework
-from driftline.hub import fleet
+from driftline.hub import fleet, journal
 from driftline.hub.accounts.tables import roles
 from driftline.hub.core import Hub
 from driftline.hub.http import BYTES, Call, Routes
@@ -249,7 +248,7 @@ class Checker:
             try:
                 self._check(_read_model(self.hub, model))
             except TemporaryError as error:
-                print(f"driftline: a model's check waits: {error}", file=sys.stderr, flush=True)
+                journal.tell(f"a model's check waits: {error}")
                 time.sleep(AGAIN_AFTER_S)
                 self.hub.checks.put(model)
 

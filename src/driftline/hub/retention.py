@@ -10,7 +10,6 @@ may be killed anywhere, and run twice.
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sqlalchemy import Connection
 
 from driftline.clock import NS_PER_S
 from driftline.errors import DriftlineError, InvalidInputError
+from driftline.hub import journal
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.policy import MEMBER
@@ -198,5 +198,5 @@ class Retention:
             try:
                 self._sweep.run()
             except DriftlineError as error:
-                print(f"driftline: nothing old is removed for now: {error}", file=sys.stderr, flush=True)
+                journal.tell(f"nothing old is removed for now: {error}")
             self._stopping.wait(EVERY_S)

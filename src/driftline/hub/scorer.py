@@ -14,7 +14,6 @@ an assay and device nothing is stored where somebody else moved the progress mea
 baseline): the next look begins from there.
 """
 
-import sys
 import threading
 import time
 import traceback
@@ -33,7 +32,7 @@ from driftline.assay.promise import Memory, Stream
 from driftline.assay.window import WindowPlan, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
-from driftline.hub import fleet, incidents
+from driftline.hub import fleet, incidents, journal
 from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk, read, written
@@ -107,7 +106,7 @@ class Scorer:
                 trouble = traceback.format_exc()
             # Once, not with every look: a disk that is full must not be filled by a log of it.
             if trouble is not None and trouble != self._trouble:
-                print(f"driftline: {trouble}", file=sys.stderr, flush=True)
+                journal.tell(trouble)
             self._trouble = trouble
             if not more:
                 self._stopping.wait(min(REST_MAX_S, REST * (time.monotonic() - began_s)))
@@ -253,8 +252,7 @@ class Round:
         """Keep with an assay why it could not be answered; it is told once, not with every look."""
         identity, failure = kept.assay.id, f"{type(error).__name__}: {error}"
         if self._failures.get(identity) != failure:
-            print(f"driftline: assay {kept.assay.spec.name!r} could not be answered", file=sys.stderr)
-            traceback.print_exception(error)
+            journal.tell(f"assay {kept.assay.spec.name!r} could not be answered", error)
         self._failures[identity] = failure
         if failure != kept.failure:
             with self.hub.database.writing() as connection:
@@ -443,6 +441,7 @@ class Round:
                     calm += answers
             store.put_all(connection, calm)
             store.put_progress(connection, [one.after for one in good if one.after is not None])
+        self.hub.figures.answers.inc(sum(len(one.answers) for one in good))
 
     def _follow(self, connection: Connection, spec: api.AssaySpec, answers: Sequence[Answer]) -> None:
         """Store answers window by window: an incident that one opens may be over with a later one."""

@@ -9,7 +9,6 @@ the hub's own pages or from a program.
 
 import ipaddress
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -32,28 +31,33 @@ from driftline.hub import (
     assays,
     baselines,
     deployment,
+    export,
     fleet,
     identity,
     incident_routes,
     infer,
     ingest,
+    journal,
     logs,
     openapi,
     preview,
     registry,
     retention,
+    scrape,
     sites,
 )
 from driftline.hub.accounts import flow as account_flow
 from driftline.hub.accounts import pages as account_pages
 from driftline.hub.accounts import routes as account_routes
 from driftline.hub.core import Hub
+from driftline.hub.figures import Figures
 from driftline.hub.health import routes as health_routes
 from driftline.hub.http import JSON, Call, Routes, Rule, Ruled, envelope, failure, not_here
 from driftline.hub.limits import HEAD_BYTES_MAX
 from driftline.hub.notify import routes as notifications
 from driftline.hub.patience import Patient
 from driftline.hub.policy import MEMBER, PUBLIC
+from driftline.hub.requests import Watched
 from driftline.hub.store import schema
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -104,20 +108,16 @@ def open_hub(
     """
     database = Database(database_url or home / "hub.db")
     try:
-        schema.prepare(database, say)
+        schema.prepare(database, journal.tell)
     except BaseException:
         database.close()
         raise
     telemetry = Telemetry(database)
-    batches = Together(database, partial(ingest.commit, telemetry))
-    hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets)
+    figures = Figures()
+    batches = Together(database, partial(ingest.commit, telemetry), figures.committed)
+    hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets, figures=figures)
     registry.prepare_folders(hub)
     return hub
-
-
-def say(text: str) -> None:
-    """Tell whoever started the hub."""
-    print(f"driftline: {text}", file=sys.stderr, flush=True)
 
 
 @routes.get("/version", policy=MEMBER)
@@ -147,8 +147,10 @@ def application(hub: Hub) -> Starlette:
         baselines,
         preview,
         incident_routes,
+        export,
         notifications,
         retention,
+        scrape,
         sites,
     )
     accounts = (account_routes, account_flow, account_pages)
@@ -156,11 +158,12 @@ def application(hub: Hub) -> Starlette:
     made = Starlette(
         routes=[*(route for one in collected for route in one.starlette()), *pages.starlette()],
         middleware=[
+            Middleware(Watched, hub=hub, is_quiet=_is_for_devices),
             Middleware(
                 Guard,
-                local_only=hub.fingerprint is not None and hub.accounts is None,
-                any_name=hub.fingerprint is not None and hub.accounts is not None,
-            )
+                local_only=hub.speaks_tls and hub.accounts is None,
+                any_name=hub.speaks_tls and hub.accounts is not None,
+            ),
         ],
         exception_handlers={HTTPException: not_here},
     )
@@ -299,6 +302,7 @@ class Listener:
             access_log=False,
             lifespan="off",
             server_header=False,
+            log_config=None,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             timeout_keep_alive=30,
             http=Patient,

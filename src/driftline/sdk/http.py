@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -135,6 +135,18 @@ class Connection:
         reply = msgspec.json.decode(self.send("POST", path, content=api.encode(body)).content)
         return msgspec.convert(reply["items"], list[kind])
 
+    def download(self, path: str, file: BinaryIO, **query: object) -> None:
+        """Write what is answered to a file as it comes: it may be larger than memory."""
+        reply = self.send("GET", path, query=query, streamed=True)
+        try:
+            file.writelines(reply.iter_bytes())
+        except httpx2.TransportError as error:
+            raise UnreachableError(
+                f"the hub at {self.url} stopped in the middle of {path} ({error}); ask again"
+            ) from error
+        finally:
+            reply.close()
+
     def send(
         self,
         method: str,
@@ -145,8 +157,9 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, object] | None = None,
         timeout_s: float | None = None,
+        streamed: bool = False,
     ) -> httpx2.Response:
-        """Send one request.
+        """Send one request; the body of a `streamed` answer is still to be read, and the answer to be closed.
 
         Raises:
             UnreachableError: nobody answers at this address.
@@ -158,28 +171,29 @@ class Connection:
         asked = self._client.build_request(
             method, path, content=content, headers={**more, **(headers or {})}, params=parameters, timeout=limit
         )
-        reply = self._known(asked, f"{method} {path}", again=not isinstance(content, Iterator))
+        what = f"{method} {path}"
+        reply = self._known(asked, what, again=not isinstance(content, Iterator), streamed=streamed)
         for _ in range(PATIENCE_TIMES):
             # What streams is gone once it was sent.
             if reply.status_code != 429 or isinstance(content, Iterator):
                 break
             self._sleep(_seconds(reply.headers.get("Retry-After", "")))
-            reply = self._once(asked, f"{method} {path}")
+            reply = self._once(asked, what, streamed=streamed)
         if reply.status_code >= 400:
             api.raise_failure(reply.status_code, reply.content)
         return reply
 
-    def _known(self, request: httpx2.Request, what: str, *, again: bool) -> httpx2.Response:
+    def _known(self, request: httpx2.Request, what: str, *, again: bool, streamed: bool = False) -> httpx2.Response:
         """Send a request with what this person's programs come with; log in where the hub asks for it."""
         if self._tokens is None:
-            return self._once(request, what)
+            return self._once(request, what, streamed=streamed)
         if bearer := self._tokens.bearer():
             request.headers["Authorization"] = f"Bearer {bearer}"
-        reply = self._once(request, what)
+        reply = self._once(request, what, streamed=streamed)
         if reply.status_code == 401 and again:
             self._tokens.renew(self._post_form)
             request.headers["Authorization"] = f"Bearer {self._tokens.bearer()}"
-            reply = self._once(request, what)
+            reply = self._once(request, what, streamed=streamed)
         return reply
 
     def _post_form(self, path: str, fields: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
@@ -189,9 +203,12 @@ class Connection:
         except msgspec.DecodeError:
             return reply.status_code, {}
 
-    def _once(self, request: httpx2.Request, what: str) -> httpx2.Response:
+    def _once(self, request: httpx2.Request, what: str, *, streamed: bool = False) -> httpx2.Response:
         try:
-            return self._client.send(request)
+            reply = self._client.send(request, stream=streamed)
+            if streamed and reply.status_code >= 400:
+                reply.read()
+            return reply
         except httpx2.ConnectError as error:
             raise UnreachableError(self._nobody(error)) from error
         except httpx2.ConnectTimeout as error:

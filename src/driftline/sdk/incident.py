@@ -3,6 +3,7 @@
 import getpass
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 from urllib.parse import quote
 
 from driftline.errors import InvalidInputError
@@ -124,6 +125,32 @@ class Incident:
     def notifications(self) -> list[api.Delivery]:
         """List what was sent of it, where to and when, the newest first."""
         return notifications.listing(self._connection.items(f"{self._path}/notifications", api.Delivery))
+
+    def export(self, file: str | Path, *, device: str | None = None, before: timedelta | float = 3600) -> Path:
+        """Save its rows with their labels, for retraining: as Parquet or as CSV, by the name's ending.
+
+        `label` is drifted or healthy, by what the assay found of the window that holds the row; `before` is how long
+        before it began the first row is, as a timedelta or in seconds. Of one `device`, or of all of them. See
+        docs/notifications.md.
+
+        Raises:
+            EntityNotFoundError: the hub has no rows of it; the message says how it gets some.
+            InvalidInputError: another ending, or no assay opened it.
+        """
+        path = Path(file)
+        if path.suffix not in {".parquet", ".csv"}:
+            raise InvalidInputError(
+                f"{path.name!r}: rows are saved as Parquet or CSV, such as rows.parquet or rows.csv"
+            )
+        seconds = before.total_seconds() if isinstance(before, timedelta) else before
+        beside = path.with_name(f".{path.name}.new")
+        try:
+            with beside.open("wb") as saved:
+                what = f"{self._path}/rows{path.suffix}"
+                self._connection.download(what, saved, device=device, before_s=int(seconds))
+            return beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
 
     @property
     def _path(self) -> str:

@@ -51,11 +51,15 @@ class Struct(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_unknown_f
 
 
 class Failure(Struct, omit_defaults=True):
-    """Why a request was refused; `last_request` stands with `stale_request`: a device goes above it."""
+    """Why a request was refused; `last_request` stands with `stale_request`: a device goes above it.
+
+    `request` is the request's id, by which the hub's log knows it.
+    """
 
     code: str
     message: str
     last_request: int | None = None
+    request: str | None = None
 
 
 class ErrorReply(Struct):
@@ -814,6 +818,13 @@ class IncidentsAsked(Paged):
 
     open: bool | None = None
     device: str | None = None
+
+
+class IncidentRowsAsked(Struct):
+    """The query of `GET /incidents/{id}/rows.…`: of one device, and from how long before it went wrong on."""
+
+    device: str | None = None
+    before_s: Annotated[int, msgspec.Meta(ge=0, le=31 * 86_400)] = 3600
 
 
 class AnalysesAsked(Paged):

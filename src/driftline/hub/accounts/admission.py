@@ -39,6 +39,15 @@ def admit(hub: Hub, policy: Policy, request: Request) -> Principal:
     return who
 
 
+def reader(hub: Hub, request: Request) -> Principal:
+    """Return who is logged in in the browser that asks for what anybody may see; nobody in particular where none is."""
+    secret = request.cookies.get(cookie_name(request), "")
+    if hub.accounts is None or not secret:
+        return ANYBODY
+    with hub.database.reading() as connection:
+        return known(connection, secret, ("session",)) or ANYBODY
+
+
 def cookie_name(request: Request) -> str:
     """Return the name of the session's cookie; a browser lets only this very host set one that begins with __Host-."""
     return "__Host-driftline" if request.url.scheme == "https" else "driftline"

@@ -1,10 +1,11 @@
-"""Pages to log in, to make the first admin, to let a program in, and to see who changed what.
+"""Pages to log in, to make the first admin, to let a program in, to give roles and tokens, and to see who changed what.
 
 They are forms that work without scripts. A cookie comes along whoever made the browser send it, so that what changes
 something is taken from this hub's own pages alone (`admission.check_origin`), and the cookie is for this host alone:
 HttpOnly, SameSite=Lax, and Secure where the hub speaks TLS.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from driftline.errors import DriftlineError, NotAllowedError, NotLoggedInError
+from driftline.errors import ConflictError, DriftlineError, NotAllowedError, NotLoggedInError
 from driftline.hub.accounts import audit, flow
 from driftline.hub.accounts.admission import check_origin, cookie_name
 from driftline.hub.accounts.people import (
@@ -25,14 +26,17 @@ from driftline.hub.accounts.people import (
     hash_password,
     is_empty,
 )
-from driftline.hub.accounts.tables import people
-from driftline.hub.accounts.who import Principal
+from driftline.hub.accounts.routes import give_role, make_token_of
+from driftline.hub.accounts.tables import credentials, people, roles
+from driftline.hub.accounts.who import RANK, Principal
 from driftline.hub.core import Hub
 from driftline.hub.http import FORM, HTML, Call, Routes, failure, status_of
-from driftline.hub.policy import MEMBER, PUBLIC
-from driftline.hub.web.html import Content, Html, el
-from driftline.hub.web.parts import empty, moment, page, table
+from driftline.hub.policy import ADMIN, MEMBER, OWNER, PUBLIC
+from driftline.hub.store.registry import workspaces
+from driftline.hub.web.html import Content, Html, el, path
+from driftline.hub.web.parts import confirmed, empty, moment, page, section, table
 from driftline.hub.web.views import View
+from driftline.wire import api
 
 FORM_BYTES_MAX = 16 * 1024
 
@@ -250,6 +254,155 @@ def _facts(facts: Any) -> Content:
     if not isinstance(facts, dict):
         return "–"
     return el("span", ", ".join(f"{name} {value}" for name, value in facts.items()), class_="wrap")
+
+
+# ── people, roles, tokens ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@routes.get("/people", policy=MEMBER, media=HTML)
+def people_page(call: Call[None]) -> Response:
+    """Show one's own tokens, the roles in the workspaces one owns, and to an admin everybody."""
+    who = call.who
+    if who.person is None:
+        words = ["Nobody logs in at this hub. For accounts and roles start it with ", el("code", "driftline up --auth")]
+        return _html(call.hub, "People", empty(*words))
+    with call.hub.database.reading() as connection:
+        tokens = connection.execute(
+            select(credentials)
+            .where(credentials.c.person == who.person, credentials.c.kind == "token")
+            .order_by(credentials.c.created_real_ns)
+        ).all()
+        places = [
+            one
+            for one in connection.execute(select(workspaces).order_by(workspaces.c.name))
+            if who.rank(one.id) >= RANK["owner"]
+        ]
+        given = connection.execute(
+            select(roles.c.workspace, people.c.name, roles.c.role)
+            .join(people, people.c.id == roles.c.person)
+            .order_by(people.c.name)
+        ).all()
+        everybody = connection.execute(select(people).order_by(people.c.name)).all() if _is_admin(who) else None
+    return _html(
+        call.hub,
+        "People",
+        None if everybody is None else section("Everybody", _everybody(everybody)),
+        *(
+            section(f"Roles in {one.name}", _roles(one.id, [row for row in given if row.workspace == one.id]))
+            for one in places
+        ),
+        section("Your API tokens", _tokens(who, tokens)),
+    )
+
+
+@routes.post("/people", policy=ADMIN, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX, raises=(ConflictError,))
+def add_person(call: Call[None]) -> Response:
+    """Add somebody; they may do nothing yet, or everything where they are an admin."""
+    given = flow.form(call)
+    made = hash_password(given.get("password", ""))
+    with call.hub.database.writing() as connection:
+        add(connection, given.get("name", ""), made, call.hub.now_ns(), is_admin="is_admin" in given)
+    return RedirectResponse("/people", 303)
+
+
+@routes.post("/workspaces/{workspace}/roles", policy=OWNER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def set_role(call: Call[None]) -> Response:
+    """Give somebody a role in a workspace, or take it away.
+
+    Raises:
+        InvalidInputError: there is no such role.
+    """
+    given = flow.form(call)
+    asked = api.decode(api.encode({"role": given.get("role") or None}), api.NewRole)
+    give_role(call.hub, call.path["workspace"], given.get("name", "").strip().lower(), asked.role)
+    return RedirectResponse("/people", 303)
+
+
+@routes.post("/tokens", policy=MEMBER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def new_token(call: Call[None]) -> Response:
+    """Make an API token of one's own, and show it this once.
+
+    Raises:
+        NotAllowedError: it would allow more than what one came with.
+    """
+    given = flow.form(call)
+    days = given.get("days", "")
+    facts = {
+        "label": given.get("label", ""),
+        "scope": given.get("scope", ""),
+        "days": int(days) if days.isdecimal() and len(days) < 9 else 0,
+    }
+    made = make_token_of(call.hub, call.who, api.decode(api.encode(facts), api.NewToken))
+    words = "Copy it now: it is not shown again, and whoever has it may do what it allows."
+    back = el("p", el("a", "Back", href="/people"))
+    return _html(call.hub, f"Token {made.label}", el("p", words, class_="lead"), el("p", el("code", made.token)), back)
+
+
+@routes.post("/tokens/{token}/end", policy=MEMBER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def revoke_token(call: Call[None]) -> Response:
+    """End one of one's own API tokens."""
+    with call.hub.database.writing() as connection:
+        end(connection, call.who.person or "", call.path["token"], ("token",))
+    return RedirectResponse("/people", 303)
+
+
+def _is_admin(who: Principal) -> bool:
+    return who.may(ADMIN)
+
+
+def _everybody(everybody: Sequence[Any]) -> list[Content]:
+    rows = [[one.name, "admin" if one.is_admin else "–", moment(one.created_ns)] for one in everybody]
+    form = _short_form(
+        "/people",
+        "Add",
+        _field("Name", "name", autocomplete="off"),
+        _password("new-password"),
+        el("label", el("input", name="is_admin", type="checkbox"), " admin"),
+    )
+    return [table(("name", "", "since"), rows), form]
+
+
+def _roles(workspace: str, given: Sequence[Any]) -> list[Content]:
+    address = path("workspaces", workspace, "roles")
+    rows: list[list[Content]] = [
+        [one.name, one.role, _short_form(address, "Take away", el("input", type="hidden", name="name", value=one.name))]
+        for one in given
+    ]
+    choices = [el("option", role, value=role) for role in ("viewer", "editor", "owner")]
+    form = _short_form(
+        address,
+        "Give a role",
+        el("label", "to ", el("input", name="name", required=True, autocomplete="off", autocapitalize="none")),
+        el("label", "as ", el("select", *choices, name="role")),
+    )
+    shown = table(("name", "role", ""), rows) if rows else empty("Nobody but the admins may see it.")
+    return [shown, form]
+
+
+def _tokens(who: Principal, tokens: Sequence[Any]) -> list[Content]:
+    rows: list[list[Content]] = [
+        [
+            one.label,
+            one.scope,
+            moment(one.created_real_ns),
+            moment(one.expires_real_ns),
+            confirmed("Revoke", "It is worth nothing from then on.", path("tokens", one.id, "end"), "Yes, revoke it"),
+        ]
+        for one in tokens
+    ]
+    scopes = [el("option", scope, value=scope) for scope in RANK if RANK[scope] <= RANK[who.scope]]
+    form = _short_form(
+        "/tokens",
+        "Make a token",
+        el("label", "for ", el("input", name="label", required=True, maxlength=200, autocomplete="off")),
+        el("label", "that may do what a ", el("select", *scopes, name="scope"), " may"),
+        el("label", "for ", el("input", name="days", type="number", min=1, max=366, value=90, required=True), " days"),
+    )
+    return [table(("for", "scope", "made", "ends", ""), rows) if rows else empty("You have none."), form]
+
+
+def _short_form(address: str, button: str, *fields: Content) -> Html:
+    return el("form", *fields, el("button", button, type="submit"), method="post", action=address, class_="fields-form")
 
 
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────

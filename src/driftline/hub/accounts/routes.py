@@ -20,7 +20,8 @@ from driftline.hub.accounts.people import (
     set_password,
 )
 from driftline.hub.accounts.tables import credentials, people, roles
-from driftline.hub.accounts.who import Scope
+from driftline.hub.accounts.who import Principal, Scope
+from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.paging import Page, page
 from driftline.hub.policy import ADMIN, MEMBER, OWNER, VIEWER, Role
@@ -114,12 +115,17 @@ def list_roles(call: Call[api.Paged]) -> Page[api.RoleOf]:
 @routes.put("/workspaces/{workspace}/roles/{person}", policy=OWNER, body=api.NewRole)
 def put_role(call: Call[api.NewRole]) -> None:
     """Say what a person may do in a workspace, from their next request on; `person` is their name or id."""
-    with call.hub.database.writing() as connection:
-        row, workspace = need(connection, call.path["person"]), call.path["workspace"]
+    give_role(call.hub, call.path["workspace"], call.path["person"], call.body.role)
+
+
+def give_role(hub: Hub, workspace: str, person: str, role: Role | None) -> None:
+    """Give somebody a role in place of the one they have; None takes it away."""
+    with hub.database.writing() as connection:
+        row = need(connection, person)
         need_workspace(connection, workspace)
         connection.execute(delete(roles).where(roles.c.person == row.id, roles.c.workspace == workspace))
-        if call.body.role is not None:
-            connection.execute(insert(roles).values(person=row.id, workspace=workspace, role=call.body.role))
+        if role is not None:
+            connection.execute(insert(roles).values(person=row.id, workspace=workspace, role=role))
 
 
 @routes.get("/tokens", policy=MEMBER, query=api.Paged)
@@ -138,11 +144,15 @@ def make_token(call: Call[api.NewToken]) -> api.Token:
     Raises:
         NotAllowedError: it would allow more than what one came with.
     """
-    new, who = call.body, call.who
+    return make_token_of(call.hub, call.who, call.body)
+
+
+def make_token_of(hub: Hub, who: Principal, new: api.NewToken) -> api.Token:
+    """Make somebody an API token; it itself is in the answer, once."""
     if who.person is None:
         raise InvalidInputError("this hub has no accounts, and asks for no token; start it with: driftline up --auth")
     scope = check_scope(who, new.scope)
-    with call.hub.database.writing() as connection:
+    with hub.database.writing() as connection:
         secret, identity = give(connection, "token", who.person, label=new.label, scope=scope, life_s=new.days * DAY_S)
         made = _token(connection.execute(select(credentials).where(credentials.c.id == identity)).one())
     return msgspec.structs.replace(made, token=secret)

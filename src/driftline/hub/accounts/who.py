@@ -8,6 +8,7 @@ False
 """
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 from driftline.hub.policy import EDITOR, OWNER, VIEWER, Policy
@@ -61,5 +62,7 @@ class Principal:
 
 # On a hub without accounts whoever may ask is its owner.
 LOCAL = Principal(None, "this machine", is_admin=True)
+# Who a page is made for: its frame names them, whatever it shows.
+READER: ContextVar[Principal] = ContextVar("driftline_reader", default=LOCAL)
 
-__all__ = ["EDITOR", "LOCAL", "OWNER", "RANK", "VIEWER", "Principal", "Scope", "replace"]
+__all__ = ["EDITOR", "LOCAL", "OWNER", "RANK", "READER", "VIEWER", "Principal", "Scope", "replace"]

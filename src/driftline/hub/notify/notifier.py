@@ -6,7 +6,6 @@ out, and it is sent again, with the same event id.
 """
 
 import random
-import sys
 import threading
 import time
 import traceback
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
+from driftline.hub import journal
 from driftline.hub.core import Hub
 from driftline.hub.notify import chart, schedule, ways
 from driftline.hub.notify.connection import TOTAL_S, Network
@@ -91,7 +91,7 @@ class Round:
                 self.network, channel.target, one.notification, self.hub.dashboard, picture, self.real_ns()
             )
         except Exception as error:  # noqa: BLE001  our own bug must not stop what else is to be told
-            traceback.print_exc()
+            journal.tell("a notification could not be sent", error)
             result = ways.Result("failed", f"the hub failed ({type(error).__name__}); its log has the details")
         self._write_down(one, result)
 
@@ -101,8 +101,8 @@ class Round:
                 return chart.of(connection, told)
         except TemporaryError:
             raise
-        except Exception:  # noqa: BLE001  a mail without its chart is a mail
-            traceback.print_exc()
+        except Exception as error:  # noqa: BLE001  a mail without its chart is a mail
+            journal.tell("a mail goes without its chart", error)
             return None
 
     def _write_down(self, one: Waiting, result: ways.Result) -> None:
@@ -149,7 +149,7 @@ class Notifier:
                 trouble = traceback.format_exc()
             # Once, not with every look: a disk that is full must not be filled by a log of it.
             if trouble is not None and trouble != self._trouble:
-                print(f"driftline: {trouble}", file=sys.stderr, flush=True)
+                journal.tell(trouble)
             self._trouble = trouble
             if not more:
                 self.hub.outbox.wait(PAUSE_S)

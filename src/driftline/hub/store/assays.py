@@ -452,6 +452,17 @@ def analyses_page(connection: Connection, assay: str, asked: api.AnalysesAsked) 
     return page(connection, query, keys, asked, lambda row: msgspec.json.decode(row.document, type=api.Analysis))
 
 
+def statuses(
+    connection: Connection, assay: str, device: str, fields_of: Collection[str], start_ns: int, end_ns: int
+) -> list[tuple[int, int, api.Status]]:
+    """Return (start_ns, end_ns, status) of windows that begin in [start_ns, end_ns), once a field, in time order."""
+    columns = (ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status)
+    of = (ANALYSES.c.assay == assay, ANALYSES.c.device == device, ANALYSES.c.field.in_(fields_of))
+    begun = (ANALYSES.c.start_ns >= start_ns, ANALYSES.c.start_ns < end_ns)
+    found = connection.execute(select(*columns).where(*of, *begun).order_by(ANALYSES.c.start_ns))
+    return [(row.start_ns, row.end_ns, row.status) for row in found]
+
+
 def latest_alert(
     connection: Connection, assay: str, device: str, *, field: str | None = None, since_ns: int | None = None
 ) -> api.Analysis | None:
@@ -662,6 +673,14 @@ def standings(
         urgent[row.assay].append(Progress(*row))
     counted = select(PROGRESS.c.assay, func.count()).where(*only).group_by(PROGRESS.c.assay)
     return {assay: Standing(count, urgent.get(assay, ())) for assay, count in connection.execute(counted)}
+
+
+def unanswered(connection: Connection) -> list[tuple[str, int]]:
+    """Return of each assay that is on where its first window begins, of all its devices, that has no answer yet."""
+    begins = case((PROGRESS.c.late_ns > PROGRESS.c.next_ns, PROGRESS.c.late_ns), else_=PROGRESS.c.next_ns)
+    on = select(ASSAYS.c.id).where(ASSAYS.c.active)
+    query = select(PROGRESS.c.assay, func.min(begins)).where(PROGRESS.c.assay.in_(on)).group_by(PROGRESS.c.assay)
+    return [(assay, int(begin_ns)) for assay, begin_ns in connection.execute(query)]
 
 
 def rewind(connection: Connection, assay: str, next_ns: int, device: str | None = None) -> None:

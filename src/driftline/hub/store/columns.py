@@ -21,6 +21,23 @@ def pack(data: bytes) -> bytes:
     return zlib.compress(data, 1)
 
 
+# A head of a hundred columns fits; a longer one comes in several pieces.
+_HEAD_PIECE_BYTES = 16 * 1024
+
+
+def kinds_of(payload: bytes) -> dict[str, str]:
+    """Return the kind of each column of a stored rows record; of its bytes only the head is decompressed."""
+    unpacking = zlib.decompressobj()
+    data = b""
+    while True:
+        data += unpacking.decompress(unpacking.unconsumed_tail or (b"" if data else payload), _HEAD_PIECE_BYTES)
+        reader = Reader(data)
+        reader.take(1)
+        size = reader.varint()
+        if reader.rest >= size or unpacking.eof:
+            return {str(key): str(kind) for key, kind, _ in json.loads(reader.take(size))["columns"]}
+
+
 class Columns:
     """One stored rows record, decoded column by column on demand; shape (rows,) each."""
 

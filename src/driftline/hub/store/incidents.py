@@ -159,6 +159,13 @@ def drifting(connection: Connection) -> set[str]:
     return set(connection.execute(query.distinct()).scalars())
 
 
+def open_by_kind(connection: Connection) -> dict[str, int]:
+    """Return how many incidents are open, by their kind."""
+    query = select(PARTS.c.kind, func.count(PARTS.c.incident.distinct())).join(INCIDENTS)
+    rows = connection.execute(query.where(INCIDENTS.c.resolved_ns.is_(None)).group_by(PARTS.c.kind))
+    return {str(kind): int(count) for kind, count in rows}
+
+
 def forget_device(connection: Connection, device: str) -> list[str]:
     """Drop what a device gave to incidents; return those that are about others, too."""
     touched = list(connection.execute(select(PARTS.c.incident).distinct().where(PARTS.c.device == device)).scalars())

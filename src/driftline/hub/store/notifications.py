@@ -303,6 +303,12 @@ def counts(connection: Connection) -> dict[str, int]:
     return {str(state): int(count) for state, count in connection.execute(query)}
 
 
+def oldest_due_ns(connection: Connection) -> int | None:
+    """Return since when the oldest notification is due that waits; None where none does."""
+    waits = DELIVERIES.c.state == "waiting"
+    return connection.execute(select(func.min(DELIVERIES.c.due_ns)).where(waits)).scalar()
+
+
 def _is_due(now_ns: int) -> Any:
     return (
         (DELIVERIES.c.state == "waiting") & (DELIVERIES.c.due_ns <= now_ns) & (DELIVERIES.c.claimed_until_ns <= now_ns)

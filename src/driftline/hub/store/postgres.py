@@ -113,7 +113,14 @@ class Postgres:
         def connected() -> Any:
             return _connected(self._driver, self._url, isolation)
 
-        return create_engine("postgresql+pg8000://", creator=connected, pool_size=pool_size, max_overflow=max_overflow)
+        return create_engine(
+            "postgresql+pg8000://",
+            creator=connected,
+            pool_size=pool_size,
+            max_overflow=max_overflow,
+            # What a statement was given may be a secret, and an error is logged with it.
+            hide_parameters=True,
+        )
 
 
 def _ordered_by_character(table: Table, connection: Connection, **_facts: Any) -> None:

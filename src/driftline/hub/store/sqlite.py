@@ -48,6 +48,8 @@ class Sqlite:
             pool_size=40,
             max_overflow=40,
             pool_use_lifo=True,
+            # What a statement was given may be a secret, and an error is logged with it.
+            hide_parameters=True,
         )
         event.listen(self.engine, "connect", _configure)
         event.listen(self.engine, "begin", _begin)

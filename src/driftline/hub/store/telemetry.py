@@ -29,7 +29,7 @@ from sqlalchemy import (
 from driftline.clock import NS_PER_S
 from driftline.hub.intake import Range, Told, content_hash
 from driftline.hub.store import sql
-from driftline.hub.store.columns import Columns, pack
+from driftline.hub.store.columns import Columns, kinds_of, pack
 from driftline.hub.store.database import Database, Number, metadata
 from driftline.wire.device import BASE_WINDOW_S, RowsRecord, WindowRecord, encode_rows
 
@@ -549,6 +549,51 @@ class Telemetry:
             )
             for number, version, payload in found:
                 yield LogRecord(self._name(number), self._name(version), Columns(payload))
+
+    def has_rows(self, pipeline: str, device: str, start_ns: int, end_ns: int) -> bool:
+        """Say whether there are rows of base windows that touch [start_ns, end_ns)."""
+        span = (
+            self._known(pipeline),
+            self._known(device),
+            start_ns // NS_PER_S - BASE_WINDOW_S,
+            -(-end_ns // NS_PER_S),
+        )
+        where = "WHERE pipeline=? AND device=? AND start_s > ? AND start_s < ? AND count > 0"
+        return bool(self._all(f"SELECT 1 FROM rows {where} LIMIT 1", span))  # noqa: S608  constant text
+
+    def logged(self, pipeline: str, device: str, start_ns: int, end_ns: int) -> tuple[list[int], dict[str, set[str]]]:
+        """Return when the base windows with rows in [start_ns, end_ns) start, and the kinds of each of their columns.
+
+        The payloads are read one by one, and of each no more than its head.
+        """
+        starts: set[int] = set()
+        kinds: dict[str, set[str]] = {}
+        span = (
+            self._known(pipeline),
+            self._known(device),
+            start_ns // NS_PER_S - BASE_WINDOW_S,
+            -(-end_ns // NS_PER_S),
+        )
+        with self.database.reading() as connection:
+            found = sql.stream(
+                connection,
+                "SELECT start_s, payload FROM rows WHERE pipeline=? AND device=? AND start_s > ? AND start_s < ? "
+                "AND count > 0",
+                span,
+            )
+            for start_s, payload in found:
+                starts.add(int(start_s))
+                for key, kind in kinds_of(payload).items():
+                    kinds.setdefault(key, set()).add(kind)
+        return sorted(starts), kinds
+
+    def logged_at(self, pipeline: str, device: str, start_s: int) -> list[LogRecord]:
+        """Return the rows records of one base window, in the order in which they came."""
+        found = self._all(
+            "SELECT version, payload FROM rows WHERE pipeline=? AND device=? AND start_s=? AND count > 0 ORDER BY id",
+            (self._known(pipeline), self._known(device), start_s),
+        )
+        return [LogRecord(device, self._name(version), Columns(payload)) for version, payload in found]
 
     def undated(self, connection: Connection) -> dict[str, dict[str, int]]:
         """Return how many records of unknown time each device sent, by the reason, by device."""

@@ -6,6 +6,7 @@ for others to come.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -38,14 +39,19 @@ class Together(Generic[T, R]):
 
     `act(connection, things)` writes them and returns an answer for each, or the error that refuses it: one that is
     refused must not have been written. What goes wrong for all (`act` raises, the commit fails) is tried once more for
-    each by itself, so that nobody fails for another's sake; only a disk that is full is so for everybody.
+    each by itself, so that nobody fails for another's sake; only a disk that is full is so for everybody. `told` hears
+    of each commit: how many things it wrote, and how many seconds it took.
     """
 
     def __init__(
-        self, database: Database, act: Callable[[Connection, Sequence[T]], Sequence[R | DriftlineError]]
+        self,
+        database: Database,
+        act: Callable[[Connection, Sequence[T]], Sequence[R | DriftlineError]],
+        told: Callable[[int, float], None] = lambda _things, _seconds: None,
     ) -> None:
         self._database = database
         self._act = act
+        self._told = told
         self._turn = threading.Lock()
         self._queue = threading.Lock()
         self._waiting: list[_Waiting[T, R]] = []
@@ -82,6 +88,7 @@ class Together(Generic[T, R]):
             return taken
 
     def _write(self, group: Sequence[_Waiting[T, R]]) -> None:
+        began_s = time.perf_counter()
         try:
             with self._database.writing() as connection:
                 answers = self._act(connection, [each.one for each in group])
@@ -93,5 +100,6 @@ class Together(Generic[T, R]):
                 for each in group:
                     self._write([each])
             return
+        self._told(len(group), time.perf_counter() - began_s)
         for each, answer in zip(group, answers, strict=True):
             each.settle(answer)

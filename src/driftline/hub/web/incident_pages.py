@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
-from driftline.errors import EntityNotFoundError, InvalidInputError
-from driftline.hub import incident_routes
+from driftline.errors import InvalidInputError
+from driftline.hub import export, incident_routes
 from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
 from driftline.hub.http import Call, Routes
@@ -32,14 +32,17 @@ from driftline.wire import api
 
 SILENCES = ((3600, "1 hour"), (8 * 3600, "8 hours"), (86_400, "1 day"), (7 * 86_400, "7 days"))
 
+BEFORE = ((3600, "1 hour before"), (0, "when it began"), (86_400, "1 day before"), (7 * 86_400, "7 days before"))
+
 
 class Incident(View):
-    """One incident with everything that is known of it."""
+    """One incident with everything that is known of it; `rows` says whether there are rows to export."""
 
     line: IncidentLine
     parts: list[Part]
     history: list[api.Transition]
     notifications: list[api.Delivery]
+    rows: bool
 
 
 def incident(hub: Hub, identity: str, _visible: Visible = None) -> Incident:
@@ -49,12 +52,16 @@ def incident(hub: Hub, identity: str, _visible: Visible = None) -> Incident:
         EntityNotFoundError: there is none of this id.
     """
     with hub.database.reading() as connection:
-        found = store.one(connection, identity)
+        found, assay = store.one(connection, identity), None
+        parts = store.parts(connection, identity)
+        if found.assay_id is not None:
+            assay = assay_store.one(connection, found.assay_id).assay.spec
         return Incident(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
-            line=IncidentLine(incident=found, assay=_name(hub, found.assay_id)),
-            parts=store.parts(connection, identity),
+            line=IncidentLine(incident=found, assay=None if assay is None else assay.name),
+            parts=parts,
+            rows=assay is not None and export.has_rows(hub, assay.pipeline, parts),
             history=store.history(connection, identity),
             notifications=notifications.deliveries(connection, incident=identity),
         )
@@ -84,6 +91,7 @@ def one_incident(view: Incident) -> str:
         facts(known),
         section("What to do", *_forms(one)),
         section("Devices", _parts(view.parts)),
+        section("Rows for retraining", _rows(view)) if one.assay_id is not None else None,
         section("What happened", _history(view.history)),
         section("What was sent", deliveries(view.notifications, here=True)),
     )
@@ -151,6 +159,31 @@ def _form(one: api.Incident, what: str, name: str, more: Content = None) -> Html
     )
 
 
+def _rows(view: Incident) -> Html:
+    """Return where the rows are to be had, or how there come to be some."""
+    one = view.line.incident
+    devices = sorted({part.device for part in view.parts})
+    if not view.rows:
+        return empty(
+            "These devices sent counts and no rows. So that there are rows the next time: ",
+            el("code", f"client.set_link({devices[0]!r}, rows_kb_a_day=…)" if devices else "client.set_link(…)"),
+        )
+    everyone = el("option", "all devices", value="")
+    names = [everyone, *(el("option", name, value=name) for name in devices)]
+    lengths = [el("option", words, value=seconds) for seconds, words in BEFORE]
+    address = f"{api.PREFIX}{path('incidents', one.id)}"
+    return el(
+        "form",
+        el("button", "Parquet", type="submit", formaction=f"{address}/rows.parquet"),
+        el("button", "CSV", type="submit", formaction=f"{address}/rows.csv"),
+        el("label", "of ", el("select", *names, name="device")) if len(devices) > 1 else None,
+        el("label", "from ", el("select", *lengths, name="before_s")),
+        el("span", "Each row says whether it drifted or was healthy.", class_="soft"),
+        method="get",
+        class_="fields-form",
+    )
+
+
 def _parts(parts: Sequence[Part]) -> Html:
     rows = [
         [
@@ -178,16 +211,6 @@ def _history(history: Sequence[api.Transition]) -> Html:
         for one in history
     ]
     return table(("when", "what", "who", "device", "note", "event"), rows)
-
-
-def _name(hub: Hub, assay: str | None) -> str | None:
-    if assay is None:
-        return None
-    with hub.database.reading() as connection:
-        try:
-            return assay_store.one(connection, assay).assay.spec.name
-        except EntityNotFoundError:
-            return None
 
 
 def _do(call: Call[None], identity: str, fields: Fields, *, change: api.Change) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from driftline.clock import NS_PER_S, iso, parse_iso
+from driftline.hub.accounts.who import READER
 from driftline.hub.incidents import duration_text
 from driftline.hub.store.assays import Mark
 from driftline.hub.web.html import Content, Html, el, path, text
@@ -95,6 +96,7 @@ def page(view: View, title: str, here: str, twin: str, *content: Content, live: 
                 "header",
                 el("a", _MARK, "driftline", class_="brand", href="/"),
                 el("nav", *entries, aria_label="Pages"),
+                _reader(),
             ),
             el("p", icon("wait"), prose(view.banner), class_="banner", role="status", id="banner")
             if view.banner
@@ -111,6 +113,20 @@ def page(view: View, title: str, here: str, twin: str, *content: Content, live: 
         lang="en",
     )
     return f"<!doctype html>{document}"
+
+
+def _reader() -> Content:
+    """Return who reads the page, with the way out; nothing on a hub where nobody logs in, or before they did."""
+    who = READER.get()
+    if not who.by_cookie:
+        return None
+    button = el("button", "Log out", type="submit")
+    return el(
+        "div",
+        el("a", who.name, href="/people"),
+        el("form", button, method="post", action="/logout"),
+        class_="reader",
+    )
 
 
 _MARK = el(
