@@ -216,6 +216,11 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
     with pytest.raises(EntityNotFoundError):
         client.get_assay_results("absent")
 
+    copy = assay.clone("sum again")
+    assert (copy.name, copy.active, copy.spec.alarm) == ("sum again", True, assay.spec.alarm)
+    client.remove_assay(assay_id)
+    assert [one.id for one in client.list_assays()] == [copy.id]
+
 
 def test_the_arguments_of_an_assay_go_by_place_or_by_name(client: Client, summing: Summing):
     model = summing(client)

@@ -38,10 +38,17 @@ class WindowPlan:
         >>> list(WindowPlan(0, 60, 60).due(next_ns=61, until_ns=240))
         [(120, 180), (180, 240)]
         """
-        skipped = max(0, -(-(next_ns - self.start_ns) // self.interval_ns))
-        for index in range(skipped, self.count(until_ns)):
-            start = self.start_ns + index * self.interval_ns
+        last_ns = self.start_ns + self.count(until_ns) * self.interval_ns
+        for start in range(self.begin_from(next_ns), last_ns, self.interval_ns):
             yield start, start + self.width_ns
+
+    def begin_from(self, time_ns: int) -> int:
+        """Return the start of the first window that begins at a time or after it.
+
+        >>> WindowPlan(0, 60, 60).begin_from(61), WindowPlan(0, 60, 60).begin_from(-5)
+        (120, 0)
+        """
+        return self.start_ns + max(0, -(-(time_ns - self.start_ns) // self.interval_ns)) * self.interval_ns
 
     def count(self, until_ns: int) -> int:
         """Return how many windows end at or before `until_ns`, without making them.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import msgspec
 
-from driftline.assay.window import BASE_WINDOW_NS, WindowPlan
+from driftline.assay.window import BASE_WINDOW_NS
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import causes
@@ -78,7 +78,8 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
     renewed = msgspec.structs.replace(spec, baseline=baseline, devices=whom)
     asked = question(hub, kept.assay.workspace, renewed, renews=True)
     plan = plan_of_kept(kept)
-    from_ns = _from_ns(plan, hub.now_ns() if baseline.values is not None else baseline.end_ns or 0)
+    end_ns = hub.now_ns() if baseline.values is not None else baseline.end_ns or 0
+    from_ns = end_ns if plan is None else plan.begin_from(end_ns)
     version = kept.assay.baseline_version + 1
     found = calibrate(hub, asked, plan, hub.now_ns(), version)
     asked, notes = _without_refused(asked, found, incident)
@@ -136,13 +137,6 @@ def _range_of(hub: Hub, spec: api.AssaySpec, incident: Part) -> api.Baseline:
         )
     season = spec.baseline.season
     return api.Baseline(start_ns=start_ns, end_ns=end_ns, season=season)
-
-
-def _from_ns(plan: WindowPlan | None, end_ns: int) -> int:
-    """Return the begin of the first window that begins at or after a time."""
-    if plan is None:
-        return end_ns
-    return plan.start_ns + max(0, -(-(end_ns - plan.start_ns) // plan.interval_ns)) * plan.interval_ns
 
 
 def _without_refused(asked: Question, found: Calibrated, incident: Part | None) -> tuple[Question, list[str]]:

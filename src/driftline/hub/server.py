@@ -29,7 +29,7 @@ import driftline
 from driftline.clock import Clock
 from driftline.errors import NotAllowedError, TemporaryError
 from driftline.hub import (
-    assays,
+    alter,
     baselines,
     deployment,
     fleet,
@@ -143,7 +143,7 @@ def application(hub: Hub) -> Starlette:
         ingest,
         infer,
         logs,
-        assays,
+        alter,  # with those of assays, whose addresses these share
         baselines,
         preview,
         incident_routes,

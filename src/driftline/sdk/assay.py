@@ -20,6 +20,7 @@ from driftline.sdk.health import Health
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
 from driftline.sdk.listing import Listing
+from driftline.sdk.pipeline import Pipeline
 from driftline.sdk.preview import Preview
 from driftline.sdk.text import Text
 from driftline.sdk.times import Moment, from_ns, to_ns_or_none
@@ -295,6 +296,40 @@ class Assay:
     def preview(self, within: int = 20) -> Preview:
         """Say what it did since its newest baselines, and what it would find; see `AssayConfig.preview`."""
         return preview.ask_saved(self._connection, self._facts.id, within)
+
+    def clone(
+        self,
+        name: str,
+        *,
+        pipeline: Pipeline | str | None = None,
+        baseline_start: Moment | None = None,
+        baseline_end: Moment | None = None,
+        baseline_device: str | None = None,
+        baseline_season: str | None = None,
+    ) -> "Assay":
+        """Save a copy of it under another name, which begins with the next window; returns the copy.
+
+        It compares with the very baselines that this one compares with now. For another `pipeline` (or its id), or with
+        a baseline in time of its own, it is asked anew, as `upload()` does.
+
+        Raises:
+            ConflictError: the workspace has an assay of this name.
+            InvalidInputError: the other pipeline has no such field, or saw nothing in the time of the baseline.
+        """
+        given = (baseline_start, baseline_end, baseline_device, baseline_season)
+        asked = api.NewClone(
+            name=name,
+            pipeline=None if pipeline is None else str(getattr(pipeline, "id", pipeline)),
+            baseline=None if given == (None,) * 4 else baseline.in_time(None, *given),
+        )
+        made = self._connection.post(f"/assays/{self._facts.id}/clone", asked, api.Assay, timeout_s=_RUN_TIMEOUT_S)
+        for note in made.notes:
+            print(f"Note: {note}.")
+        return Assay(self._connection, made)
+
+    def remove(self) -> None:
+        """Remove it with its answers and baselines; its incidents are resolved and stay, with what happened to them."""
+        self._connection.send("DELETE", f"/assays/{self._facts.id}")
 
     def set_active(self, *, active: bool) -> Self:
         """Start or stop its scheduled runs; answers stay."""

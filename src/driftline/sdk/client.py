@@ -321,6 +321,14 @@ class Client:
         """Start or stop an assay's scheduled runs."""
         return self.get_assay(assay_id).set_active(active=active)
 
+    def remove_assay(self, assay_id: str) -> None:
+        """Remove a standing assay with its answers and baselines; its incidents are resolved and stay.
+
+        Raises:
+            EntityNotFoundError: there is no such assay.
+        """
+        self.get_assay(assay_id).remove()
+
     def list_incidents(self, *, is_open: bool | None = None, device: str | None = None) -> list[Incident]:
         """List incidents, open ones first, then newest first; all of them, or only open or resolved ones."""
         wanted = None if is_open is None else str(is_open).lower()

@@ -407,6 +407,17 @@ class Assay(Struct):
     notes: list[str] = []
 
 
+class NewClone(Struct):
+    """`POST /assays/{id}/clone`: a copy under a new name.
+
+    Without `pipeline` and `baseline` it compares with the baselines of the first one; with either it is asked anew.
+    """
+
+    name: str
+    pipeline: str | None = None
+    baseline: Baseline | None = None
+
+
 class Bins(Struct):
     """How the baseline and the window share the bins.
 

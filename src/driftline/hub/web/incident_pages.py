@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from driftline.errors import EntityNotFoundError, InvalidInputError
+from driftline.errors import InvalidInputError
 from driftline.hub import incident_routes
 from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
@@ -50,10 +50,11 @@ def incident(hub: Hub, identity: str, _visible: Visible = None) -> Incident:
     """
     with hub.database.reading() as connection:
         found = store.one(connection, identity)
+        names = assay_store.named(connection, [found.assay_id] if found.assay_id else [])
         return Incident(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
-            line=IncidentLine(incident=found, assay=_name(hub, found.assay_id)),
+            line=IncidentLine.of(found, names.get(found.assay_id or "")),
             parts=store.parts(connection, identity),
             history=store.history(connection, identity),
             notifications=notifications.deliveries(connection, incident=identity),
@@ -178,16 +179,6 @@ def _history(history: Sequence[api.Transition]) -> Html:
         for one in history
     ]
     return table(("when", "what", "who", "device", "note", "event"), rows)
-
-
-def _name(hub: Hub, assay: str | None) -> str | None:
-    if assay is None:
-        return None
-    with hub.database.reading() as connection:
-        try:
-            return assay_store.one(connection, assay).assay.spec.name
-        except EntityNotFoundError:
-            return None
 
 
 def _do(call: Call[None], identity: str, fields: Fields, *, change: api.Change) -> str:

@@ -46,10 +46,18 @@ class View(Struct):
 
 
 class IncidentLine(Struct):
-    """An incident and the name of the assay it came from."""
+    """An incident and the name of the assay it came from, which may have been removed since."""
 
     incident: api.Incident
     assay: str | None
+    is_assay_gone: bool = False
+
+    @classmethod
+    def of(cls, incident: api.Incident, assay: store.Named | None) -> "IncidentLine":
+        """Make it of what its assay is or was called."""
+        return cls(
+            incident=incident, assay=assay and assay.name, is_assay_gone=assay is not None and not assay.is_there
+        )
 
 
 class Line(Struct):
@@ -300,8 +308,8 @@ def all_pipelines(hub: Hub, visible: Visible = None) -> Pipelines:
 def _incidents(connection: Connection, found: Sequence[api.Incident]) -> list[IncidentLine]:
     if not found:
         return []
-    names = {kept.assay.id: kept.assay.spec.name for kept in store.every(connection)}
-    return [IncidentLine(incident=one, assay=names.get(one.assay_id or "")) for one in found]
+    names = store.named(connection, {one.assay_id for one in found if one.assay_id is not None})
+    return [IncidentLine.of(one, names.get(one.assay_id or "")) for one in found]
 
 
 def _assay_lines(

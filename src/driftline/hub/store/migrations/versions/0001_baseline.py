@@ -16,7 +16,7 @@ def upgrade() -> None:
         "assays",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("workspace", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=True),
         sa.Column("pipeline", sa.String(), nullable=False),
         sa.Column("field_types", sa.Text(), nullable=False),
         sa.Column("spec", sa.Text(), nullable=False),
@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("start_ns", sa.BigInteger(), nullable=True),
         sa.Column("notes", sa.Text(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("removed_ns", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("assays_key")),
         sa.UniqueConstraint("workspace", "name", name=op.f("assays_workspace_name_once")),
     )
