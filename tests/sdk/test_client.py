@@ -215,6 +215,14 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
         builder.upload()
     with pytest.raises(EntityNotFoundError):
         client.get_assay_results("absent")
+    assert (assay.turn_on().active, assay.turn_off().active) == (True, False)
+
+    (info,) = client.get_assay_info(assay_id).to_dict("records")
+    assert info == {
+        "id": assay_id, "name": "sum", "active": False, "warning_threshold": 0.1, "alert_threshold": 0.5,
+        "pipeline_name": "sums", "iopath": "output sum 0", "width_s": 180, "interval_s": 180,
+        "false_alarm_every_s": None, "created": info["created"],
+    }  # fmt: skip
 
     copy = assay.clone("sum again")
     assert (copy.name, copy.active, copy.spec.alarm) == ("sum again", True, assay.spec.alarm)

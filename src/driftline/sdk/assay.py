@@ -336,6 +336,33 @@ class Assay:
         self._facts = self._connection.post(f"/assays/{self._facts.id}/{'on' if active else 'off'}", {}, api.Assay)
         return self
 
+    def turn_on(self) -> Self:
+        """Start its scheduled runs; windows that passed while it was off are answered, too."""
+        return self.set_active(active=True)
+
+    def turn_off(self) -> Self:
+        """Stop its scheduled runs; answers stay, and its open incidents are resolved."""
+        return self.set_active(active=False)
+
+    def info(self) -> pd.DataFrame:
+        """Return what it is as a row; under a promise there are no thresholds, and `false_alarm_every_s` says it."""
+        alarm, pipeline = self.spec.alarm, f"/pipelines/{quote(self.spec.pipeline)}"
+        fixed = alarm if isinstance(alarm, api.Fixed) else None
+        facts = {
+            "id": str(self.id),
+            "name": str(self.name),
+            "active": self.active,
+            "warning_threshold": fixed and fixed.warning,
+            "alert_threshold": fixed and fixed.threshold,
+            "pipeline_name": self._connection.get(pipeline, api.Pipeline).name,
+            "iopath": ", ".join(one.iopath for one in self.spec.watched),
+            "width_s": self.spec.windows.width_s,
+            "interval_s": self.spec.windows.interval_s or self.spec.windows.width_s,
+            "false_alarm_every_s": alarm.false_alarm_every_s if isinstance(alarm, api.Promise) else None,
+            "created": iso(self._facts.created_ns),
+        }
+        return pd.DataFrame([facts])
+
     def __repr__(self) -> str:
         return f"<assay {self.name!r} on {_iopaths(self.spec)}, {'active' if self.active else 'off'}>"
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
+import pandas as pd
+
 from driftline.clock import iso
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, PermanentError
 from driftline.pipeline.detector import DetectorConfig
@@ -298,6 +300,14 @@ class Client:
         """
         return Assay.find(self._connection, assay_id)
 
+    def get_assay_info(self, assay_id: "str | Assay") -> pd.DataFrame:
+        """Return what a standing assay is as a row: name, active, thresholds, pipeline, iopath, windows.
+
+        Raises:
+            EntityNotFoundError: there is none of this id.
+        """
+        return self._assay(assay_id).info()
+
     def get_assay_results(
         self,
         assay_id: "str | Assay",
@@ -314,20 +324,22 @@ class Client:
         Raises:
             EntityNotFoundError: there is no such assay.
         """
-        found = assay_id if isinstance(assay_id, Assay) else self.get_assay(assay_id)
-        return found.results(start, end, device, field)
+        return self._assay(assay_id).results(start, end, device, field)
 
-    def set_assay_active(self, assay_id: str, active: bool) -> Assay:
-        """Start or stop an assay's scheduled runs."""
-        return self.get_assay(assay_id).set_active(active=active)
+    def _assay(self, given: "str | Assay") -> Assay:
+        return given if isinstance(given, Assay) else self.get_assay(given)
 
-    def remove_assay(self, assay_id: str) -> None:
+    def set_assay_active(self, assay_id: "str | Assay", active: bool) -> Assay:
+        """Start or stop an assay's scheduled runs; `assay.turn_on()` and `assay.turn_off()` do, too."""
+        return self._assay(assay_id).set_active(active=active)
+
+    def remove_assay(self, assay_id: "str | Assay") -> None:
         """Remove a standing assay with its answers and baselines; its incidents are resolved and stay.
 
         Raises:
             EntityNotFoundError: there is no such assay.
         """
-        self.get_assay(assay_id).remove()
+        self._assay(assay_id).remove()
 
     def list_incidents(self, *, is_open: bool | None = None, device: str | None = None) -> list[Incident]:
         """List incidents, open ones first, then newest first; all of them, or only open or resolved ones."""
