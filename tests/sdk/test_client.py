@@ -224,6 +224,12 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
         "false_alarm_every_s": None, "created": info["created"],
     }  # fmt: skip
 
+    assay.edit(alarm=Fixed(0.7), width="5 minutes", opening_hours="daily 08:00-20:00", note="too shrill")
+    assert (assay.spec.alarm, assay.spec.windows) == (api.Fixed(threshold=0.7), api.Windows(width_s=300))
+    (edition,) = assay.history()
+    assert (edition.version, edition.note) == (2, "too shrill")
+    assert edition.after["calendar.opening_hours"] == "daily 08:00-20:00"
+
     copy = assay.clone("sum again")
     assert (copy.name, copy.active, copy.spec.alarm) == ("sum again", True, assay.spec.alarm)
     client.remove_assay(assay_id)

@@ -194,8 +194,16 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
     start_ns = start_of(asked.spec, hub.telemetry.first_inference_ns(asked.pipeline, None))
     types = {field: target.field_type for field, target in asked.targets.items()}
     vectors.keep(hub, asked.pipeline, asked.projections)
+    # Valid whenever a window begins: there is none before it.
+    first = api.BaselineVersion(
+        version=assay.baseline_version,
+        from_ns=0,
+        created_ns=assay.created_ns,
+        baseline=asked.spec.baseline,
+        notes=assay.notes,
+    )
     with hub.database.writing() as connection:
-        store.save(connection, assay, field_types=types, start_ns=start_ns, baselines_by_place=asked.materials)
+        store.save(connection, assay, field_types=types, start_ns=start_ns, versions=[(first, asked.materials)])
         for place, one in found.found.items():
             versions.put_calibration(connection, assay.id, assay.baseline_version, place, one)
     count_where_cut(hub, asked.targets, asked.spec, assay.id)

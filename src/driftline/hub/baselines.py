@@ -22,6 +22,7 @@ from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
+from driftline.hub.store import editions
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.baselines import EVERY_DEVICE, Place
 from driftline.hub.store.incidents import Part
@@ -44,8 +45,10 @@ def list_versions(call: Call[None]) -> list[api.BaselineVersion]:
     with call.hub.database.reading() as connection:
         kept = store.one(connection, call.path["assay"])
         first, *later = versions.versions(connection, kept.assay.id)
+        edited = editions.every(connection, kept.assay.id).get(kept.assay.id)
     # It is valid whenever a window begins; that is no time to read.
-    first.from_ns = kept.assay.created_ns if kept.start_ns is None else kept.start_ns
+    start_ns = edited[0].start_ns if edited else kept.start_ns
+    first.from_ns = kept.assay.created_ns if start_ns is None else start_ns
     return [first, *later]
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import Connection, select
 
 from driftline.assay.analysis import Baseline
 from driftline.assay.promise import Memory, Stream
-from driftline.assay.window import WindowPlan, plan_of
+from driftline.assay.window import Succession, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
 from driftline.hub import fleet, incidents
@@ -40,7 +40,6 @@ from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
     WINDOWS_TO_KNOW_N,
     Footings,
-    Open,
     Usual,
     calibrating,
     hours,
@@ -50,7 +49,7 @@ from driftline.hub.promises import (
 )
 from driftline.hub.sight import Sight
 from driftline.hub.store import assays as store
-from driftline.hub.store import baselines
+from driftline.hub.store import baselines, editions
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
@@ -111,14 +110,16 @@ class Scorer:
 
 @dataclass
 class _Job:
-    """One standing assay ready to be answered; what windows are compared with is read when it is first needed."""
+    """One standing assay ready to be answered; what windows are compared with is read when it is first needed.
+
+    Of one that was edited each edition is a course of its own, the last one as it asks now.
+    """
 
     kept: Kept
     targets: Mapping[str, Target]
-    plan: WindowPlan
+    courses: Sequence[Course]
     until_ns: int
     devices: Sequence[str]
-    is_open: Open
     read_footings: Callable[[], Footings]
 
     @property
@@ -131,30 +132,40 @@ class _Job:
 
     @property
     def course(self) -> Course:
-        return Course(self.spec, self.plan, self.targets, self.is_open, self.id)
+        """How windows are answered that end from now on."""
+        return self.courses[-1]
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether the evidence of any window follows from the one before."""
+        return any(isinstance(one.spec.alarm, api.Promise) for one in self.courses)
+
+    @cached_property
+    def plan(self) -> Succession:
+        return Succession(tuple(one.plan for one in self.courses))
 
     @cached_property
     def footings(self) -> Footings:
         return self.read_footings()
 
-    @cached_property
-    def level(self) -> float | None:
-        """How much evidence makes an alarm in a window that is answered now."""
-        return level_of(self.spec, self.footings, self.devices)
+    def level(self, course: Course) -> float:
+        """Return how much evidence makes an alarm in a window that is answered now."""
+        return level_of(course.spec, self.footings, self.devices) or 0.0
 
     def recall(self) -> None:
         """Read what windows are compared with anew: something of it was calibrated."""
         self.__dict__.pop("footings", None)
-        self.__dict__.pop("level", None)
+
+    def by_course(self, windows: Sequence[tuple[int, int]]) -> list[tuple[Course, list[tuple[int, int]]]]:
+        """Return windows in time order, those together that are answered alike."""
+        parts = groupby(windows, key=lambda one: self.plan.at(one[0]))
+        return [(self.courses[at], list(some)) for at, some in parts]
 
     def touched(self, starts_s: Iterable[int], before_ns: int) -> list[tuple[int, int]]:
         """Return the windows that hold one of these base windows and begin before a time, each once."""
         found: set[tuple[int, int]] = set()
         for start_s in starts_s:
-            at_ns = start_s * NS_PER_S
-            for start, end in self.plan.due(at_ns - self.plan.width_ns + 1, at_ns + 2 * self.plan.width_ns):
-                if start <= at_ns < end and start < before_ns:
-                    found.add((start, end))
+            found.update(one for one in self.plan.holding(start_s * NS_PER_S) if one[0] < before_ns)
         return sorted(found)
 
 
@@ -183,11 +194,12 @@ class Round:
     _failures: dict[str, str] = field(init=False)
     _sight: Sight = field(init=False)
     _waiting: list[_Outcome] = field(init=False)
+    _editions: Mapping[str, Sequence[editions.Edition]] = field(init=False)
     _missed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
-        self._baselines, self._streams, self._failures = {}, {}, {}
+        self._baselines, self._streams, self._failures, self._editions = {}, {}, {}, {}
         self._sight, self._waiting = Sight(self.hub), []
 
     def run(self, stopping: threading.Event | None = None) -> bool:
@@ -199,6 +211,7 @@ class Round:
         progress: defaultdict[str, dict[str, Progress]] = defaultdict(dict)
         with self.hub.database.reading() as connection:
             standing = store.every(connection, active=True)
+            self._editions = editions.every(connection)
             for one in store.progress(connection):
                 progress[one.assay][one.device] = one
         more = False
@@ -265,14 +278,19 @@ class Round:
                 return None
             with self.hub.database.writing() as connection:
                 store.set_start(connection, kept.assay.id, start_ns)
-        plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
         now_ns = self.hub.now_ns()
         until_ns = now_ns if spec.run_until_ns is None else min(now_ns, spec.run_until_ns)
         named = spec.devices or self._sight.tellers(spec.pipeline)
         devices = [device for device in named if device in there and there[device].joined]
         # The pipeline's name is for messages of a preview only.
         targets = {name: Target(spec.pipeline, "", name, kind) for name, kind in kept.field_types.items()}
-        return _Job(kept, targets, plan, until_ns, devices, hours(spec.calendar), lambda: self._footings(kept))
+        asked = [(one.spec, one.start_ns) for one in self._editions.get(kept.assay.id, ())[:-1]]
+        courses = [
+            _course(kept, each, begins_ns, targets)
+            for each, begins_ns in (*asked, (spec, start_ns))
+            if begins_ns is not None
+        ]
+        return _Job(kept, targets, courses, until_ns, devices, lambda: self._footings(kept))
 
     def _footings(self, kept: Kept) -> Footings:
         with self.hub.database.reading() as connection:
@@ -280,15 +298,14 @@ class Round:
 
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""
-        plan = job.plan
         first_ns = self.hub.telemetry.first_inference_ns(job.spec.pipeline, device.name)
         there_ns = device.created_ns if first_ns is None else min(device.created_ns, first_ns)
-        start_ns = plan.start_ns + plan.count(there_ns) * plan.interval_ns
+        start_ns = job.plan.open_at(there_ns)
         return Progress(job.id, device.name, start_ns, start_ns)
 
     def _look(self, job: _Job, before: Progress, starts_s: Sequence[int], grace_ns: int) -> bool:
         """Answer what is due on one device, and again what was touched; return whether there is more."""
-        if isinstance(job.spec.alarm, api.Promise):
+        if job.is_promised:
             touched = job.touched(starts_s, before.next_ns)
             if touched and not self._rewind(job, before, touched[0][0], {}):
                 self._missed = True
@@ -343,11 +360,10 @@ class Round:
     def _answer(self, job: _Job, before: Progress, due: Sequence[tuple[int, int]], heard_ns: int) -> None:
         """Keep the answers to some windows in time order, with what follows from them and up to where they go."""
         answers = self._answers(job, before.device, due)
-        interval_ns = job.plan.interval_ns
         # Spans are read after `heard_ns`: a device that was heard meanwhile is answered now and once more later.
         final = [start for start, end in due if heard_ns >= end]
-        next_ns = final[-1] + interval_ns if final else before.next_ns
-        after = replace(before, next_ns=next_ns, late_ns=max(due[-1][0] + interval_ns, before.late_ns))
+        next_ns = job.plan.after(final[-1]) if final else before.next_ns
+        after = replace(before, next_ns=next_ns, late_ns=max(job.plan.after(due[-1][0]), before.late_ns))
         newest_ns = max(end for _, end in due)
         if before.end_ns is None or newest_ns >= before.end_ns:
             after = replace(after, end_ns=newest_ns, **_newest(answers, newest_ns))
@@ -366,18 +382,19 @@ class Round:
         if last is not None and last.job is job and last.before.device == device:
             # The evidence goes on from answers that are stored; those of one device follow one another.
             self._store_waiting()
-        start_ns, end_ns = windows[0][0], windows[-1][1]
+        start_ns, end_ns = windows[0][0], max(end for _, end in windows)
         spans = {name: self._sight.span(target, device, start_ns, end_ns) for name, target in job.targets.items()}
-        with self.hub.database.reading() as connection:
-            promised = isinstance(job.spec.alarm, api.Promise)
-            walk = Walk(job.course, spans, self._memories(connection, job, device, start_ns) if promised else {})
-            until_ns = windows[-1][0] + 1
-            kept = store.alarm_levels(connection, job.id, device, start_ns, until_ns) if promised else {}
         answered: list[Answered] = []
-        for start, end in windows:
-            footings = {name: self._footing(job, device, name, start) for name in job.targets}
-            levels = {name: kept.get((name, one.version, start), job.level or 0.0) for name, one in footings.items()}
-            answered += walk.answers(start, end, footings, levels)
+        for course, some in job.by_course(windows):
+            promised, level, begins_ns = isinstance(course.spec.alarm, api.Promise), job.level(course), some[0][0]
+            with self.hub.database.reading() as connection:
+                walk = Walk(course, spans, self._memories(connection, job, device, begins_ns) if promised else {})
+                until_ns = some[-1][0] + 1
+                kept = store.alarm_levels(connection, job.id, device, begins_ns, until_ns) if promised else {}
+            for start, end in some:
+                footings = {name: self._footing(job, device, name, start) for name in job.targets}
+                levels = {name: kept.get((name, one.version, start), level) for name, one in footings.items()}
+                answered += walk.answers(start, end, footings, levels)
         return answered
 
     def _memories(self, connection: Connection, job: _Job, device: str, start_ns: int) -> dict[tuple[str, int], Memory]:
@@ -531,7 +548,7 @@ class Round:
                     unsure[which[0], name] = known
         if not unsure:
             return before
-        found = usual(self.hub, job.spec.pipeline, device, job.plan, job.until_ns, job.is_open)
+        found = usual(self.hub, job.spec.pipeline, device, job.course.plan, job.until_ns, job.course.is_open)
         return before if found is None else self._calibrated(job, before, promise, unsure, found)
 
     def _calibrated(
@@ -606,6 +623,11 @@ class Round:
             return
         with self.hub.database.writing() as connection:
             incidents.watch(connection, devices, heard_of, self.hub.now_ns())
+
+
+def _course(kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target]) -> Course:
+    plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
+    return Course(spec, plan, targets, hours(spec.calendar), kept.assay.id)
 
 
 def _newest(answers: Iterable[Answered], end_ns: int) -> dict[str, Any]:

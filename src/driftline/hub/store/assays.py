@@ -39,7 +39,7 @@ from sqlalchemy import (
 from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, EntityNotFoundError
 from driftline.hub.paging import Page, page
-from driftline.hub.store import baselines, kept, sql
+from driftline.hub.store import baselines, editions, kept, sql
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
 from driftline.hub.store.telemetry import names, windows
@@ -226,9 +226,9 @@ def save(
     *,
     field_types: Mapping[str, str],
     start_ns: int | None,
-    baselines_by_place: Mapping[Place, Material],
+    versions: Sequence[tuple[api.BaselineVersion, Mapping[Place, Material]]],
 ) -> None:
-    """Keep a new assay with the first version of its baselines.
+    """Keep a new assay with its baselines.
 
     Raises:
         ConflictError: the workspace has an assay of this name.
@@ -250,15 +250,8 @@ def save(
             notes=msgspec.json.encode(assay.notes).decode(),
         )
     )
-    # Valid whenever a window begins: there is none before it.
-    first = api.BaselineVersion(
-        version=assay.baseline_version,
-        from_ns=0,
-        created_ns=assay.created_ns,
-        baseline=spec.baseline,
-        notes=assay.notes,
-    )
-    baselines.add_version(connection, assay.id, first, baselines_by_place)
+    for version, materials in versions:
+        baselines.add_version(connection, assay.id, version, materials)
 
 
 def every(
@@ -324,6 +317,7 @@ class _Name(msgspec.Struct):
 def remove(connection: Connection, assay: str, now_ns: int) -> None:
     """Remove an assay with its baselines; its answers, of which there may be millions, go with `remove_answers`."""
     baselines.remove(connection, assay)
+    editions.remove(connection, assay)
     connection.execute(delete(PROGRESS).where(PROGRESS.c.assay == assay))
     facts = {"name": None, "active": False, "failure": None, "removed_ns": now_ns}
     connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(**facts))

@@ -356,6 +356,7 @@ def one_assay(view: views.Assay) -> str:
             note=el("a", "what it would find", href=path("assays", assay.id, "preview")),
         ),
         section("Baselines it has had", _versions(view.versions, now_ns)) if len(view.versions) > 1 else None,
+        section("How it was edited", assay_forms.history(view.editions, now_ns)) if view.editions else None,
         section("What to do", *assay_forms.forms(assay)),
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from driftline.clock import NS_PER_S
-from driftline.hub import assays, drops, fleet, registry
+from driftline.hub import alter, assays, drops, fleet, registry
 from driftline.hub.accounts.places import incidents_in
 from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
@@ -125,7 +125,7 @@ class Assays(View):
 class Assay(View):
     """One assay: its newest answers (`analyses`, by window start, device, field), and the newest one that alerts.
 
-    `versions` are the baselines that it has had, the newest first.
+    `versions` are the baselines that it has had, the newest first; `editions` how it was edited, the first time first.
     """
 
     assay: api.Assay
@@ -136,6 +136,7 @@ class Assay(View):
     baselines: list[api.BaselineStats]
     versions: list[api.BaselineVersion]
     incidents: list[IncidentLine]
+    editions: list[api.Edition]
 
 
 class Preview(View):
@@ -257,6 +258,7 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         analyses = drops.explained(hub, connection, kept.assay.spec.pipeline, _newest(connection, kept, summary))
         alert = _newest_alert(connection, summary)
         versions = baselines.versions(connection, identity)
+        edited = alter.history(connection, identity)
         about = incident_store.of_assay(connection, identity, newest=INCIDENTS_MAX)
         incidents = _incidents(connection, about)
     # Statistics and bins; the raw values are the API's to send.
@@ -272,6 +274,7 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         baselines=compared_with,
         versions=versions[::-1],
         incidents=incidents,
+        editions=edited,
     )
 
 

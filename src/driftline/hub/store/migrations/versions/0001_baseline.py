@@ -290,6 +290,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("assay", "version", "device", "field", name=op.f("assay_calibrations_key")),
     )
     op.create_table(
+        "assay_editions",
+        sa.Column("assay", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("start_ns", sa.BigInteger(), nullable=True),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("spec", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["assay"], ["assays.id"], name=op.f("assay_editions_assay_of"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("assay", "version", name=op.f("assay_editions_key")),
+    )
+    op.create_table(
         "assay_progress",
         sa.Column("assay", sa.String(), nullable=False),
         sa.Column("device", sa.String(), nullable=False),
