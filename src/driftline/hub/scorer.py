@@ -10,15 +10,18 @@ lets every window from there on be answered again; how much evidence makes an al
 
 What was answered is stored together with the progress, some hundred windows in one transaction, whatever assays and
 devices they are of: a scorer that is killed anywhere continues from there, and one that runs twice changes nothing. Of
-an assay and device nothing is stored where somebody else moved the progress meanwhile (another scorer, or a new
-baseline): the next look begins from there.
+an assay and device nothing is stored where somebody else moved the progress meanwhile (an edit, or a new baseline): the
+next look begins from there.
+
+Of several hubs on one database one scores at a time (`lease.py`); the others look whether its lease has run out.
 """
 
 import sys
 import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -36,6 +39,7 @@ from driftline.hub import fleet, incidents
 from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk, read, written
+from driftline.hub.lease import Lease
 from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
     WINDOWS_TO_KNOW_N,
@@ -106,6 +110,8 @@ class Scorer:
             self._trouble = trouble
             if not more:
                 self.hub.wake.wait(PAUSE_S)
+        with suppress(TemporaryError):  # it runs out by itself
+            self._round.lease.release()
 
 
 @dataclass
@@ -188,6 +194,7 @@ class Round:
 
     hub: Hub
     windows_at_once: int = WINDOWS_AT_ONCE
+    lease: Lease = field(init=False)
     listening_ns: int = field(init=False)
     _baselines: dict[tuple[str, int, Place], Baseline] = field(init=False)
     _streams: dict[tuple[str, int, Place], tuple[Calibrating, Stream]] = field(init=False)
@@ -199,11 +206,20 @@ class Round:
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
+        self.lease = self.hub.lease("scorer")
         self._baselines, self._streams, self._failures, self._editions = {}, {}, {}, {}
         self._sight, self._waiting = Sight(self.hub), []
 
     def run(self, stopping: threading.Event | None = None) -> bool:
-        """Answer what is due, some windows an assay and device, and return whether more is waiting."""
+        """Answer what is due, some windows an assay and device, and return whether more is waiting.
+
+        Where another hub on the database does so nothing is done.
+
+        Raises:
+            LeaseLostError: another one does so since this look began; what it had answered and not stored is dropped.
+        """
+        if not self.lease.take():
+            return False
         self._sight, self._waiting, self._missed = Sight(self.hub), [], False
         fleet_now = {device.name: device for device in fleet.list_devices(self.hub)}
         grace_ns = self._grace_ns()
@@ -219,6 +235,8 @@ class Round:
             if stopping is not None and stopping.is_set():
                 self._store_waiting()
                 return False
+            if not self.lease.take():
+                return False  # what waits here to be stored is another hub's to answer now
             more |= self._guarded(kept, progress[kept.assay.id], fleet_now, grace_ns, late.by_place)
         self._store_waiting()
         more |= self._missed
@@ -227,6 +245,13 @@ class Round:
             self._remember(late)
         self._watch(fleet_now.values(), grace_ns)
         return more
+
+    @contextmanager
+    def _writing(self) -> Generator[Connection]:
+        """Give the writing connection while no other hub scores."""
+        with self.hub.database.writing() as connection:
+            self.lease.check(connection)
+            yield connection
 
     # ── one assay ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,7 +278,7 @@ class Round:
             return False
         if kept.failure is not None:
             self._failures.pop(kept.assay.id, None)
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.set_failure(connection, kept.assay.id, None)
         return more
 
@@ -265,7 +290,7 @@ class Round:
             traceback.print_exception(error)
         self._failures[identity] = failure
         if failure != kept.failure:
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.set_failure(connection, identity, failure)
 
     def _job(self, kept: Kept, there: Mapping[str, api.Device]) -> _Job | None:
@@ -276,7 +301,7 @@ class Round:
             start_ns = self.hub.telemetry.first_inference_ns(spec.pipeline, None)
             if start_ns is None:
                 return None
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.set_start(connection, kept.assay.id, start_ns)
         now_ns = self.hub.now_ns()
         until_ns = now_ns if spec.run_until_ns is None else min(now_ns, spec.run_until_ns)
@@ -441,7 +466,7 @@ class Round:
         """Store answers with what follows from them, but for those where somebody else was there meanwhile."""
         if not outcomes:
             return
-        with self.hub.database.writing() as connection:
+        with self._writing() as connection:
             moved = self._overtaken(connection, outcomes)
             self._missed |= any(moved)
             good = [one for one, is_moved in zip(outcomes, moved, strict=True) if not is_moved]
@@ -481,7 +506,7 @@ class Round:
         Return False where somebody else was there meanwhile.
         """
         self._store_waiting()
-        with self.hub.database.writing() as connection:
+        with self._writing() as connection:
             if any(self._overtaken(connection, [_Outcome(job, (), before, None)])):
                 return False
             for (version, place), one in found.items():
@@ -598,7 +623,7 @@ class Round:
 
     def _remember(self, late: "_Late") -> None:
         if late.changed:
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.put_windows_seen(connection, late.newest)
 
     # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -621,7 +646,7 @@ class Round:
             )
         if calm and not any(True for one in devices for _ in incidents.troubles(one)):
             return
-        with self.hub.database.writing() as connection:
+        with self._writing() as connection:
             incidents.watch(connection, devices, heard_of, self.hub.now_ns())
 
 

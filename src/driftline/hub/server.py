@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import uvicorn
@@ -112,7 +113,23 @@ def open_hub(
     batches = Together(database, partial(ingest.commit, telemetry))
     hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets)
     registry.prepare_folders(hub)
+    hub.name = _name(home)
     return hub
+
+
+def _name(home: Path) -> str:
+    """Return the name of the hub whose folder this is; one that was killed goes on under it, and waits for no lease."""
+    file = home / "hub.id"
+    try:
+        return file.read_text(encoding="ascii").strip() or _named(file)
+    except (FileNotFoundError, ValueError):
+        return _named(file)
+
+
+def _named(file: Path) -> str:
+    name = str(uuid4())
+    file.write_text(name, encoding="ascii")
+    return name
 
 
 def say(text: str) -> None:

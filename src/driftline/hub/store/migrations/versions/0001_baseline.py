@@ -145,6 +145,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("grids_key")),
     )
     op.create_table(
+        "leases",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("until_real_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("leases_key")),
+    )
+    op.create_table(
         "names",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("text", sa.String(), nullable=True),
