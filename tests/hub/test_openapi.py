@@ -90,6 +90,7 @@ def test_every_list_that_can_grow_is_paged(document: Any):
         "/api/v1/incidents/{incident}/notifications",
         "/api/v1/notifications/channels",
         "/api/v1/retention",
+        "/api/v1/workspaces/{workspace}/maintenance",
     }
     assert lists - paged == by_hand
 

@@ -95,7 +95,7 @@ class Reader(HTMLParser):
 # Where forms post to: nobody gets a page there.
 FORMS = (
     "/resolve", "/on", "/off", "/baseline", "/acknowledge", "/silence", "/close", "/reopen", "/site", "/clone",
-    "/remove", "/edit",
+    "/remove", "/edit", "/maintenance", "/ended",
 )  # fmt: skip
 
 

@@ -230,6 +230,14 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
     assert (edition.version, edition.note) == (2, "too shrill")
     assert edition.after["calendar.opening_hours"] == "daily 08:00-20:00"
 
+    with pytest.raises(InvalidInputError, match="site, a device or an assay"):
+        client.plan_maintenance("2026-01-01", "2026-01-02")
+    planned = client.plan_maintenance("2026-01-01", "2026-01-02", "new lens", assay=assay)
+    assert [(one.id, one.reason, one.assay) for one in client.list_maintenance()] == [
+        (planned.id, "new lens", assay_id)
+    ]
+    client.end_maintenance(planned)
+
     copy = assay.clone("sum again")
     assert (copy.name, copy.active, copy.spec.alarm) == ("sum again", True, assay.spec.alarm)
     client.remove_assay(assay_id)

@@ -35,10 +35,10 @@ from driftline.assay.promise import Memory, Stream
 from driftline.assay.window import Succession, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
-from driftline.hub import fleet, incidents
+from driftline.hub import fleet, incidents, maintenance
 from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
-from driftline.hub.course import Answered, Course, Footing, Walk, read, written
+from driftline.hub.course import Answered, Course, Footing, Rests, Walk, read, written
 from driftline.hub.lease import Lease
 from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
@@ -55,6 +55,7 @@ from driftline.hub.sight import Sight
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines, editions
 from driftline.hub.store import incidents as incident_store
+from driftline.hub.store import maintenance as planned
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
 from driftline.hub.store.fleet import devices as device_rows
@@ -202,6 +203,7 @@ class Round:
     _sight: Sight = field(init=False)
     _waiting: list[_Outcome] = field(init=False)
     _editions: Mapping[str, Sequence[editions.Edition]] = field(init=False)
+    _maintenance: Sequence[api.Maintenance] = field(init=False, default=())
     _missed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -227,7 +229,7 @@ class Round:
         progress: defaultdict[str, dict[str, Progress]] = defaultdict(dict)
         with self.hub.database.reading() as connection:
             standing = store.every(connection, active=True)
-            self._editions = editions.every(connection)
+            self._editions, self._maintenance = editions.every(connection), planned.every(connection)
             for one in store.progress(connection):
                 progress[one.assay][one.device] = one
         more = False
@@ -309,9 +311,14 @@ class Round:
         devices = [device for device in named if device in there and there[device].joined]
         # The pipeline's name is for messages of a preview only.
         targets = {name: Target(spec.pipeline, "", name, kind) for name, kind in kept.field_types.items()}
+        own = maintenance.of_assay(self._maintenance, kept.assay.workspace, kept.assay.id)
+
+        def rests(device: str, start_ns: int, end_ns: int) -> str | None:
+            return maintenance.note(own, device, there[device].site, start_ns, end_ns)
+
         asked = [(one.spec, one.start_ns) for one in self._editions.get(kept.assay.id, ())[:-1]]
         courses = [
-            _course(kept, each, begins_ns, targets)
+            _course(kept, each, begins_ns, targets, rests)
             for each, begins_ns in (*asked, (spec, start_ns))
             if begins_ns is not None
         ]
@@ -647,12 +654,14 @@ class Round:
         if calm and not any(True for one in devices for _ in incidents.troubles(one)):
             return
         with self._writing() as connection:
-            incidents.watch(connection, devices, heard_of, self.hub.now_ns())
+            now_ns = self.hub.now_ns()
+            excused = maintenance.excused(connection, self._maintenance, devices, now_ns)
+            incidents.watch(connection, devices, heard_of, now_ns, excused)
 
 
-def _course(kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target]) -> Course:
+def _course(kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target], rests: Rests) -> Course:
     plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
-    return Course(spec, plan, targets, hours(spec.calendar), kept.assay.id)
+    return Course(spec, plan, targets, hours(spec.calendar), kept.assay.id, rests)
 
 
 def _newest(answers: Iterable[Answered], end_ns: int) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from driftline.hub import (
     infer,
     ingest,
     logs,
+    maintenance,
     openapi,
     preview,
     registry,
@@ -167,6 +168,7 @@ def application(hub: Hub) -> Starlette:
         notifications,
         retention,
         sites,
+        maintenance,
     )
     accounts = (account_routes, account_flow, account_pages)
     collected = [routes, health_routes, open_routes, *(module.routes for module in (*modules, *accounts))]

@@ -439,6 +439,37 @@ class Edition(Struct):
     after: dict[str, Any]
 
 
+class NewMaintenance(Struct):
+    """`POST /workspaces/{id}/maintenance`: what is seen from `from_ns` until `until_ns` wakes nobody.
+
+    It is of a `site`, a `device`, an `assay` (its id), or of what several of them have in common. On a hub without
+    accounts `by` says who plans it.
+    """
+
+    from_ns: Time
+    until_ns: Time
+    reason: str = ""
+    site: str | None = None
+    device: str | None = None
+    assay: str | None = None
+    by: str | None = None
+
+
+class Maintenance(Struct):
+    """A time in which windows are answered and marked, and wake nobody."""
+
+    id: str
+    workspace: str
+    from_ns: int
+    until_ns: int
+    reason: str
+    actor: str
+    created_ns: int
+    site: str | None = None
+    device: str | None = None
+    assay: str | None = None
+
+
 class NewClone(Struct):
     """`POST /assays/{id}/clone`: a copy under a new name.
 

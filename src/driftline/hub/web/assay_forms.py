@@ -1,12 +1,13 @@
-"""What a person can do about an assay on its page, edit it, copy it, remove it, and how it was edited."""
+"""What a person can do about an assay on its page: edit it, copy it, remove it, plan maintenance; how it was edited."""
 
 import math
 from collections.abc import Sequence
 
 import msgspec
 
+from driftline.clock import NS_PER_S
 from driftline.errors import InvalidInputError
-from driftline.hub import alter
+from driftline.hub import alter, maintenance
 from driftline.hub.http import Call, Routes
 from driftline.hub.policy import EDITOR
 from driftline.hub.store import assays as store
@@ -15,6 +16,8 @@ from driftline.hub.web.parts import confirmed, moment, table
 from driftline.hub.web.routing import Fields, acts
 from driftline.wire import api
 
+# How long a maintenance may be planned for with one click, in s.
+LENGTHS = ((3600, "1 hour"), (4 * 3600, "4 hours"), (86_400, "1 day"), (7 * 86_400, "7 days"))
 # Beyond what any field of a form means.
 NUMBER_MAX = 1e9
 
@@ -43,6 +46,52 @@ def history(editions: Sequence[api.Edition], now_ns: int) -> Html:
 def _changed(name: str, edition: api.Edition) -> Content:
     was, now = (facts.get(name) for facts in (edition.before, edition.after))
     return [el("code", name), f" {'–' if was is None else was} → {'–' if now is None else now}"]
+
+
+def maintenance_of(assay: api.Assay, planned: Sequence[api.Maintenance], now_ns: int) -> list[Content]:
+    """Return when nobody is woken because somebody is at work, and the form that plans it."""
+    rows = [
+        [
+            moment(one.from_ns, now_ns),
+            moment(one.until_ns),
+            _place(one),
+            one.actor,
+            _ended(assay, one),
+            el("span", one.reason or "–", class_="wrap"),
+        ]
+        for one in planned
+    ]
+    heads = ("from", "until", "of", "planned by", "", "reason")
+    return [table(heads, rows) if rows else None, _plan(assay)]
+
+
+def _place(one: api.Maintenance) -> str:
+    named = [("site", one.site), ("device", one.device)]
+    places = " and ".join(f"{what} {name}" for what, name in named if name)
+    return places or "every device of this assay"
+
+
+def _ended(assay: api.Assay, one: api.Maintenance) -> Html:
+    hidden = el("input", type="hidden", name="maintenance", value=one.id)
+    button = el("button", "End", type="submit")
+    return el("form", hidden, button, method="post", action=path("assays", assay.id, "ended"))
+
+
+def _plan(assay: api.Assay) -> Html:
+    lengths = [el("option", words, value=seconds) for seconds, words in LENGTHS]
+    return el(
+        "form",
+        el("button", "Begin now", type="submit"),
+        el("label", "for ", el("select", *lengths, name="for_s")),
+        _field("site", "site", None, maxlength=100, placeholder="all"),
+        _field("device", "device", None, maxlength=100, placeholder="all"),
+        _field("by", "by", None, maxlength=100, autocomplete="name"),
+        _field("reason", "reason", None, maxlength=500, class_="long"),
+        el("span", "Windows are answered and marked meanwhile, and wake nobody; what is open stays.", class_="soft"),
+        method="post",
+        action=path("assays", assay.id, "maintenance"),
+        class_="fields-form",
+    )
 
 
 def _edit(assay: api.Assay) -> Html:
@@ -170,8 +219,33 @@ def _do_remove(call: Call[None], assay: str, _fields: Fields) -> str:
     return "/assays"
 
 
+def _do_plan(call: Call[None], assay: str, fields: Fields) -> str:
+    with call.hub.database.reading() as connection:
+        workspace = store.one(connection, assay).assay.workspace
+    now_ns, for_s = call.hub.now_ns(), _number(fields, "for_s") or 0.0
+    asked = api.NewMaintenance(
+        from_ns=now_ns,
+        until_ns=now_ns + round(for_s * NS_PER_S),
+        reason=fields.get("reason", ""),
+        site=fields.get("site", "").strip() or None,
+        device=fields.get("device", "").strip() or None,
+        assay=assay,
+    )
+    maintenance.plan(call.hub, workspace, asked, call.who.called(fields.get("by")))
+    return path("assays", assay)
+
+
+def _do_end(call: Call[None], assay: str, fields: Fields) -> str:
+    with call.hub.database.reading() as connection:
+        workspace = store.one(connection, assay).assay.workspace
+    maintenance.end(call.hub, workspace, fields.get("maintenance", ""))
+    return path("assays", assay)
+
+
 def register(routes: Routes) -> None:
     """Give the forms their addresses."""
     acts(routes, "/assays/{assay}/edit", _do_edit, policy=EDITOR)
+    acts(routes, "/assays/{assay}/maintenance", _do_plan, policy=EDITOR)
+    acts(routes, "/assays/{assay}/ended", _do_end, policy=EDITOR)
     acts(routes, "/assays/{assay}/clone", _do_clone, policy=EDITOR)
     acts(routes, "/assays/{assay}/remove", _do_remove, policy=EDITOR)

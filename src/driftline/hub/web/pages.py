@@ -357,6 +357,7 @@ def one_assay(view: views.Assay) -> str:
         ),
         section("Baselines it has had", _versions(view.versions, now_ns)) if len(view.versions) > 1 else None,
         section("How it was edited", assay_forms.history(view.editions, now_ns)) if view.editions else None,
+        section("Maintenance", *assay_forms.maintenance_of(assay, view.maintenance, now_ns)),
         section("What to do", *assay_forms.forms(assay)),
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from driftline.clock import NS_PER_S
-from driftline.hub import alter, assays, drops, fleet, registry
+from driftline.hub import alter, assays, drops, fleet, maintenance, registry
 from driftline.hub.accounts.places import incidents_in
 from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
@@ -19,6 +19,7 @@ from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
+from driftline.hub.store import maintenance as planned
 from driftline.hub.store.assays import Kept, Mark, Strip
 from driftline.hub.store.registry import pipelines, workspaces
 from driftline.wire import api
@@ -125,7 +126,8 @@ class Assays(View):
 class Assay(View):
     """One assay: its newest answers (`analyses`, by window start, device, field), and the newest one that alerts.
 
-    `versions` are the baselines that it has had, the newest first; `editions` how it was edited, the first time first.
+    `versions` are the baselines that it has had, the newest first; `editions` how it was edited, the first time first;
+    `maintenance` is what is under way or planned for it.
     """
 
     assay: api.Assay
@@ -137,6 +139,7 @@ class Assay(View):
     versions: list[api.BaselineVersion]
     incidents: list[IncidentLine]
     editions: list[api.Edition]
+    maintenance: list[api.Maintenance]
 
 
 class Preview(View):
@@ -259,6 +262,8 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         alert = _newest_alert(connection, summary)
         versions = baselines.versions(connection, identity)
         edited = alter.history(connection, identity)
+        every = planned.every(connection, workspace=kept.assay.workspace)
+        to_come = [one for one in every if one.until_ns > hub.now_ns()]
         about = incident_store.of_assay(connection, identity, newest=INCIDENTS_MAX)
         incidents = _incidents(connection, about)
     # Statistics and bins; the raw values are the API's to send.
@@ -275,6 +280,7 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         versions=versions[::-1],
         incidents=incidents,
         editions=edited,
+        maintenance=maintenance.of_assay(to_come, kept.assay.workspace, identity),
     )
 
 

@@ -385,6 +385,27 @@ def upgrade() -> None:
         batch_op.create_index("incidents_by_time", ["opened_ns"], unique=False)
 
     op.create_table(
+        "maintenance",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("site", sa.String(), nullable=True),
+        sa.Column("device", sa.String(), nullable=True),
+        sa.Column("assay", sa.String(), nullable=True),
+        sa.Column("from_ns", sa.BigInteger(), nullable=False),
+        sa.Column("until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("created_ns", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["assay"], ["assays.id"], name=op.f("maintenance_assay_of"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["workspace"], ["workspaces.id"], name=op.f("maintenance_workspace_of"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("maintenance_key")),
+    )
+    with op.batch_alter_table("maintenance", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("maintenance_by_workspace"), ["workspace"], unique=False)
+
+    op.create_table(
         "models",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("workspace", sa.String(), nullable=False),
