@@ -18,6 +18,7 @@ Of several hubs on one database one scores at a time (`lease.py`); the others lo
 
 import sys
 import threading
+import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -68,6 +69,8 @@ PAUSE_S = 1.0
 # wait no longer than that. A commit costs as much as storing some ten answers.
 WINDOWS_AT_ONCE = 100
 ANSWERS_AT_ONCE = 200
+# Real seconds of one look that one assay may take before the others have their turn; it goes on with the next look.
+TURN_S = 2.0
 
 
 class Scorer:
@@ -195,6 +198,7 @@ class Round:
 
     hub: Hub
     windows_at_once: int = WINDOWS_AT_ONCE
+    steady_s: Callable[[], float] = time.monotonic
     lease: Lease = field(init=False)
     listening_ns: int = field(init=False)
     _baselines: dict[tuple[str, int, Place], Baseline] = field(init=False)
@@ -205,6 +209,7 @@ class Round:
     _editions: Mapping[str, Sequence[editions.Edition]] = field(init=False)
     _maintenance: Sequence[api.Maintenance] = field(init=False, default=())
     _missed: bool = field(init=False, default=False)
+    _goes_on: dict[str, str] = field(init=False, default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
@@ -270,7 +275,13 @@ class Round:
         try:
             job = self._job(kept, there)
             if job is not None:
-                for device in job.devices:
+                ends_s = self.steady_s() + TURN_S
+                for device in self._in_turn(job):
+                    if self.steady_s() >= ends_s and (job.spec.pipeline, device) not in late:
+                        # What came late is looked at now, because the next look no longer knows of it.
+                        self._goes_on.setdefault(job.id, device)
+                        more = True
+                        continue
                     before = progress.get(device) or self._beginning(job, there[device])
                     more |= self._look(job, before, late.get((job.spec.pipeline, device), ()), grace_ns.get(device, 0))
         except TemporaryError:
@@ -283,6 +294,12 @@ class Round:
             with self._writing() as connection:
                 store.set_failure(connection, kept.assay.id, None)
         return more
+
+    def _in_turn(self, job: _Job) -> Sequence[str]:
+        """Return the devices of an assay, those first that it had no time for in the last look."""
+        first = self._goes_on.pop(job.id, None)
+        at = job.devices.index(first) if first in job.devices else 0
+        return [*job.devices[at:], *job.devices[:at]]
 
     def _fail(self, kept: Kept, error: Exception) -> None:
         """Keep with an assay why it could not be answered; it is told once, not with every look."""
