@@ -31,6 +31,7 @@ def test_it_names_every_folder_of_the_package():
         "docs/alarms.md",
         "docs/sync-protocol.md",
         "docs/devices.md",
+        "docs/standing-assays.md",
         "CONTRIBUTING.md",
     ],
 )

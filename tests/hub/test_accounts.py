@@ -113,6 +113,7 @@ def shop(closed: Any, ask_at: Any, shop_on: Any) -> Any:
             "incident": incident,
             "channel": "c",
             "delivery": "d",
+            "maintenance": "m",
         },
         headers,
     )

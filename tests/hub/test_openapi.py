@@ -85,10 +85,12 @@ def test_every_list_that_can_grow_is_paged(document: Any):
     by_hand = {
         "/api/v1/assays/{assay}/baselines",
         "/api/v1/assays/{assay}/baselines/versions",
+        "/api/v1/assays/{assay}/history",
         "/api/v1/incidents/{incident}/history",
         "/api/v1/incidents/{incident}/notifications",
         "/api/v1/notifications/channels",
         "/api/v1/retention",
+        "/api/v1/workspaces/{workspace}/maintenance",
     }
     assert lists - paged == by_hand
 

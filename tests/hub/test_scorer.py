@@ -261,6 +261,29 @@ def test_one_broken_assay_stops_no_other_and_says_why(shop: Any, capsys: pytest.
     assert capsys.readouterr().err.count("could not be answered") == 1
 
 
+def test_a_slow_assay_keeps_no_other_waiting_and_comes_round_all_its_devices(shop: Any) -> None:
+    slow = shop.save("slow")
+    day(shop, range(30, 36))
+    clock = [0.0]
+
+    class Slow(Round):
+        def _look(self, job: Any, before: Any, starts_s: Any, grace_ns: int) -> bool:
+            clock[0] += 10.0 if job.spec.name == "slow" else 0.0
+            return super()._look(job, before, starts_s, grace_ns)
+
+    def told(assay: api.Assay) -> set[str]:
+        with shop.hub.database.reading() as connection:
+            return {one.device for one in store.analyses(connection, assay.id)}
+
+    one = Slow(shop.hub, steady_s=lambda: clock[0])
+    with shop.hub.database.writing() as connection:
+        store.put_windows_seen(connection, 10**9)  # nothing came late
+    assert one.run()
+    assert (len(told(slow)), told(shop.assay)) == (1, set(CAMERAS))
+    one.run()
+    assert told(slow) == set(CAMERAS)
+
+
 def test_an_answer_that_cannot_be_stored_is_its_own_assays_concern(
     shop: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

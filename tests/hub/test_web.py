@@ -93,7 +93,10 @@ class Reader(HTMLParser):
 
 
 # Where forms post to: nobody gets a page there.
-FORMS = ("/resolve", "/on", "/off", "/baseline", "/acknowledge", "/silence", "/close", "/reopen", "/site")
+FORMS = (
+    "/resolve", "/on", "/off", "/baseline", "/acknowledge", "/silence", "/close", "/reopen", "/site", "/clone",
+    "/remove", "/edit", "/maintenance", "/ended",
+)  # fmt: skip
 
 
 def pages(shop: Any) -> list[str]:

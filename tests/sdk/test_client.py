@@ -215,6 +215,33 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
         builder.upload()
     with pytest.raises(EntityNotFoundError):
         client.get_assay_results("absent")
+    assert (assay.turn_on().active, assay.turn_off().active) == (True, False)
+
+    (info,) = client.get_assay_info(assay_id).to_dict("records")
+    assert info == {
+        "id": assay_id, "name": "sum", "active": False, "warning_threshold": 0.1, "alert_threshold": 0.5,
+        "pipeline_name": "sums", "iopath": "output sum 0", "width_s": 180, "interval_s": 180,
+        "false_alarm_every_s": None, "created": info["created"],
+    }  # fmt: skip
+
+    assay.edit(alarm=Fixed(0.7), width="5 minutes", opening_hours="daily 08:00-20:00", note="too shrill")
+    assert (assay.spec.alarm, assay.spec.windows) == (api.Fixed(threshold=0.7), api.Windows(width_s=300))
+    (edition,) = assay.history()
+    assert (edition.version, edition.note) == (2, "too shrill")
+    assert edition.after["calendar.opening_hours"] == "daily 08:00-20:00"
+
+    with pytest.raises(InvalidInputError, match="site, a device or an assay"):
+        client.plan_maintenance("2026-01-01", "2026-01-02")
+    planned = client.plan_maintenance("2026-01-01", "2026-01-02", "new lens", assay=assay)
+    assert [(one.id, one.reason, one.assay) for one in client.list_maintenance()] == [
+        (planned.id, "new lens", assay_id)
+    ]
+    client.end_maintenance(planned)
+
+    copy = assay.clone("sum again")
+    assert (copy.name, copy.active, copy.spec.alarm) == ("sum again", True, assay.spec.alarm)
+    client.remove_assay(assay_id)
+    assert [one.id for one in client.list_assays()] == [copy.id]
 
 
 def test_the_arguments_of_an_assay_go_by_place_or_by_name(client: Client, summing: Summing):

@@ -15,7 +15,7 @@ from driftline.assay.baseline import BaselineData
 from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
-from driftline.hub import causes, drops, fleet, grids, registry, vectors
+from driftline.hub import causes, drops, fleet, grids, maintenance, registry, vectors
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
@@ -26,6 +26,7 @@ from driftline.hub.promises import Footings, hours, level_of, stream_of
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question, start_of, told
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
+from driftline.hub.store import maintenance as planned
 from driftline.hub.store.baselines import Material
 from driftline.summary.grid import Grid, joined
 from driftline.wire import api
@@ -90,7 +91,15 @@ def answers(hub: Hub, asked: Question, found: Calibrated) -> api.AssayRun:
     }
     rows = all(span.holds_every_row for by_field in spans.values() for span in by_field.values())
     plan = plan_of(windows, None, rows=rows)
-    course = Course(spec, plan, asked.targets, hours(spec.calendar))
+    with hub.database.reading() as connection:
+        workspace = registry.need_pipeline(connection, asked.pipeline).workspace
+        own = maintenance.of_assay(planned.every(connection, workspace=workspace), workspace, None)
+    sites = {one.name: one.site for one in fleet.list_devices(hub)} if own else {}
+
+    def rests(device: str, start_ns: int, end_ns: int) -> str | None:
+        return maintenance.note(own, device, sites.get(device), start_ns, end_ns)
+
+    course = Course(spec, plan, asked.targets, hours(spec.calendar), rests=rests)
     answered = [one for device in asked.devices for one in _walked(asked, course, found, spans[device], until_ns)]
     analyses = sorted((one.analysis for one in answered), key=lambda one: (one.start_ns, one.device, one.field))
     with hub.database.reading() as connection:
@@ -194,8 +203,16 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
     start_ns = start_of(asked.spec, hub.telemetry.first_inference_ns(asked.pipeline, None))
     types = {field: target.field_type for field, target in asked.targets.items()}
     vectors.keep(hub, asked.pipeline, asked.projections)
+    # Valid whenever a window begins: there is none before it.
+    first = api.BaselineVersion(
+        version=assay.baseline_version,
+        from_ns=0,
+        created_ns=assay.created_ns,
+        baseline=asked.spec.baseline,
+        notes=assay.notes,
+    )
     with hub.database.writing() as connection:
-        store.save(connection, assay, field_types=types, start_ns=start_ns, baselines_by_place=asked.materials)
+        store.save(connection, assay, field_types=types, start_ns=start_ns, versions=[(first, asked.materials)])
         for place, one in found.found.items():
             versions.put_calibration(connection, assay.id, assay.baseline_version, place, one)
     count_where_cut(hub, asked.targets, asked.spec, assay.id)

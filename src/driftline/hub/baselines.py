@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import msgspec
 
-from driftline.assay.window import BASE_WINDOW_NS, WindowPlan
+from driftline.assay.window import BASE_WINDOW_NS
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import causes
@@ -22,6 +22,7 @@ from driftline.hub.policy import EDITOR, VIEWER
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
+from driftline.hub.store import editions
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.baselines import EVERY_DEVICE, Place
 from driftline.hub.store.incidents import Part
@@ -44,8 +45,10 @@ def list_versions(call: Call[None]) -> list[api.BaselineVersion]:
     with call.hub.database.reading() as connection:
         kept = store.one(connection, call.path["assay"])
         first, *later = versions.versions(connection, kept.assay.id)
+        edited = editions.every(connection, kept.assay.id).get(kept.assay.id)
     # It is valid whenever a window begins; that is no time to read.
-    first.from_ns = kept.assay.created_ns if kept.start_ns is None else kept.start_ns
+    start_ns = edited[0].start_ns if edited else kept.start_ns
+    first.from_ns = kept.assay.created_ns if start_ns is None else start_ns
     return [first, *later]
 
 
@@ -78,7 +81,8 @@ def take(hub: Hub, assay: str, new: api.NewBaseline) -> api.Assay:
     renewed = msgspec.structs.replace(spec, baseline=baseline, devices=whom)
     asked = question(hub, kept.assay.workspace, renewed, renews=True)
     plan = plan_of_kept(kept)
-    from_ns = _from_ns(plan, hub.now_ns() if baseline.values is not None else baseline.end_ns or 0)
+    end_ns = hub.now_ns() if baseline.values is not None else baseline.end_ns or 0
+    from_ns = end_ns if plan is None else plan.begin_from(end_ns)
     version = kept.assay.baseline_version + 1
     found = calibrate(hub, asked, plan, hub.now_ns(), version)
     asked, notes = _without_refused(asked, found, incident)
@@ -136,13 +140,6 @@ def _range_of(hub: Hub, spec: api.AssaySpec, incident: Part) -> api.Baseline:
         )
     season = spec.baseline.season
     return api.Baseline(start_ns=start_ns, end_ns=end_ns, season=season)
-
-
-def _from_ns(plan: WindowPlan | None, end_ns: int) -> int:
-    """Return the begin of the first window that begins at or after a time."""
-    if plan is None:
-        return end_ns
-    return plan.start_ns + max(0, -(-(end_ns - plan.start_ns) // plan.interval_ns)) * plan.interval_ns
 
 
 def _without_refused(asked: Question, found: Calibrated, incident: Part | None) -> tuple[Question, list[str]]:

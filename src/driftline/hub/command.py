@@ -2,6 +2,7 @@
 
 hub.lock       held while a hub runs on this folder
 hub.json       {"version": 1, "url", "fingerprint", "pid"} of the hub that runs now
+hub.id         its name among hubs that share one database
 hub.db         everything it knows, unless DRIFTLINE_DATABASE_URL names another database
 models/        the model files; uploads/ what is on its way
 tls/           its certificate, where other machines can reach it

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from driftline.clock import Clock
 from driftline.hub.accounts.people import Accounts
 from driftline.hub.figures import Figures
+from driftline.hub.lease import Lease
 from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
@@ -33,7 +35,7 @@ class Hub:
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
     looked up, `batches` commits what devices send. `limits` is how often each caller may ask, `threads` says of each
     that must go on whether it does, `figures` is what the hub counts of itself. `accounts` is None on a hub without
-    logins: whoever may ask is its admin.
+    logins: whoever may ask is its admin. `name` is what other hubs on the same database know it by.
     """
 
     home: Path
@@ -54,6 +56,7 @@ class Hub:
     limits: Limits = field(default_factory=Limits)
     figures: Figures = field(default_factory=Figures)
     accounts: Accounts | None = None
+    name: str = field(default_factory=lambda: str(uuid4()))
     threads: dict[str, Callable[[], bool]] = field(default_factory=dict[str, Callable[[], bool]])
 
     @property
@@ -79,6 +82,10 @@ class Hub:
     def changed(self) -> None:
         """Say that desired states must be worked out anew."""
         self.generation += 1
+
+    def lease(self, work: str) -> Lease:
+        """Return this hub's claim to work that one of several hubs on the database does alone."""
+        return Lease(self.database, work, self.name)
 
     def now_ns(self) -> int:
         """Return the clock's time."""

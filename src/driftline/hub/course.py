@@ -4,7 +4,7 @@ Every watched field of a window is answered together. Under a promise each field
 it begins anew where the field is compared with another version of its baseline.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,6 +16,8 @@ from driftline.hub.observations import Span, Target
 from driftline.hub.promises import Open
 from driftline.wire import api
 
+# Why a window of a device wakes nobody, though its site is open; None where it does.
+Rests = Callable[[str, int, int], str | None]
 OUTSIDE_HOURS = "outside the opening hours: it wakes nobody"
 
 
@@ -44,13 +46,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class Course:
-    """How an assay's windows are answered, on whatever device."""
+    """How an assay's windows are answered, on whatever device; `rests` says of a window in maintenance that it is."""
 
     spec: api.AssaySpec
     plan: WindowPlan
     targets: Mapping[str, Target]
     is_open: Open
     assay_id: str | None = None
+    rests: Rests = lambda _device, _start_ns, _end_ns: None
 
 
 @dataclass
@@ -86,15 +89,17 @@ class Walk:
             assay_id=course.assay_id,
         )
         plain = _noted(plain, footing)
-        is_open = course.is_open(start_ns, end_ns)
-        if not is_open:
-            plain = msgspec.structs.replace(plain, notes=[*plain.notes, OUTSIDE_HOURS])
+        why = [] if course.is_open(start_ns, end_ns) else [OUTSIDE_HOURS]
+        in_maintenance = course.rests(span.device, start_ns, end_ns)
+        why += [in_maintenance] if in_maintenance else []
+        if why:
+            plain = msgspec.structs.replace(plain, notes=[*plain.notes, *why])
         promise = course.spec.alarm
         if footing.stream is None or not isinstance(promise, api.Promise):
-            return Answered(plain, is_open and footing.newest)
+            return Answered(plain, not why and footing.newest)
         key = (watched.field, footing.version)
         memory = self.memories.get(key) or footing.stream.begin()
-        if not is_open or not is_counted(course.plan, start_ns):
+        if why or not is_counted(course.plan, start_ns):
             aside = footing.stream.aside(memory, plain, alarm_at, min_effect=promise.min_effect)
             return Answered(aside, wakes=False)
         if plain.status == "Late":

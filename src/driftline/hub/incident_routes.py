@@ -1,13 +1,14 @@
 """What people ask of incidents, and what they do to them."""
 
 from driftline.clock import NS_PER_S
-from driftline.errors import ConflictError, InvalidInputError
+from driftline.errors import ConflictError
 from driftline.hub import causes, fleet
 from driftline.hub.accounts.places import incidents_in
 from driftline.hub.accounts.who import LOCAL, Principal
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.life import Deed
+from driftline.hub.limits import check_words
 from driftline.hub.paging import Page
 from driftline.hub.policy import EDITOR, MEMBER, VIEWER
 from driftline.hub.store import incidents as store
@@ -15,10 +16,6 @@ from driftline.hub.store import notifications
 from driftline.wire import api
 
 routes = Routes()
-
-# Who acted where nobody said who they are: whoever may ask this hub at all.
-SOMEBODY = "somebody"
-WORDS_MAX = 2000
 
 
 @routes.get("/incidents", policy=MEMBER, query=api.IncidentsAsked)
@@ -83,10 +80,8 @@ def do(hub: Hub, incident: str, change: api.Change, act: api.Act, who: Principal
         ConflictError: it is in no state for that.
         InvalidInputError: a silence of no length, or words without end.
     """
-    for words in (act.note, act.by or ""):
-        if len(words) > WORDS_MAX:
-            raise InvalidInputError(f"{len(words)} characters are more than the {WORDS_MAX} that are kept; say less")
-    by = (act.by or "").strip() or SOMEBODY if who.person is None else who.name
+    check_words(act.note, act.by or "")
+    by = who.called(act.by)
     now_ns = hub.now_ns()
     until_ns = now_ns + act.for_s * NS_PER_S if isinstance(act, api.Silence) else None
     with hub.database.writing() as connection:

@@ -202,18 +202,24 @@ def _drift(analysis: api.Analysis) -> Part:
 # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def watch(connection: Connection, devices: Iterable[api.Device], heard_of: Collection[str], now_ns: int) -> None:
+def watch(
+    connection: Connection,
+    devices: Iterable[api.Device],
+    heard_of: Collection[str],
+    now_ns: int,
+    excused: Collection[str] = (),
+) -> None:
     """Open and resolve the incidents of the devices' own states: silence, a wrong clock, a double, a camera's trouble.
 
     `heard_of` names the devices that had the chance to be heard since this hub started: after its own absence a hub
-    does not blame its devices for it.
+    does not blame its devices for it. `excused` are in maintenance: what is open of them stays, and nothing is opened.
     """
     known = {(part.device, part.kind, part.source or ""): part for part in kept.open_parts(connection, WATCHED)}
     by_name = {device.name: device for device in devices}
     for device in by_name.values():
         for kind, source, text in troubles(device):
             before = known.pop((device.name, kind, source), None)
-            if before is None and (kind != "silent" or device.name in heard_of):
+            if before is None and device.name not in excused and (kind != "silent" or device.name in heard_of):
                 opened_ns = now_ns if device.heard_ns is None else device.heard_ns
                 part = Part(str(uuid4()), kind, device.name, opened_ns, source=source or None, text=text)
                 causes.gather(connection, part, now_ns)

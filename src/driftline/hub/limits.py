@@ -25,6 +25,8 @@ BODY_GRACE_S = 60.0
 BODY_BYTES_PER_S_MIN = 64
 # Callers that are remembered at once; the one that was quiet for longest is forgotten, and begins with a full bucket.
 CALLERS_MAX = 20_000
+# What people may write down with what they do.
+WORDS_MAX = 2000
 
 
 class TooLargeError(InvalidInputError):
@@ -136,3 +138,14 @@ def too_slow(size: int, seconds: float) -> bool:
     (False, True, False)
     """
     return seconds > BODY_GRACE_S and size < BODY_BYTES_PER_S_MIN * seconds
+
+
+def check_words(*given: str) -> None:
+    """Refuse words without end.
+
+    Raises:
+        InvalidInputError: more than are kept.
+    """
+    for words in given:
+        if len(words) > WORDS_MAX:
+            raise InvalidInputError(f"{len(words)} characters are more than the {WORDS_MAX} that are kept; say less")

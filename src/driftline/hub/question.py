@@ -68,9 +68,7 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec, *, renews: bool = Fa
             baseline without values.
         EntityNotFoundError: no such pipeline or device in this workspace.
     """
-    check(spec)
-    hours(spec.calendar)
-    _check_season(spec)
+    check_asked(spec)
     pipeline = registry.pipeline(hub, spec.pipeline)
     if pipeline.workspace != workspace:
         raise EntityNotFoundError(f"pipeline {pipeline.name!r} belongs to another workspace; select that one first")
@@ -101,6 +99,17 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec, *, renews: bool = Fa
         place: baseline_of(hub, material, targets[place.field].field_type) for place, material in materials.items()
     }
     return Question(spec, targets, devices, materials, baselines, [*notes, *silent], whole.made)
+
+
+def check_asked(spec: api.AssaySpec) -> None:
+    """Refuse what no assay can ask, whatever its pipeline.
+
+    Raises:
+        InvalidInputError: a threshold, window, bin, season or opening hours that cannot be.
+    """
+    check(spec)
+    hours(spec.calendar)
+    _check_season(spec)
 
 
 def _canonical(spec: api.AssaySpec, found: Sequence[ResolvedField], key_of: Callable[[str], str]) -> api.AssaySpec:

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -22,6 +23,7 @@ from driftline.hub import journal
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.policy import MEMBER
+from driftline.hub.store import assays
 from driftline.hub.store import kept as keeping
 from driftline.hub.store import retention as store
 from driftline.wire import api
@@ -123,7 +125,9 @@ class Sweep:
             "summaries": self._streams("windows", cuts["summaries"], held, store.remove_windows),
             "rows": self._streams("rows", cuts["rows"], held, store.remove_rows)
             + self._received("undated", cuts["rows"]),
-            "analyses": self._analyses(cuts["analyses"], held) + self._received("events", cuts["analyses"]),
+            "analyses": self._analyses(cuts["analyses"], held)
+            + self._of_removed_assays()
+            + self._received("events", cuts["analyses"]),
         }
 
     def _streams(
@@ -159,6 +163,11 @@ class Sweep:
 
             gone += self._all(remove)
         return gone
+
+    def _of_removed_assays(self) -> int:
+        with self._hub.database.reading() as connection:
+            found = assays.removed(connection)
+        return sum(self._all(partial(assays.remove_answers, assay=one, at_most=AT_ONCE)) for one in found)
 
     def _received(self, table: str, cut_ns: int | None) -> int:
         if cut_ns is None:

@@ -10,15 +10,18 @@ lets every window from there on be answered again; how much evidence makes an al
 
 What was answered is stored together with the progress, some hundred windows in one transaction, whatever assays and
 devices they are of: a scorer that is killed anywhere continues from there, and one that runs twice changes nothing. Of
-an assay and device nothing is stored where somebody else moved the progress meanwhile (another scorer, or a new
-baseline): the next look begins from there.
+an assay and device nothing is stored where somebody else moved the progress meanwhile (an edit, or a new baseline): the
+next look begins from there.
+
+Of several hubs on one database one scores at a time (`lease.py`); the others look whether its lease has run out.
 """
 
 import threading
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -29,18 +32,18 @@ from sqlalchemy import Connection, select
 
 from driftline.assay.analysis import Baseline
 from driftline.assay.promise import Memory, Stream
-from driftline.assay.window import WindowPlan, plan_of
+from driftline.assay.window import Succession, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
-from driftline.hub import fleet, incidents, journal
+from driftline.hub import fleet, incidents, journal, maintenance
 from driftline.hub.assays import footings_of
 from driftline.hub.core import Hub
-from driftline.hub.course import Answered, Course, Footing, Walk, read, written
+from driftline.hub.course import Answered, Course, Footing, Rests, Walk, read, written
+from driftline.hub.lease import Lease
 from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
     WINDOWS_TO_KNOW_N,
     Footings,
-    Open,
     Usual,
     calibrating,
     hours,
@@ -50,8 +53,9 @@ from driftline.hub.promises import (
 )
 from driftline.hub.sight import Sight
 from driftline.hub.store import assays as store
-from driftline.hub.store import baselines
+from driftline.hub.store import baselines, editions
 from driftline.hub.store import incidents as incident_store
+from driftline.hub.store import maintenance as planned
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Place
 from driftline.hub.store.fleet import devices as device_rows
@@ -67,6 +71,8 @@ REST, REST_MAX_S = 4, 5.0
 # wait no longer than that. A commit costs as much as storing some ten answers.
 WINDOWS_AT_ONCE = 100
 ANSWERS_AT_ONCE = 200
+# Real seconds of one look that one assay may take before the others have their turn; it goes on with the next look.
+TURN_S = 2.0
 
 
 class Scorer:
@@ -111,18 +117,22 @@ class Scorer:
             if not more:
                 self._stopping.wait(min(REST_MAX_S, REST * (time.monotonic() - began_s)))
                 self.hub.wake.wait(PAUSE_S)
+        with suppress(TemporaryError):  # it runs out by itself
+            self._round.lease.release()
 
 
 @dataclass
 class _Job:
-    """One standing assay ready to be answered; what windows are compared with is read when it is first needed."""
+    """One standing assay ready to be answered; what windows are compared with is read when it is first needed.
+
+    Of one that was edited each edition is a course of its own, the last one as it asks now.
+    """
 
     kept: Kept
     targets: Mapping[str, Target]
-    plan: WindowPlan
+    courses: Sequence[Course]
     until_ns: int
     devices: Sequence[str]
-    is_open: Open
     read_footings: Callable[[], Footings]
 
     @property
@@ -135,30 +145,40 @@ class _Job:
 
     @property
     def course(self) -> Course:
-        return Course(self.spec, self.plan, self.targets, self.is_open, self.id)
+        """How windows are answered that end from now on."""
+        return self.courses[-1]
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether the evidence of any window follows from the one before."""
+        return any(isinstance(one.spec.alarm, api.Promise) for one in self.courses)
+
+    @cached_property
+    def plan(self) -> Succession:
+        return Succession(tuple(one.plan for one in self.courses))
 
     @cached_property
     def footings(self) -> Footings:
         return self.read_footings()
 
-    @cached_property
-    def level(self) -> float | None:
-        """How much evidence makes an alarm in a window that is answered now."""
-        return level_of(self.spec, self.footings, self.devices)
+    def level(self, course: Course) -> float:
+        """Return how much evidence makes an alarm in a window that is answered now."""
+        return level_of(course.spec, self.footings, self.devices) or 0.0
 
     def recall(self) -> None:
         """Read what windows are compared with anew: something of it was calibrated."""
         self.__dict__.pop("footings", None)
-        self.__dict__.pop("level", None)
+
+    def by_course(self, windows: Sequence[tuple[int, int]]) -> list[tuple[Course, list[tuple[int, int]]]]:
+        """Return windows in time order, those together that are answered alike."""
+        parts = groupby(windows, key=lambda one: self.plan.at(one[0]))
+        return [(self.courses[at], list(some)) for at, some in parts]
 
     def touched(self, starts_s: Iterable[int], before_ns: int) -> list[tuple[int, int]]:
         """Return the windows that hold one of these base windows and begin before a time, each once."""
         found: set[tuple[int, int]] = set()
         for start_s in starts_s:
-            at_ns = start_s * NS_PER_S
-            for start, end in self.plan.due(at_ns - self.plan.width_ns + 1, at_ns + 2 * self.plan.width_ns):
-                if start <= at_ns < end and start < before_ns:
-                    found.add((start, end))
+            found.update(one for one in self.plan.holding(start_s * NS_PER_S) if one[0] < before_ns)
         return sorted(found)
 
 
@@ -181,21 +201,35 @@ class Round:
 
     hub: Hub
     windows_at_once: int = WINDOWS_AT_ONCE
+    steady_s: Callable[[], float] = time.monotonic
+    lease: Lease = field(init=False)
     listening_ns: int = field(init=False)
     _baselines: dict[tuple[str, int, Place], Baseline] = field(init=False)
     _streams: dict[tuple[str, int, Place], tuple[Calibrating, Stream]] = field(init=False)
     _failures: dict[str, str] = field(init=False)
     _sight: Sight = field(init=False)
     _waiting: list[_Outcome] = field(init=False)
+    _editions: Mapping[str, Sequence[editions.Edition]] = field(init=False)
+    _maintenance: Sequence[api.Maintenance] = field(init=False, default=())
     _missed: bool = field(init=False, default=False)
+    _goes_on: dict[str, str] = field(init=False, default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
-        self._baselines, self._streams, self._failures = {}, {}, {}
+        self.lease = self.hub.lease("scorer")
+        self._baselines, self._streams, self._failures, self._editions = {}, {}, {}, {}
         self._sight, self._waiting = Sight(self.hub), []
 
     def run(self, stopping: threading.Event | None = None) -> bool:
-        """Answer what is due, some windows an assay and device, and return whether more is waiting."""
+        """Answer what is due, some windows an assay and device, and return whether more is waiting.
+
+        Where another hub on the database does so nothing is done.
+
+        Raises:
+            LeaseLostError: another one does so since this look began; what it had answered and not stored is dropped.
+        """
+        if not self.lease.take():
+            return False
         self._sight, self._waiting, self._missed = Sight(self.hub), [], False
         fleet_now = {device.name: device for device in fleet.list_devices(self.hub)}
         grace_ns = self._grace_ns()
@@ -203,6 +237,7 @@ class Round:
         progress: defaultdict[str, dict[str, Progress]] = defaultdict(dict)
         with self.hub.database.reading() as connection:
             standing = store.every(connection, active=True)
+            self._editions, self._maintenance = editions.every(connection), planned.every(connection)
             for one in store.progress(connection):
                 progress[one.assay][one.device] = one
         more = False
@@ -210,6 +245,8 @@ class Round:
             if stopping is not None and stopping.is_set():
                 self._store_waiting()
                 return False
+            if not self.lease.take():
+                return False  # what waits here to be stored is another hub's to answer now
             more |= self._guarded(kept, progress[kept.assay.id], fleet_now, grace_ns, late.by_place)
         self._store_waiting()
         more |= self._missed
@@ -218,6 +255,13 @@ class Round:
             self._remember(late)
         self._watch(fleet_now.values(), grace_ns)
         return more
+
+    @contextmanager
+    def _writing(self) -> Generator[Connection]:
+        """Give the writing connection while no other hub scores."""
+        with self.hub.database.writing() as connection:
+            self.lease.check(connection)
+            yield connection
 
     # ── one assay ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,7 +278,13 @@ class Round:
         try:
             job = self._job(kept, there)
             if job is not None:
-                for device in job.devices:
+                ends_s = self.steady_s() + TURN_S
+                for device in self._in_turn(job):
+                    if self.steady_s() >= ends_s and (job.spec.pipeline, device) not in late:
+                        # What came late is looked at now, because the next look no longer knows of it.
+                        self._goes_on.setdefault(job.id, device)
+                        more = True
+                        continue
                     before = progress.get(device) or self._beginning(job, there[device])
                     more |= self._look(job, before, late.get((job.spec.pipeline, device), ()), grace_ns.get(device, 0))
         except TemporaryError:
@@ -244,9 +294,15 @@ class Round:
             return False
         if kept.failure is not None:
             self._failures.pop(kept.assay.id, None)
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.set_failure(connection, kept.assay.id, None)
         return more
+
+    def _in_turn(self, job: _Job) -> Sequence[str]:
+        """Return the devices of an assay, those first that it had no time for in the last look."""
+        first = self._goes_on.pop(job.id, None)
+        at = job.devices.index(first) if first in job.devices else 0
+        return [*job.devices[at:], *job.devices[:at]]
 
     def _fail(self, kept: Kept, error: Exception) -> None:
         """Keep with an assay why it could not be answered; it is told once, not with every look."""
@@ -255,7 +311,7 @@ class Round:
             journal.tell(f"assay {kept.assay.spec.name!r} could not be answered", error)
         self._failures[identity] = failure
         if failure != kept.failure:
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.set_failure(connection, identity, failure)
 
     def _job(self, kept: Kept, there: Mapping[str, api.Device]) -> _Job | None:
@@ -266,16 +322,26 @@ class Round:
             start_ns = self.hub.telemetry.first_inference_ns(spec.pipeline, None)
             if start_ns is None:
                 return None
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.set_start(connection, kept.assay.id, start_ns)
-        plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
         now_ns = self.hub.now_ns()
         until_ns = now_ns if spec.run_until_ns is None else min(now_ns, spec.run_until_ns)
         named = spec.devices or self._sight.tellers(spec.pipeline)
         devices = [device for device in named if device in there and there[device].joined]
         # The pipeline's name is for messages of a preview only.
         targets = {name: Target(spec.pipeline, "", name, kind) for name, kind in kept.field_types.items()}
-        return _Job(kept, targets, plan, until_ns, devices, hours(spec.calendar), lambda: self._footings(kept))
+        own = maintenance.of_assay(self._maintenance, kept.assay.workspace, kept.assay.id)
+
+        def rests(device: str, start_ns: int, end_ns: int) -> str | None:
+            return maintenance.note(own, device, there[device].site, start_ns, end_ns)
+
+        asked = [(one.spec, one.start_ns) for one in self._editions.get(kept.assay.id, ())[:-1]]
+        courses = [
+            _course(kept, each, begins_ns, targets, rests)
+            for each, begins_ns in (*asked, (spec, start_ns))
+            if begins_ns is not None
+        ]
+        return _Job(kept, targets, courses, until_ns, devices, lambda: self._footings(kept))
 
     def _footings(self, kept: Kept) -> Footings:
         with self.hub.database.reading() as connection:
@@ -283,15 +349,14 @@ class Round:
 
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""
-        plan = job.plan
         first_ns = self.hub.telemetry.first_inference_ns(job.spec.pipeline, device.name)
         there_ns = device.created_ns if first_ns is None else min(device.created_ns, first_ns)
-        start_ns = plan.start_ns + plan.count(there_ns) * plan.interval_ns
+        start_ns = job.plan.open_at(there_ns)
         return Progress(job.id, device.name, start_ns, start_ns)
 
     def _look(self, job: _Job, before: Progress, starts_s: Sequence[int], grace_ns: int) -> bool:
         """Answer what is due on one device, and again what was touched; return whether there is more."""
-        if isinstance(job.spec.alarm, api.Promise):
+        if job.is_promised:
             touched = job.touched(starts_s, before.next_ns)
             if touched and not self._rewind(job, before, touched[0][0], {}):
                 self._missed = True
@@ -346,11 +411,10 @@ class Round:
     def _answer(self, job: _Job, before: Progress, due: Sequence[tuple[int, int]], heard_ns: int) -> None:
         """Keep the answers to some windows in time order, with what follows from them and up to where they go."""
         answers = self._answers(job, before.device, due)
-        interval_ns = job.plan.interval_ns
         # Spans are read after `heard_ns`: a device that was heard meanwhile is answered now and once more later.
         final = [start for start, end in due if heard_ns >= end]
-        next_ns = final[-1] + interval_ns if final else before.next_ns
-        after = replace(before, next_ns=next_ns, late_ns=max(due[-1][0] + interval_ns, before.late_ns))
+        next_ns = job.plan.after(final[-1]) if final else before.next_ns
+        after = replace(before, next_ns=next_ns, late_ns=max(job.plan.after(due[-1][0]), before.late_ns))
         newest_ns = max(end for _, end in due)
         if before.end_ns is None or newest_ns >= before.end_ns:
             after = replace(after, end_ns=newest_ns, **_newest(answers, newest_ns))
@@ -369,18 +433,19 @@ class Round:
         if last is not None and last.job is job and last.before.device == device:
             # The evidence goes on from answers that are stored; those of one device follow one another.
             self._store_waiting()
-        start_ns, end_ns = windows[0][0], windows[-1][1]
+        start_ns, end_ns = windows[0][0], max(end for _, end in windows)
         spans = {name: self._sight.span(target, device, start_ns, end_ns) for name, target in job.targets.items()}
-        with self.hub.database.reading() as connection:
-            promised = isinstance(job.spec.alarm, api.Promise)
-            walk = Walk(job.course, spans, self._memories(connection, job, device, start_ns) if promised else {})
-            until_ns = windows[-1][0] + 1
-            kept = store.alarm_levels(connection, job.id, device, start_ns, until_ns) if promised else {}
         answered: list[Answered] = []
-        for start, end in windows:
-            footings = {name: self._footing(job, device, name, start) for name in job.targets}
-            levels = {name: kept.get((name, one.version, start), job.level or 0.0) for name, one in footings.items()}
-            answered += walk.answers(start, end, footings, levels)
+        for course, some in job.by_course(windows):
+            promised, level, begins_ns = isinstance(course.spec.alarm, api.Promise), job.level(course), some[0][0]
+            with self.hub.database.reading() as connection:
+                walk = Walk(course, spans, self._memories(connection, job, device, begins_ns) if promised else {})
+                until_ns = some[-1][0] + 1
+                kept = store.alarm_levels(connection, job.id, device, begins_ns, until_ns) if promised else {}
+            for start, end in some:
+                footings = {name: self._footing(job, device, name, start) for name in job.targets}
+                levels = {name: kept.get((name, one.version, start), level) for name, one in footings.items()}
+                answered += walk.answers(start, end, footings, levels)
         return answered
 
     def _memories(self, connection: Connection, job: _Job, device: str, start_ns: int) -> dict[tuple[str, int], Memory]:
@@ -427,7 +492,7 @@ class Round:
         """Store answers with what follows from them, but for those where somebody else was there meanwhile."""
         if not outcomes:
             return
-        with self.hub.database.writing() as connection:
+        with self._writing() as connection:
             moved = self._overtaken(connection, outcomes)
             self._missed |= any(moved)
             good = [one for one, is_moved in zip(outcomes, moved, strict=True) if not is_moved]
@@ -468,7 +533,7 @@ class Round:
         Return False where somebody else was there meanwhile.
         """
         self._store_waiting()
-        with self.hub.database.writing() as connection:
+        with self._writing() as connection:
             if any(self._overtaken(connection, [_Outcome(job, (), before, None)])):
                 return False
             for (version, place), one in found.items():
@@ -535,7 +600,7 @@ class Round:
                     unsure[which[0], name] = known
         if not unsure:
             return before
-        found = usual(self.hub, job.spec.pipeline, device, job.plan, job.until_ns, job.is_open)
+        found = usual(self.hub, job.spec.pipeline, device, job.course.plan, job.until_ns, job.course.is_open)
         return before if found is None else self._calibrated(job, before, promise, unsure, found)
 
     def _calibrated(
@@ -585,7 +650,7 @@ class Round:
 
     def _remember(self, late: "_Late") -> None:
         if late.changed:
-            with self.hub.database.writing() as connection:
+            with self._writing() as connection:
                 store.put_windows_seen(connection, late.newest)
 
     # ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -608,8 +673,15 @@ class Round:
             )
         if calm and not any(True for one in devices for _ in incidents.troubles(one)):
             return
-        with self.hub.database.writing() as connection:
-            incidents.watch(connection, devices, heard_of, self.hub.now_ns())
+        with self._writing() as connection:
+            now_ns = self.hub.now_ns()
+            excused = maintenance.excused(connection, self._maintenance, devices, now_ns)
+            incidents.watch(connection, devices, heard_of, now_ns, excused)
+
+
+def _course(kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target], rests: Rests) -> Course:
+    plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
+    return Course(spec, plan, targets, hours(spec.calendar), kept.assay.id, rests)
 
 
 def _newest(answers: Iterable[Answered], end_ns: int) -> dict[str, Any]:

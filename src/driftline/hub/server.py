@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import uvicorn
@@ -28,7 +29,7 @@ import driftline
 from driftline.clock import Clock
 from driftline.errors import NotAllowedError, TemporaryError
 from driftline.hub import (
-    assays,
+    alter,
     baselines,
     deployment,
     export,
@@ -39,6 +40,7 @@ from driftline.hub import (
     ingest,
     journal,
     logs,
+    maintenance,
     openapi,
     preview,
     registry,
@@ -117,7 +119,23 @@ def open_hub(
     batches = Together(database, partial(ingest.commit, telemetry), figures.committed)
     hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets, figures=figures)
     registry.prepare_folders(hub)
+    hub.name = _name(home)
     return hub
+
+
+def _name(home: Path) -> str:
+    """Return the name of the hub whose folder this is; one that was killed goes on under it, and waits for no lease."""
+    file = home / "hub.id"
+    try:
+        return file.read_text(encoding="ascii").strip() or _named(file)
+    except (FileNotFoundError, ValueError):
+        return _named(file)
+
+
+def _named(file: Path) -> str:
+    name = str(uuid4())
+    file.write_text(name, encoding="ascii")
+    return name
 
 
 @routes.get("/version", policy=MEMBER)
@@ -143,7 +161,7 @@ def application(hub: Hub) -> Starlette:
         ingest,
         infer,
         logs,
-        assays,
+        alter,  # with those of assays, whose addresses these share
         baselines,
         preview,
         incident_routes,
@@ -152,6 +170,7 @@ def application(hub: Hub) -> Starlette:
         retention,
         scrape,
         sites,
+        maintenance,
     )
     accounts = (account_routes, account_flow, account_pages)
     collected = [routes, health_routes, open_routes, *(module.routes for module in (*modules, *accounts))]

@@ -1,7 +1,7 @@
 """Assays: questions ready to be asked, looked at before they run, saved as standing ones, and listed."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Self
 from urllib.parse import quote
@@ -13,16 +13,18 @@ from driftline.clock import iso
 from driftline.errors import DriftlineError, InvalidInputError
 from driftline.pipeline.iopath import resolver, spelled, whole_of
 from driftline.sdk import baseline, health, preview
-from driftline.sdk.alarm import told
+from driftline.sdk.alarm import Fixed, Promise, message_of, told
 from driftline.sdk.analysis import AssayAnalysis, AssayAnalysisList
 from driftline.sdk.chart import Chart
 from driftline.sdk.health import Health
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
 from driftline.sdk.listing import Listing
+from driftline.sdk.me import myself
+from driftline.sdk.pipeline import Pipeline
 from driftline.sdk.preview import Preview
 from driftline.sdk.text import Text
-from driftline.sdk.times import Moment, from_ns, to_ns_or_none
+from driftline.sdk.times import Moment, duration_s, from_ns, to_ns_or_none
 from driftline.wire import api
 
 # A preview of months on many devices is a long answer, not a failure.
@@ -296,10 +298,128 @@ class Assay:
         """Say what it did since its newest baselines, and what it would find; see `AssayConfig.preview`."""
         return preview.ask_saved(self._connection, self._facts.id, within)
 
+    def edit(
+        self,
+        *,
+        alarm: Fixed | Promise | None = None,
+        width: timedelta | str | None = None,
+        interval: timedelta | str | None = None,
+        time_zone: str | None = None,
+        opening_hours: str | None = None,
+        min_count: int | None = None,
+        run_until: Moment | None = None,
+        note: str = "",
+    ) -> Self:
+        """Let it ask something else of the windows that have not ended yet; what is not given stays.
+
+        Answers that are there stay and keep the version they were given under; the evidence begins again, and open
+        incidents are over. A new `width` alone makes windows follow one another. `note` says why.
+
+        Raises:
+            InvalidInputError: it cannot be asked, or no baseline carries the promise; everything is then as it was.
+        """
+        asked = api.AssayEdit(note=note, by=myself())
+        if alarm is not None:
+            asked.alarm = message_of(alarm)
+        if width is not None or interval is not None:
+            windows = self.spec.windows
+            width_s = windows.width_s if width is None else duration_s(width, "width", "3 minutes")
+            interval_s = None if interval is None else duration_s(interval, "interval", "3 minutes")
+            asked.windows = api.Windows(width_s=width_s, interval_s=interval_s)
+        if time_zone is not None or opening_hours is not None:
+            calendar = self.spec.calendar
+            hours = calendar.opening_hours if opening_hours is None else opening_hours or None
+            asked.calendar = api.Calendar(time_zone=time_zone or calendar.time_zone, opening_hours=hours)
+        if min_count is not None:
+            asked.min_count = min_count
+        if run_until is not None:
+            asked.run_until_ns = to_ns_or_none(run_until, "run_until")
+        path = f"/assays/{self._facts.id}/edit"
+        self._facts = self._connection.post(path, asked, api.Assay, timeout_s=_RUN_TIMEOUT_S)
+        for said in self._facts.notes:
+            print(f"Note: {said}.")
+        return self
+
+    def history(self) -> list[api.Edition]:
+        """List how it was edited, the first time first: who, when, from what to what, and for which windows."""
+        return Listing(
+            self._connection.items(f"/assays/{self._facts.id}/history", api.Edition),
+            ("Version", "When", "Who", "What", "For windows from", "Why"),
+            lambda one: (
+                one.version,
+                iso(one.at_ns),
+                one.actor,
+                "; ".join(f"{name}: {one.before.get(name)} → {value}" for name, value in one.after.items()),
+                "the beginning" if one.from_ns is None else iso(one.from_ns),
+                one.note,
+            ),
+        )
+
+    def clone(
+        self,
+        name: str,
+        *,
+        pipeline: Pipeline | str | None = None,
+        baseline_start: Moment | None = None,
+        baseline_end: Moment | None = None,
+        baseline_device: str | None = None,
+        baseline_season: str | None = None,
+    ) -> "Assay":
+        """Save a copy of it under another name, which begins with the next window; returns the copy.
+
+        It compares with the very baselines that this one compares with now. For another `pipeline` (or its id), or with
+        a baseline in time of its own, it is asked anew, as `upload()` does.
+
+        Raises:
+            ConflictError: the workspace has an assay of this name.
+            InvalidInputError: the other pipeline has no such field, or saw nothing in the time of the baseline.
+        """
+        given = (baseline_start, baseline_end, baseline_device, baseline_season)
+        asked = api.NewClone(
+            name=name,
+            pipeline=None if pipeline is None else str(getattr(pipeline, "id", pipeline)),
+            baseline=None if given == (None,) * 4 else baseline.in_time(None, *given),
+        )
+        made = self._connection.post(f"/assays/{self._facts.id}/clone", asked, api.Assay, timeout_s=_RUN_TIMEOUT_S)
+        for note in made.notes:
+            print(f"Note: {note}.")
+        return Assay(self._connection, made)
+
+    def remove(self) -> None:
+        """Remove it with its answers and baselines; its incidents are resolved and stay, with what happened to them."""
+        self._connection.send("DELETE", f"/assays/{self._facts.id}")
+
     def set_active(self, *, active: bool) -> Self:
         """Start or stop its scheduled runs; answers stay."""
         self._facts = self._connection.post(f"/assays/{self._facts.id}/{'on' if active else 'off'}", {}, api.Assay)
         return self
+
+    def turn_on(self) -> Self:
+        """Start its scheduled runs; windows that passed while it was off are answered, too."""
+        return self.set_active(active=True)
+
+    def turn_off(self) -> Self:
+        """Stop its scheduled runs; answers stay, and its open incidents are resolved."""
+        return self.set_active(active=False)
+
+    def info(self) -> pd.DataFrame:
+        """Return what it is as a row; under a promise there are no thresholds, and `false_alarm_every_s` says it."""
+        alarm, pipeline = self.spec.alarm, f"/pipelines/{quote(self.spec.pipeline)}"
+        fixed = alarm if isinstance(alarm, api.Fixed) else None
+        facts = {
+            "id": str(self.id),
+            "name": str(self.name),
+            "active": self.active,
+            "warning_threshold": fixed and fixed.warning,
+            "alert_threshold": fixed and fixed.threshold,
+            "pipeline_name": self._connection.get(pipeline, api.Pipeline).name,
+            "iopath": ", ".join(one.iopath for one in self.spec.watched),
+            "width_s": self.spec.windows.width_s,
+            "interval_s": self.spec.windows.interval_s or self.spec.windows.width_s,
+            "false_alarm_every_s": alarm.false_alarm_every_s if isinstance(alarm, api.Promise) else None,
+            "created": iso(self._facts.created_ns),
+        }
+        return pd.DataFrame([facts])
 
     def __repr__(self) -> str:
         return f"<assay {self.name!r} on {_iopaths(self.spec)}, {'active' if self.active else 'off'}>"

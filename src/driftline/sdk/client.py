@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
+import pandas as pd
+
 from driftline.clock import iso
 from driftline.errors import ConflictError, EntityNotFoundError, InvalidInputError, PermanentError
 from driftline.pipeline.detector import DetectorConfig
@@ -18,10 +20,11 @@ from driftline.sdk.edge import Publish
 from driftline.sdk.html import card
 from driftline.sdk.incident import Incident
 from driftline.sdk.listing import Listing
+from driftline.sdk.me import myself
 from driftline.sdk.model import Model
 from driftline.sdk.notifications import Notifications
 from driftline.sdk.pipeline import Pipeline
-from driftline.sdk.times import Moment
+from driftline.sdk.times import Moment, to_ns
 from driftline.sdk.workspace import Workspace
 from driftline.wire import api
 
@@ -298,6 +301,14 @@ class Client:
         """
         return Assay.find(self._connection, assay_id)
 
+    def get_assay_info(self, assay_id: "str | Assay") -> pd.DataFrame:
+        """Return what a standing assay is as a row: name, active, thresholds, pipeline, iopath, windows.
+
+        Raises:
+            EntityNotFoundError: there is none of this id.
+        """
+        return self._assay(assay_id).info()
+
     def get_assay_results(
         self,
         assay_id: "str | Assay",
@@ -314,12 +325,79 @@ class Client:
         Raises:
             EntityNotFoundError: there is no such assay.
         """
-        found = assay_id if isinstance(assay_id, Assay) else self.get_assay(assay_id)
-        return found.results(start, end, device, field)
+        return self._assay(assay_id).results(start, end, device, field)
 
-    def set_assay_active(self, assay_id: str, active: bool) -> Assay:
-        """Start or stop an assay's scheduled runs."""
-        return self.get_assay(assay_id).set_active(active=active)
+    def _assay(self, given: "str | Assay") -> Assay:
+        return given if isinstance(given, Assay) else self.get_assay(given)
+
+    def set_assay_active(self, assay_id: "str | Assay", active: bool) -> Assay:
+        """Start or stop an assay's scheduled runs; `assay.turn_on()` and `assay.turn_off()` do, too."""
+        return self._assay(assay_id).set_active(active=active)
+
+    def remove_assay(self, assay_id: "str | Assay") -> None:
+        """Remove a standing assay with its answers and baselines; its incidents are resolved and stay.
+
+        Raises:
+            EntityNotFoundError: there is no such assay.
+        """
+        self._assay(assay_id).remove()
+
+    def plan_maintenance(
+        self,
+        start: Moment,
+        end: Moment,
+        reason: str = "",
+        *,
+        site: str | None = None,
+        device: str | None = None,
+        assay: "str | Assay | None" = None,
+    ) -> api.Maintenance:
+        """Let what is seen from `start` to `end` wake nobody: at a site, on a device, for an assay, or what they share.
+
+        Windows that overlap it are answered and marked; incidents that are open stay.
+
+        Raises:
+            InvalidInputError: it is about nothing, ends before it begins, or lasts longer than 90 days.
+            EntityNotFoundError: the current workspace has no such assay, or runs nothing on such a device.
+        """
+        asked = api.NewMaintenance(
+            from_ns=to_ns(start, "start"),
+            until_ns=to_ns(end, "end"),
+            reason=reason,
+            site=site,
+            device=device,
+            assay=None if assay is None else str(getattr(assay, "id", assay)),
+            by=myself(),
+        )
+        return self._connection.post(self._maintenance(), asked, api.Maintenance)
+
+    def list_maintenance(self) -> list[api.Maintenance]:
+        """List the maintenance of the current workspace, past and to come, the latest first."""
+        return Listing(
+            self._connection.items(self._maintenance(), api.Maintenance),
+            ("From", "Until", "Site", "Device", "Assay", "Reason", "Planned by"),
+            lambda one: (
+                iso(one.from_ns),
+                iso(one.until_ns),
+                one.site or "",
+                one.device or "",
+                one.assay or "",
+                one.reason,
+                one.actor,
+            ),
+        )
+
+    def end_maintenance(self, maintenance: "str | api.Maintenance") -> None:
+        """End a maintenance now, or call off one that has not begun.
+
+        Raises:
+            EntityNotFoundError: the current workspace has none of this id.
+        """
+        identity = str(getattr(maintenance, "id", maintenance))
+        self._connection.send("DELETE", f"{self._maintenance()}/{quote(identity, safe='')}")
+
+    def _maintenance(self) -> str:
+        return f"/workspaces/{quote(str(self.get_current_workspace().id))}/maintenance"
 
     def list_incidents(self, *, is_open: bool | None = None, device: str | None = None) -> list[Incident]:
         """List incidents, open ones first, then newest first; all of them, or only open or resolved ones."""

@@ -1,6 +1,5 @@
 """Incidents as the client returns them: what happened, and what a person does about it."""
 
-import getpass
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ from driftline.sdk.assay import Assay
 from driftline.sdk.html import card
 from driftline.sdk.http import Connection
 from driftline.sdk.listing import Listing
+from driftline.sdk.me import myself
 from driftline.sdk.text import Text
 from driftline.sdk.times import from_ns
 from driftline.wire import api
@@ -90,7 +90,7 @@ class Incident:
         Raises:
             ConflictError: it is resolved.
         """
-        return self._do("acknowledge", api.Act(note=note, by=by or _me()))
+        return self._do("acknowledge", api.Act(note=note, by=by or myself()))
 
     def silence(self, duration: timedelta | float, note: str = "", *, by: str | None = None) -> "Incident":
         """Tell nobody of it for a time, given as a timedelta or in seconds; that it is over is told.
@@ -100,11 +100,11 @@ class Incident:
             InvalidInputError: no length of time, or more than 30 days.
         """
         seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-        return self._do("silence", api.Silence(for_s=int(seconds), note=note, by=by or _me()))
+        return self._do("silence", api.Silence(for_s=int(seconds), note=note, by=by or myself()))
 
     def resolve(self, note: str = "", *, by: str | None = None) -> "Incident":
         """Close it by hand; if its cause comes back soon it is opened again, else the next Alert opens another."""
-        return self._do("resolve", api.Act(note=note, by=by or _me()))
+        return self._do("resolve", api.Act(note=note, by=by or myself()))
 
     def reopen(self, note: str = "", *, by: str | None = None) -> "Incident":
         """Open it again.
@@ -112,7 +112,7 @@ class Incident:
         Raises:
             ConflictError: it is open, or another is for the same cause.
         """
-        return self._do("reopen", api.Act(note=note, by=by or _me()))
+        return self._do("reopen", api.Act(note=note, by=by or myself()))
 
     def history(self) -> list[api.Transition]:
         """List what happened to it, and who did it, the first thing first."""
@@ -186,14 +186,6 @@ class Incident:
 def listing(incidents: Iterable[Incident]) -> Listing[Incident]:
     """Return incidents as a list that a notebook shows as a table."""
     return Listing(incidents, _COLUMNS, _row)
-
-
-def _me() -> str | None:
-    """Return the name this program's owner has on this machine."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # nobody has this number here
-        return None
 
 
 _COLUMNS = ("Devices", "What", "State", "Opened", "Resolved")

@@ -411,6 +411,80 @@ class Assay(Struct):
     notes: list[str] = []
 
 
+class AssayEdit(Struct, omit_defaults=True):
+    """`POST /assays/{id}/edit`: what is given is different from the first window on that has not ended yet.
+
+    Of `windows` width and interval are taken: they begin where those so far are cut. `note` says why, and on a hub
+    without accounts `by` says who.
+    """
+
+    alarm: Fixed | Promise | msgspec.UnsetType = msgspec.UNSET
+    windows: Windows | msgspec.UnsetType = msgspec.UNSET
+    calendar: Calendar | msgspec.UnsetType = msgspec.UNSET
+    min_count: int | msgspec.UnsetType | None = msgspec.UNSET
+    run_until_ns: int | msgspec.UnsetType | None = msgspec.UNSET
+    note: str = ""
+    by: str | None = None
+
+
+class Edition(Struct):
+    """How an assay was edited: `before` and `after` hold what became different, by dotted names.
+
+    Windows that begin at `from_ns` or later are answered as it asks since; their answers have this `version` or a later
+    one. None is one that had no window to begin with yet.
+    """
+
+    version: int
+    from_ns: int | None
+    at_ns: int
+    actor: str
+    note: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class NewMaintenance(Struct):
+    """`POST /workspaces/{id}/maintenance`: what is seen from `from_ns` until `until_ns` wakes nobody.
+
+    It is of a `site`, a `device`, an `assay` (its id), or of what several of them have in common. On a hub without
+    accounts `by` says who plans it.
+    """
+
+    from_ns: Time
+    until_ns: Time
+    reason: str = ""
+    site: str | None = None
+    device: str | None = None
+    assay: str | None = None
+    by: str | None = None
+
+
+class Maintenance(Struct):
+    """A time in which windows are answered and marked, and wake nobody."""
+
+    id: str
+    workspace: str
+    from_ns: int
+    until_ns: int
+    reason: str
+    actor: str
+    created_ns: int
+    site: str | None = None
+    device: str | None = None
+    assay: str | None = None
+
+
+class NewClone(Struct):
+    """`POST /assays/{id}/clone`: a copy under a new name.
+
+    Without `pipeline` and `baseline` it compares with the baselines of the first one; with either it is asked anew.
+    """
+
+    name: str
+    pipeline: str | None = None
+    baseline: Baseline | None = None
+
+
 class Bins(Struct):
     """How the baseline and the window share the bins.
 

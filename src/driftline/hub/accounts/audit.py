@@ -80,7 +80,7 @@ def record(
     before: Mapping[str, Any],
     body: Any,
 ) -> None:
-    """Write what a request changed; where nothing can be compared, what was asked for."""
+    """Write what a request changed; where nothing of the thing itself became different, what was asked for."""
     with hub.database.writing() as connection:
         workspaces = workspaces_of(connection, path)
         after = state_of(connection, path)
@@ -96,7 +96,7 @@ def record(
                 what=what,
                 subject=" ".join(path.values())[:CHARACTERS_MAX],
                 before=trimmed(was) or None,
-                after=trimmed(now if after or before else body) or None,
+                after=trimmed(now or body) or None,
             )
         )
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from driftline.hub.policy import EDITOR, OWNER, VIEWER, Policy
 from driftline.wire.api import Role, Scope
 
+# Who acted where nobody said who they are: whoever may ask this hub at all.
+SOMEBODY = "somebody"
 RANK: Mapping[str, int] = {"viewer": 1, "editor": 2, "owner": 3, "admin": 4}
 
 
@@ -33,6 +35,14 @@ class Principal:
     def visible(self) -> frozenset[str] | None:
         """The workspaces whose things they may see; None means all."""
         return None if self.is_admin else frozenset(self.roles)
+
+    def called(self, by: str | None) -> str:
+        """Return who acts: whoever is logged in; a hub without accounts takes people's word.
+
+        >>> LOCAL.called(" Ada "), LOCAL.called(None), Principal("1", "anna").called("Ada")
+        ('Ada', 'somebody', 'anna')
+        """
+        return (by or "").strip() or SOMEBODY if self.person is None else self.name
 
     def rank(self, workspace: str) -> int:
         """Return how much they may do in a workspace: 0 nothing, 4 everything."""

@@ -41,7 +41,7 @@ from sqlalchemy import (
 from driftline.clock import NS_PER_S
 from driftline.errors import ConflictError, EntityNotFoundError
 from driftline.hub.paging import Page, page
-from driftline.hub.store import baselines, kept, sql
+from driftline.hub.store import baselines, editions, kept, sql
 from driftline.hub.store.baselines import Material, Place
 from driftline.hub.store.database import metadata
 from driftline.hub.store.telemetry import names, windows
@@ -52,7 +52,7 @@ ASSAYS = Table(
     metadata,
     Column("id", String, primary_key=True),
     Column("workspace", String, nullable=False),
-    Column("name", String, nullable=False),
+    Column("name", String),  # NULL once it is removed: another may have it
     Column("pipeline", String, nullable=False),
     Column("field_types", Text, nullable=False),  # JSON: by field
     Column("spec", Text, nullable=False),
@@ -64,6 +64,8 @@ ASSAYS = Table(
     Column("notes", Text, nullable=False),
     # Why the scorer could not answer when it last tried; NULL where it could.
     Column("failure", Text),
+    # Of one that was removed nothing is left but what its incidents say it was.
+    Column("removed_ns", BigInteger),
     UniqueConstraint("workspace", "name"),
 )
 
@@ -215,8 +217,8 @@ def need_free_name(connection: Connection, workspace: str, name: str) -> None:
     taken = select(ASSAYS.c.id).where(ASSAYS.c.workspace == workspace, ASSAYS.c.name == name)
     if connection.execute(taken).first() is not None:
         raise ConflictError(
-            f"this workspace has an assay named {name!r} already; give the new one another name, "
-            "or switch the old one off and keep it for its history"
+            f"this workspace has an assay named {name!r} already; give the new one another name, edit the old one, or "
+            "remove it"
         )
 
 
@@ -226,9 +228,9 @@ def save(
     *,
     field_types: Mapping[str, str],
     start_ns: int | None,
-    baselines_by_place: Mapping[Place, Material],
+    versions: Sequence[tuple[api.BaselineVersion, Mapping[Place, Material]]],
 ) -> None:
-    """Keep a new assay with the first version of its baselines.
+    """Keep a new assay with its baselines.
 
     Raises:
         ConflictError: the workspace has an assay of this name.
@@ -250,15 +252,8 @@ def save(
             notes=msgspec.json.encode(assay.notes).decode(),
         )
     )
-    # Valid whenever a window begins: there is none before it.
-    first = api.BaselineVersion(
-        version=assay.baseline_version,
-        from_ns=0,
-        created_ns=assay.created_ns,
-        baseline=spec.baseline,
-        notes=assay.notes,
-    )
-    baselines.add_version(connection, assay.id, first, baselines_by_place)
+    for version, materials in versions:
+        baselines.add_version(connection, assay.id, version, materials)
 
 
 def every(
@@ -269,7 +264,7 @@ def every(
     visible: frozenset[str] | None = None,
 ) -> list[Kept]:
     """Return standing assays, newest first; of one workspace, or of those that are visible."""
-    query = select(ASSAYS).order_by(ASSAYS.c.created_ns.desc(), ASSAYS.c.id)
+    query = select(ASSAYS).where(ASSAYS.c.removed_ns.is_(None)).order_by(ASSAYS.c.created_ns.desc(), ASSAYS.c.id)
     if workspace is not None:
         query = query.where(ASSAYS.c.workspace == workspace)
     if visible is not None:
@@ -281,7 +276,7 @@ def every(
 
 def listed(connection: Connection, workspace: str, asked: api.Paged) -> Page[api.Assay]:
     """Return a page of a workspace's standing assays, newest first."""
-    query = select(ASSAYS).where(ASSAYS.c.workspace == workspace)
+    query = select(ASSAYS).where(ASSAYS.c.workspace == workspace, ASSAYS.c.removed_ns.is_(None))
     keys = ((ASSAYS.c.created_ns, True), (ASSAYS.c.id, False))
     return page(connection, query, keys, asked, lambda row: _kept(row._mapping).assay)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  SQLAlchemy's public name
 
@@ -292,10 +287,54 @@ def one(connection: Connection, assay: str) -> Kept:
     Raises:
         EntityNotFoundError: there is none of this id.
     """
-    row = connection.execute(select(ASSAYS).where(ASSAYS.c.id == assay)).mappings().first()
+    query = select(ASSAYS).where(ASSAYS.c.id == assay, ASSAYS.c.removed_ns.is_(None))
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise EntityNotFoundError(f"there is no assay with id {assay!r}; client.list_assays() shows those there are")
     return _kept(row)
+
+
+class Named(NamedTuple):
+    """What an assay is or was called, and whether it is still there."""
+
+    name: str
+    is_there: bool
+
+
+def named(connection: Connection, assays: Collection[str]) -> dict[str, Named]:
+    """Return what assays are called, those that were removed among them."""
+    query = select(ASSAYS.c.id, ASSAYS.c.spec, ASSAYS.c.removed_ns).where(ASSAYS.c.id.in_(assays))
+    return {
+        row.id: Named(msgspec.json.decode(row.spec, type=_Name).name, row.removed_ns is None)
+        for row in connection.execute(query)
+    }
+
+
+class _Name(msgspec.Struct):
+    """Of a spec just the name."""
+
+    name: str
+
+
+def remove(connection: Connection, assay: str, now_ns: int) -> None:
+    """Remove an assay with its baselines; its answers, of which there may be millions, go with `remove_answers`."""
+    baselines.remove(connection, assay)
+    editions.remove(connection, assay)
+    connection.execute(delete(PROGRESS).where(PROGRESS.c.assay == assay))
+    facts = {"name": None, "active": False, "failure": None, "removed_ns": now_ns}
+    connection.execute(update(ASSAYS).where(ASSAYS.c.id == assay).values(**facts))
+
+
+def removed(connection: Connection) -> list[str]:
+    """Return the assays that were removed."""
+    return list(connection.execute(select(ASSAYS.c.id).where(ASSAYS.c.removed_ns.is_not(None))).scalars())
+
+
+def remove_answers(connection: Connection, assay: str, at_most: int) -> int:
+    """Remove so many answers of an assay; say how many."""
+    key = tuple(ANALYSES.primary_key.columns)
+    some = select(*key).where(ANALYSES.c.assay == assay).limit(at_most)
+    return connection.execute(delete(ANALYSES).where(tuple_(*key).in_(some))).rowcount
 
 
 def set_active(connection: Connection, assay: str, *, active: bool) -> None:
@@ -325,7 +364,7 @@ def set_baseline(connection: Connection, assay: str, spec: api.AssaySpec, versio
 
 def baseline_versions(connection: Connection, assays: Collection[str]) -> dict[str, int]:
     """Return the numbers of the newest baselines of those assays that there are."""
-    query = select(ASSAYS.c.id, ASSAYS.c.baseline_version).where(ASSAYS.c.id.in_(assays))
+    query = select(ASSAYS.c.id, ASSAYS.c.baseline_version).where(ASSAYS.c.id.in_(assays), ASSAYS.c.removed_ns.is_(None))
     return {row.id: row.baseline_version for row in connection.execute(query)}
 
 

@@ -209,6 +209,12 @@ def forget_device(connection: Connection, device: str) -> None:
         connection.execute(delete(table).where(table.c.device == device))
 
 
+def remove(connection: Connection, assay: str) -> None:
+    """Drop every baseline that an assay had."""
+    for table in (CALIBRATIONS, BASELINES, VERSIONS):
+        connection.execute(delete(table).where(table.c.assay == assay))
+
+
 def _packed(material: Material) -> dict[str, Any]:
     if material.values is None:
         return {"counts": msgspec.msgpack.encode(material.counts)}

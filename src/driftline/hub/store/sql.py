@@ -28,6 +28,16 @@ def is_postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
+def real_ns(connection: Connection) -> int:
+    """Return what time it is on the machine that the database is on, to the millisecond."""
+    now = (
+        "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+        if is_postgres(connection)
+        else "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+    )
+    return int(connection.exec_driver_sql(now).scalar_one()) * 1_000_000
+
+
 def upsert(connection: Connection, table: Table) -> Any:
     """Return an INSERT of this table that knows `on_conflict_do_update` and `on_conflict_do_nothing`."""
     return postgresql.insert(table) if is_postgres(connection) else sqlite.insert(table)

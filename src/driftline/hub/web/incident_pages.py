@@ -52,16 +52,17 @@ def incident(hub: Hub, identity: str, _visible: Visible = None) -> Incident:
         EntityNotFoundError: there is none of this id.
     """
     with hub.database.reading() as connection:
-        found, assay = store.one(connection, identity), None
-        parts = store.parts(connection, identity)
-        if found.assay_id is not None:
-            assay = assay_store.one(connection, found.assay_id).assay.spec
+        found, parts = store.one(connection, identity), store.parts(connection, identity)
+        identity_of = found.assay_id or ""
+        assay = assay_store.named(connection, [identity_of]).get(identity_of)
+        is_there = assay is not None and assay.is_there
+        pipeline = assay_store.one(connection, identity_of).assay.spec.pipeline if is_there else None
         return Incident(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
-            line=IncidentLine(incident=found, assay=None if assay is None else assay.name),
+            line=IncidentLine.of(found, assay),
             parts=parts,
-            rows=assay is not None and export.has_rows(hub, assay.pipeline, parts),
+            rows=pipeline is not None and export.has_rows(hub, pipeline, parts),
             history=store.history(connection, identity),
             notifications=notifications.deliveries(connection, incident=identity),
         )

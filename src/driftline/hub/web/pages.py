@@ -31,7 +31,7 @@ from driftline.hub.http import HTML, Call, Routes, Rule, Ruled
 from driftline.hub.incidents import clock_text
 from driftline.hub.policy import EDITOR, MEMBER, PUBLIC, VIEWER
 from driftline.hub.store import incidents as incident_store
-from driftline.hub.web import incident_pages, notification_pages, views
+from driftline.hub.web import assay_forms, incident_pages, notification_pages, views
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
     action,
@@ -356,6 +356,9 @@ def one_assay(view: views.Assay) -> str:
             note=el("a", "what it would find", href=path("assays", assay.id, "preview")),
         ),
         section("Baselines it has had", _versions(view.versions, now_ns)) if len(view.versions) > 1 else None,
+        section("How it was edited", assay_forms.history(view.editions, now_ns)) if view.editions else None,
+        section("Maintenance", *assay_forms.maintenance_of(assay, view.maintenance, now_ns)),
+        section("What to do", *assay_forms.forms(assay)),
     )
 
 
@@ -708,6 +711,7 @@ pair(
 pair(routes, "/incidents", "/incidents.json", views.incidents, all_incidents, policy=MEMBER)
 pair(routes, "/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines, policy=MEMBER)
 incident_pages.register(routes)
+assay_forms.register(routes)
 notification_pages.register(routes)
 acts(routes, "/devices/{name}/site", _place, policy=EDITOR)
 acts(routes, "/incidents/{incident}/resolve", _resolve, policy=EDITOR)

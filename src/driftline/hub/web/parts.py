@@ -336,7 +336,9 @@ def incident_card(line: IncidentLine, now_ns: int, *, whole: bool = False) -> Ht
     links: list[Content] = [] if whole else [el("a", "details", href=path("incidents", one.id))]
     links += [el("a", name, href=path("devices", name)) for name in (one.devices or [one.device])[:DEVICES_IN_CARD_MAX]]
     if one.assay_id is not None:
-        links.append(el("a", f"assay {line.assay or one.assay_id}", href=path("assays", one.assay_id)))
+        name = f"assay {line.assay or one.assay_id}"
+        gone = f"{name}, which was removed"
+        links.append(gone if line.is_assay_gone else el("a", name, href=path("assays", one.assay_id)))
     is_open = one.resolved_ns is None
     return el(
         "li",
@@ -358,7 +360,7 @@ def incident_card(line: IncidentLine, now_ns: int, *, whole: bool = False) -> Ht
             ),
         ),
         action(path("incidents", one.id, "resolve"), "Resolve") if is_open and not whole else None,
-        *(_new_baselines(line) if is_open and one.assay_id is not None else ()),
+        *(_new_baselines(line) if is_open and one.assay_id is not None and not line.is_assay_gone else ()),
         class_="incident" if is_open else "incident over",
     )
 

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from driftline.clock import NS_PER_S
-from driftline.hub import assays, drops, fleet, registry
+from driftline.hub import alter, assays, drops, fleet, maintenance, registry
 from driftline.hub.accounts.places import incidents_in
 from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
@@ -19,6 +19,7 @@ from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
+from driftline.hub.store import maintenance as planned
 from driftline.hub.store.assays import Kept, Mark, Standing, Strip
 from driftline.hub.store.registry import pipelines, workspaces
 from driftline.wire import api
@@ -46,10 +47,18 @@ class View(Struct):
 
 
 class IncidentLine(Struct):
-    """An incident and the name of the assay it came from."""
+    """An incident and the name of the assay it came from, which may have been removed since."""
 
     incident: api.Incident
     assay: str | None
+    is_assay_gone: bool = False
+
+    @classmethod
+    def of(cls, incident: api.Incident, assay: store.Named | None) -> "IncidentLine":
+        """Make it of what its assay is or was called."""
+        return cls(
+            incident=incident, assay=assay and assay.name, is_assay_gone=assay is not None and not assay.is_there
+        )
 
 
 class Line(Struct):
@@ -117,7 +126,8 @@ class Assays(View):
 class Assay(View):
     """One assay: its newest answers (`analyses`, by window start, device, field), and the newest one that alerts.
 
-    `versions` are the baselines that it has had, the newest first.
+    `versions` are the baselines that it has had, the newest first; `editions` how it was edited, the first time first;
+    `maintenance` is what is under way or planned for it.
     """
 
     assay: api.Assay
@@ -128,6 +138,8 @@ class Assay(View):
     baselines: list[api.BaselineStats]
     versions: list[api.BaselineVersion]
     incidents: list[IncidentLine]
+    editions: list[api.Edition]
+    maintenance: list[api.Maintenance]
 
 
 class Preview(View):
@@ -249,6 +261,9 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         analyses = drops.explained(hub, connection, kept.assay.spec.pipeline, _newest(connection, kept, summary))
         alert = _newest_alert(connection, summary)
         versions = baselines.versions(connection, identity)
+        edited = alter.history(connection, identity)
+        every = planned.every(connection, workspace=kept.assay.workspace)
+        to_come = [one for one in every if one.until_ns > hub.now_ns()]
         about = incident_store.of_assay(connection, identity, newest=INCIDENTS_MAX)
         incidents = _incidents(connection, about)
     # Statistics and bins; the raw values are the API's to send.
@@ -264,6 +279,8 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         baselines=compared_with,
         versions=versions[::-1],
         incidents=incidents,
+        editions=edited,
+        maintenance=maintenance.of_assay(to_come, kept.assay.workspace, identity),
     )
 
 
@@ -300,8 +317,8 @@ def all_pipelines(hub: Hub, visible: Visible = None) -> Pipelines:
 def _incidents(connection: Connection, found: Sequence[api.Incident]) -> list[IncidentLine]:
     if not found:
         return []
-    names = {kept.assay.id: kept.assay.spec.name for kept in store.every(connection)}
-    return [IncidentLine(incident=one, assay=names.get(one.assay_id or "")) for one in found]
+    names = store.named(connection, {one.assay_id for one in found if one.assay_id is not None})
+    return [IncidentLine.of(one, names.get(one.assay_id or "")) for one in found]
 
 
 def _assay_lines(

@@ -16,7 +16,7 @@ def upgrade() -> None:
         "assays",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("workspace", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=True),
         sa.Column("pipeline", sa.String(), nullable=False),
         sa.Column("field_types", sa.Text(), nullable=False),
         sa.Column("spec", sa.Text(), nullable=False),
@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("start_ns", sa.BigInteger(), nullable=True),
         sa.Column("notes", sa.Text(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("removed_ns", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("assays_key")),
         sa.UniqueConstraint("workspace", "name", name=op.f("assays_workspace_name_once")),
     )
@@ -142,6 +143,13 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("edges", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("grids_key")),
+    )
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("until_real_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("leases_key")),
     )
     op.create_table(
         "names",
@@ -289,6 +297,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("assay", "version", "device", "field", name=op.f("assay_calibrations_key")),
     )
     op.create_table(
+        "assay_editions",
+        sa.Column("assay", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("start_ns", sa.BigInteger(), nullable=True),
+        sa.Column("at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("spec", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["assay"], ["assays.id"], name=op.f("assay_editions_assay_of"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("assay", "version", name=op.f("assay_editions_key")),
+    )
+    op.create_table(
         "assay_progress",
         sa.Column("assay", sa.String(), nullable=False),
         sa.Column("device", sa.String(), nullable=False),
@@ -363,6 +383,27 @@ def upgrade() -> None:
     with op.batch_alter_table("incidents", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("incidents_by_cause"), ["cause"], unique=False)
         batch_op.create_index("incidents_by_time", ["opened_ns"], unique=False)
+
+    op.create_table(
+        "maintenance",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("site", sa.String(), nullable=True),
+        sa.Column("device", sa.String(), nullable=True),
+        sa.Column("assay", sa.String(), nullable=True),
+        sa.Column("from_ns", sa.BigInteger(), nullable=False),
+        sa.Column("until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("created_ns", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["assay"], ["assays.id"], name=op.f("maintenance_assay_of"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["workspace"], ["workspaces.id"], name=op.f("maintenance_workspace_of"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("maintenance_key")),
+    )
+    with op.batch_alter_table("maintenance", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("maintenance_by_workspace"), ["workspace"], unique=False)
 
     op.create_table(
         "models",
