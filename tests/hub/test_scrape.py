@@ -46,7 +46,7 @@ def test_requests_are_counted_by_the_route_that_was_declared(http: httpx2.Client
     for name in ("a", "b", "c"):
         http.get(f"/api/v1/devices/{name}")
     http.get("/nowhere/at/all")
-    http.request("BREW", "/api/v1/devices")
+    http.request("SUBSCRIBE", "/api/v1/devices")
     http.get("/api/v1/version", headers={"Host": "evil.example"})
     found = scraped(http)
     assert found["driftline_http_requests_total{method=GET,route=/api/v1/devices/{name},status=404}"] == 3
