@@ -1,9 +1,10 @@
-"""What a hub bears: `python -m bench.hub [--quick] [--store sqlite|postgres] [--part ingest|month]`.
+"""What a hub bears: `python -m bench.hub [--quick] [--store sqlite|postgres] [--part ingest|asked|month]`.
 
-Ingest, acknowledged after commit, 50 summaries a request, on SQLite and on PostgreSQL: a real `driftline up`, and the
-load generator beside it in a process of its own on the same cores. Beside wall time stand the CPU seconds of the hub,
-of the generator and of the database's server, because others may use the machine. Ends with 1 and the name of each
-figure that misses its target. Takes about five minutes.
+On SQLite and on PostgreSQL, each a real `driftline up` with the load generator beside it in a process of its own on the
+same cores: *ingest*, acknowledged after commit, 50 summaries a request; *asked*, how soon people are answered while a
+thousand assays are scored each minute; *month*, a page's data of 30 days of one assay over ten thousand devices. Beside
+wall time stand the CPU seconds of the hub, of the generator and of the database's server, because others may use the
+machine. Ends with 1 and the name of each figure that misses its target. Takes about twenty minutes.
 """
 
 import argparse
@@ -15,13 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy import func, select
 
-from bench.load import stored
+from bench.load import stored, watched
 from bench.load.fleet import Fleet, Loaded, fleet, load, running_hub
 from bench.machine import machine
 from driftline.hub.store.database import Database
@@ -38,6 +39,9 @@ DEVICES, DEVICES_QUICK = 200, 4
 BATCHES, BATCHES_QUICK = 5, 1
 ROUNDS, ROUNDS_QUICK = 4, 2
 CONNECTIONS = 32
+# Twice the design load in summaries a second, while so many assays are scored on so many devices each minute.
+LOAD, ASSAYS, ASSAYS_QUICK, WATCHED, MINUTES, DEVICES_ASKED = 2000, 1000, 20, 10, 3, 180
+API_MS_MAX = 100
 # A page's data from stored answers: 30 days of one assay over so many devices.
 DAYS, STORED_DEVICES, STORED_DEVICES_QUICK = 30, 10_000, 50
 TIMES, TIMES_QUICK = 20, 3
@@ -93,13 +97,19 @@ class Place:
 def main() -> int:
     """Measure every store; return 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="seconds; writes nothing, and targets may be missed")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="seconds; writes nothing, targets may be missed, and `asked`, "
+        "which waits for minutes to pass, is left out unless it is named",
+    )
     parser.add_argument("--store", choices=STORES, help="one store; writes nothing")
-    parser.add_argument("--part", choices=PARTS, help="one part; writes nothing")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this, may be repeated; writes nothing")
     arguments = parser.parse_args()
     began = time.perf_counter()
     stores = [store for store in STORES if arguments.store in {None, store}]
-    parts = [part for name, part in PARTS.items() if arguments.part in {None, name}]
+    named = arguments.part or [name for name in PARTS if name != "asked" or not arguments.quick]
+    parts = [PARTS[name] for name in PARTS if name in named]
     rows = [row for store in stores for part in parts for row in part(store, arguments.quick)]
     missed = [row.missed for row in rows if row.missed]
     wall_s = round(time.perf_counter() - began, 1)
@@ -165,6 +175,45 @@ def _printed(rows: list[Row]) -> list[Row]:
     return rows
 
 
+def asked(store: str, quick: bool) -> list[Row]:
+    """Measure how soon people are answered, and assays scored, while twice the design load comes in."""
+    assays, devices, count = (ASSAYS_QUICK, 2, 1) if quick else (ASSAYS, WATCHED, MINUTES)
+    print(f"\n{assays:,} assays × {devices} devices a minute, and {LOAD:,} summaries/s, on {store}")
+    folder = Path(tempfile.mkdtemp(prefix="driftline-bench-"))
+    try:
+        with placed(store, folder) as place, running_hub(folder / "hub", **place.environment) as hub:
+            joined = fleet(hub, watched.FIRST + devices + (DEVICES_QUICK if quick else DEVICES_ASKED))
+            ids = watched.watching(joined, assays, devices)
+            others = replace(joined, senders=joined.senders[watched.FIRST + devices :])
+            paths = ["/api/v1/devices?limit=50", "/api/v1/incidents?limit=50", f"/api/v1/assays/{ids[0]}",
+                     f"/api/v1/assays/{ids[-1]}/analyses?limit=50", "/api/v1/version"]  # fmt: skip
+            asking = watched.Asking(hub.url, paths)
+            before = hub.cpu_s()
+            seconds = (count + 1) * watched.MINUTE_S
+            rate = LOAD / (WINDOWS * FIELDS) / (10 if quick else 1)
+            sending = watched.background(others, folder / "others", seconds=seconds, rate=rate, windows=WINDOWS)
+            with asking.during():
+                scored = watched.minutes(joined, _database(place, folder), folder, answers=assays * devices,
+                                         devices=devices, count=count)  # fmt: skip
+            loaded = sending.end()
+            cpu_s = hub.cpu_s() - before
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if asking.failures:
+        raise RuntimeError(f"{len(asking.failures)} answers were none: {asking.failures[0]}")
+    times = sorted(one for each in asking.seconds.values() for one in each)
+    slowest = max(one.took_s for one in scored)
+    rate_sent = loaded.sent.acknowledged * WINDOWS * FIELDS / loaded.sent.wall_s
+    return _printed([
+        Row(store, "the API, 99th percentile", 1e3 * times[int(len(times) * 0.99)], "ms", API_MS_MAX, is_most=True),
+        Row(store, "the API, median", 1e3 * times[len(times) // 2], "ms"),
+        Row(store, "answers of a minute", min(one.answers for one in scored), "", assays * devices),
+        Row(store, "a minute's answers are stored after its end", slowest, "s", watched.MINUTE_S, is_most=True),
+        Row(store, "taken in meanwhile", rate_sent, "summaries/s", None if quick else 0.95 * LOAD),
+        Row(store, "CPU of the hub meanwhile", 100 * cpu_s / loaded.sent.wall_s, "%"),
+    ])  # fmt: skip
+
+
 def month(store: str, quick: bool) -> list[Row]:
     """Measure what a page costs on which 30 days of one assay over a large fleet are seen."""
     devices = STORED_DEVICES_QUICK if quick else STORED_DEVICES
@@ -223,7 +272,7 @@ def _versions() -> dict[str, object]:
     return {name: version(name) for name in names}
 
 
-PARTS: Mapping[str, Callable[[str, bool], list[Row]]] = {"ingest": ingest, "month": month}
+PARTS: Mapping[str, Callable[[str, bool], list[Row]]] = {"ingest": ingest, "asked": asked, "month": month}
 
 
 if __name__ == "__main__":

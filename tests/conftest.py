@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,14 @@ class Starter:
         return up
 
 
+def _end_what_lives_in(folder: Path) -> None:
+    """Kill the devices of hubs that were killed: they go on without them, as they should."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{folder}/".encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 @pytest.fixture
 def driftline_up(tmp_path: Path) -> Iterator[Starter]:
     """A function that starts the real command, with its device `hub`, and returns where it answers."""
@@ -258,3 +267,4 @@ def driftline_up(tmp_path: Path) -> Iterator[Starter]:
             if up.process.poll() is None:
                 os.killpg(up.process.pid, signal.SIGKILL)
                 up.process.wait()
+    _end_what_lives_in(tmp_path)

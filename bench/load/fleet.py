@@ -93,15 +93,17 @@ class Fleet:
             ],
         )
 
-    def plan(self, *, batches: int, windows: int, connections: int, rate: float | None = None) -> Plan:
-        """Plan so many batches a device, of windows that end before now."""
+    def plan(
+        self, *, batches: int, windows: int, connections: int, rate: float | None = None, again: bool = False
+    ) -> Plan:
+        """Plan so many batches a device, of windows that end before now; `again`: all of the same windows."""
         place = urlsplit(self.hub.url)
-        span_s = batches * windows * wire.BASE_WINDOW_S
+        span_s = (1 if again else batches) * windows * wire.BASE_WINDOW_S
         start_s = (int(time.time()) - span_s) // wire.BASE_WINDOW_S * wire.BASE_WINDOW_S
         grids = {key: list(edges) for key, edges in self.grids.items()}
         return Plan(
             str(place.hostname), int(place.port or 0), self.version, start_s, windows, batches, connections, grids,
-            list(self.senders), rate,
+            list(self.senders), rate, again,
         )  # fmt: skip
 
 

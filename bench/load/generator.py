@@ -55,6 +55,7 @@ class Plan:
     """What is to be sent: `batches` of `windows` windows each by every sender, over so many connections.
 
     `grids` are the edges on which each field is counted. `rate` is in batches a second, None as fast as replies come.
+    With `again` every batch is of the same windows, and else each goes on where the one before ended.
     """
 
     host: str
@@ -67,6 +68,7 @@ class Plan:
     grids: dict[str, list[float]]
     senders: list[Sender]
     rate: float | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def made(plan: Plan) -> list[list[tuple[bytes, int]]]:
     queues: list[list[tuple[bytes, int]]] = [[] for _ in range(plan.connections)]
     for batch in range(plan.batches):
         for at, sender in enumerate(plan.senders):
-            start_s = plan.start_s + batch * plan.windows * BASE_WINDOW_S
+            start_s = plan.start_s + (0 if plan.again else batch * plan.windows * BASE_WINDOW_S)
             records = [
                 Record(
                     sender.sequence + batch * plan.windows + number + 1,

@@ -59,7 +59,9 @@ def arrives(shop: Any, moved_s: int | None, facts: dict[str, int]) -> None:
     )
     shop.hub.telemetry.intern({"camera-1", "epoch"})
     with shop.hub.database.reading() as connection:
-        [(incoming, why)] = Checker(connection, {}, ns(39)).check([Record(10_001, "event", data, moved_s=moved_s)])
+        [(incoming, why)] = Checker(lambda: connection, {}, ns(39)).check(
+            [Record(10_001, "event", data, moved_s=moved_s)]
+        )
     assert not why
     with shop.hub.database.writing() as connection:
         shop.hub.telemetry.write(connection, [Writing("camera-1", "epoch", [incoming])], ns(39))

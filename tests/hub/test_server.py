@@ -82,8 +82,12 @@ def test_a_body_beyond_its_bounds_is_refused(http: Any):
     assert "larger than" in reply.json()["error"]["message"]
 
 
+OWN = "192.168.1.2"
+
+
 def scope(path: str, client: Any, host: str = "127.0.0.1"):
-    return {"type": "http", "method": "GET", "path": path, "client": (client, 1), "headers": [(b"host", host.encode())]}
+    ends = {"client": (client, 1), "server": (OWN, 8710)}
+    return {"type": "http", "method": "GET", "path": path, **ends, "headers": [(b"host", host.encode())]}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,9 @@ def scope(path: str, client: Any, host: str = "127.0.0.1"):
         ("/api/v1/bundles/ab", "192.168.1.7", "192.168.1.2", False),
         ("/api/v1/devices", "127.0.0.1", "127.0.0.1:8710", False),
         ("/api/v1/devices", "::1", "localhost", False),
+        ("/api/v1/devices", OWN, f"{OWN}:8710", False),
+        ("/api/v1/devices", OWN, "evil.example", True),
+        ("/api/v1/devices", "192.168.1.7", OWN, True),
     ],
 )
 def test_from_other_machines_only_devices_may_ask(path: str, client: Any, host: str, refused: Any):

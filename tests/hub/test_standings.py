@@ -53,7 +53,7 @@ def test_the_newest_alert_of_a_device_is_looked_for_among_its_own_answers(connec
         said.append((statement, parameters))
 
     event.listen(connection, "before_cursor_execute", note)
-    store.latest_alert(connection, "a", "camera-1")
+    store.latest_alert(connection, "a", ["camera-1", "camera-2"])
     event.remove(connection, "before_cursor_execute", note)
     ((statement, parameters),) = said
     plan = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters).all()

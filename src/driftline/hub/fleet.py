@@ -6,7 +6,7 @@ sync brings down is worked out from the assignments: definitions, files, grids, 
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
@@ -329,13 +329,13 @@ def _check_name(connection: Connection, row: Row[Any], pipeline: str) -> None:
         )
 
 
-def granted(hub: Hub, connection: Connection, device_id: str) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
+def granted(hub: Hub, connect: Callable[[], Connection], device_id: str) -> Mapping[str, tuple[str, Mapping[str, Any]]]:
     """Return every version a device was ever given: its pipeline's id and its definition, by version id."""
     generation = hub.generation
     known = hub.granted.get(device_id)
     if known is not None and known[0] == generation:
         return known[1]
-    found = {row.id: (row.pipeline, row.definition) for row in connection.execute(_GRANTED, {"device": device_id})}
+    found = {row.id: (row.pipeline, row.definition) for row in connect().execute(_GRANTED, {"device": device_id})}
     hub.granted[device_id] = (generation, found)
     return found
 

@@ -129,7 +129,7 @@ def resolved_ns(judged: Sequence[Mark]) -> int | None:
 def _text(connection: Connection, spec: api.AssaySpec, assay: str, device: str, alarms: Sequence[Alarm]) -> str:
     """Say which field spoke first and why, and which others did."""
     first, *others = alarms
-    alert = store.latest_alert(connection, assay, device, field=first.field, since_ns=first.first_ns)
+    alert = store.latest_alert(connection, assay, [device], field=first.field, since_ns=first.first_ns)
     if alert is None:
         raise AssertionError(f"{first.field} alarms without an alert")
     count = len(store.judged(connection, assay, device, first.field, since_ns=first.first_ns, statuses=["Alert"]))

@@ -9,8 +9,10 @@ the reason, and is never scored.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeGuard, cast
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -106,10 +108,12 @@ def take(
     now_ns = hub.now_ns()
     if now_ns < TIME_MIN_S * NS_PER_S:
         raise TemporaryError(f"this hub's clock shows {iso(now_ns)}; set it, and devices send what they keep")
-    with hub.database.reading() as connection:
+    with ExitStack() as reading:
+        # As a rule everything is known already, and nothing is read.
+        connect = cache(lambda: reading.enter_context(hub.database.reading()))
         # In fast time the hub's clock is nobody's measure; who shares it is right, and who does not cannot be helped.
-        granted, moves = fleet.granted(hub, connection, row.id), fleet.speed(hub.clock) == 1
-        checker = Checker(connection, granted, now_ns, moves=moves, brought=head.grids, known=hub.grids)
+        granted, moves = fleet.granted(hub, connect, row.id), fleet.speed(hub.clock) == 1
+        checker = Checker(connect, granted, now_ns, moves=moves, brought=head.grids, known=hub.grids)
         checked = checker.check(records)
     interval_s = fleet.sync_interval_s(hub, row)
     complete = checker.complete(head)
@@ -344,13 +348,13 @@ class Checker:
 
     `moves`: whether records are put where they belong in time, as their device estimates it. `brought` are the edges of
     grids that the device still knows: those of them that this hub made and lost, and that are needed, are `unknown`.
-    `known` are grids that this hub has, and learns which it has more.
+    `known` are grids that this hub has, and learns which it has more. `connect` gives a connection to read from.
     `window_s` is the width of base windows.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        connect: Callable[[], Connection],
         granted: Grants,
         now_ns: int,
         *,
@@ -363,7 +367,7 @@ class Checker:
         # A grid is never changed: those that were looked up once serve every batch.
         self._grids: dict[str, Grid] = {} if known is None else known
         self._brought = brought or {}
-        self._connection = connection
+        self._connect = connect
         self._window_s = window_s
         self._moves = moves
         self._granted = granted
@@ -514,13 +518,13 @@ class Checker:
         """Return the keys that may be recorded; None where nothing is declared and any may."""
         if not definition["steps"]:
             return None
-        return {*(str(one["key"]) for one in definition["fields"]), *grids.extra_of(self._connection, pipeline)}
+        return {*(str(one["key"]) for one in definition["fields"]), *grids.extra_of(self._connect(), pipeline)}
 
     def _grid(self, grid_id: str) -> Grid:
         if grid_id in self.unknown:
             return self.unknown[grid_id]
         try:
-            self._grids[grid_id] = grids.need_grid(self._connection, grid_id)
+            self._grids[grid_id] = grids.need_grid(self._connect(), grid_id)
             return self._grids[grid_id]
         except EntityNotFoundError:
             # A hub that was restored may have forgotten a grid; its id is a hash of its edges, so nobody can forge one.

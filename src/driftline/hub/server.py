@@ -154,11 +154,11 @@ def openapi_document(call: Call[None]) -> Response:
 def application(hub: Hub) -> Starlette:
     """Return the whole application: the API under /api/v1, the dashboard at /."""
     modules = (
+        ingest,  # first, because routes are looked through in this order, and nothing is asked as often
         registry,
         deployment,
         fleet,
         identity,
-        ingest,
         infer,
         logs,
         alter,  # with those of assays, whose addresses these share
@@ -251,13 +251,15 @@ class Guard:
             return None
         headers = Headers(scope=scope)
         client = scope.get("client")
-        if self.local_only and (client is None or not is_loopback(client[0])):
+        # Where it listens at an address of the machine's own, programs there come from that address, and say so.
+        own = (scope.get("server") or ("",))[0]
+        if self.local_only and (client is None or not (is_loopback(client[0]) or client[0] == own)):
             return (
                 "from other machines only devices may ask this hub; use it on its own machine, or through an SSH "
                 "tunnel to its loopback address"
             )
         host = headers.get("host", "")
-        if not self.any_name and not is_loopback(_hostname(host)):
+        if not self.any_name and not (is_loopback(_hostname(host)) or _hostname(host) == own):
             return f"this hub answers under its loopback address, not as {host[:100]!r}; use http://127.0.0.1:PORT"
         return _foreign(scope["method"], headers, host)
 

@@ -17,9 +17,11 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Float,
     ForeignKey,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -503,11 +505,11 @@ def statuses(
 
 
 def latest_alert(
-    connection: Connection, assay: str, device: str, *, field: str | None = None, since_ns: int | None = None
+    connection: Connection, assay: str, devices: Sequence[str], *, field: str | None = None, since_ns: int | None = None
 ) -> api.Analysis | None:
-    """Return the newest answer that alerts: of one field, or of any; since a time, those that woke somebody."""
+    """Return the newest alert of some devices, of one field or of any; since a time, those that woke somebody."""
     query = select(ANALYSES.c.document).where(
-        ANALYSES.c.assay == assay, ANALYSES.c.device == device, ANALYSES.c.status == "Alert"
+        ANALYSES.c.assay == assay, ANALYSES.c.device.in_(devices), ANALYSES.c.status == "Alert"
     )
     if field is not None:
         query = query.where(ANALYSES.c.field == field)
@@ -526,20 +528,31 @@ def latest_marks(connection: Connection, strips: Sequence[Strip]) -> dict[tuple[
     """
     if not strips:
         return {}
-    given, (assay, device, field, since_ns) = sql.given(connection, strips)
-    is_asked = (
-        ANALYSES.c.assay == assay,
-        ANALYSES.c.device == device,
-        ANALYSES.c.field == field,
-        ANALYSES.c.start_ns >= since_ns,
-    )
+    given, is_asked = _asked(connection, strips)
     key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field)
     shown = (ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score, ANALYSES.c.level)
-    query = select(*key, *shown).select_from(given).join(ANALYSES, and_(*is_asked))
+    query = select(*key, *shown).select_from(given).join(ANALYSES, is_asked)
     found: dict[tuple[str, str, str], list[Mark]] = {}
     for assay, device, field, *mark in connection.execute(query.order_by(*key, ANALYSES.c.start_ns)):
         found.setdefault((assay, device, field), []).append(Mark(*mark))
     return found
+
+
+def answers_of(connection: Connection, strips: Sequence[Strip]) -> list[api.Analysis]:
+    """Return the answers of many strips whole, by window start, device and field; see `latest_marks`."""
+    if not strips:
+        return []
+    given, is_asked = _asked(connection, strips)
+    query = select(ANALYSES.c.document).select_from(given).join(ANALYSES, is_asked)
+    order = (ANALYSES.c.start_ns, ANALYSES.c.device, ANALYSES.c.field)
+    return [msgspec.json.decode(one, type=api.Analysis) for one in connection.execute(query.order_by(*order)).scalars()]
+
+
+def _asked(connection: Connection, strips: Sequence[Strip]) -> tuple[FromClause, ColumnElement[bool]]:
+    """Return the strips as a table, and what an answer of one of them is like."""
+    given, (assay, device, field, since_ns) = sql.given(connection, strips)
+    place = (ANALYSES.c.assay == assay, ANALYSES.c.device == device, ANALYSES.c.field == field)
+    return given, and_(*place, ANALYSES.c.start_ns >= since_ns)
 
 
 def judged(

@@ -408,12 +408,13 @@ def _badness(one: tuple[str, Mark]) -> tuple[int, float, str]:
 def _newest(connection: Connection, kept: Kept, summary: AssayLines) -> list[api.Analysis]:
     """Return the newest answers of the devices shown, by window start, device, field."""
     windows = kept.assay.spec.windows
-    analyses: list[api.Analysis] = []
-    for line in summary.lines:
-        for field in summary.fields if line.end_ns is not None else ():
-            since_ns = _since(windows, line.end_ns or 0, WINDOWS_IN_CHART_MAX)
-            analyses += store.analyses(connection, summary.id, device=line.device, field=field, start_ns=since_ns)
-    return sorted(analyses, key=lambda one: (one.start_ns, one.device, one.field))
+    wanted = [
+        Strip(summary.id, line.device, field, _since(windows, line.end_ns, WINDOWS_IN_CHART_MAX))
+        for line in summary.lines
+        if line.end_ns is not None
+        for field in summary.fields
+    ]
+    return store.answers_of(connection, wanted)
 
 
 def _urgency(one: Kept, standing: Standing) -> tuple[bool, bool, int]:
@@ -424,8 +425,7 @@ def _urgency(one: Kept, standing: Standing) -> tuple[bool, bool, int]:
 
 
 def _newest_alert(connection: Connection, summary: AssayLines) -> api.Analysis | None:
-    found = [store.latest_alert(connection, summary.id, line.device) for line in summary.lines]
-    return max((one for one in found if one is not None), key=lambda one: one.start_ns, default=None)
+    return store.latest_alert(connection, summary.id, [line.device for line in summary.lines])
 
 
 def _workspaces(connection: Connection) -> dict[str, str]:
