@@ -81,7 +81,7 @@ def test_it_runs_observe_only_and_says_so(bare: Path, tmp_path: Path):
     assert agent.returncode == 0
     assert "pip install 'driftline[edge]'" in said
     assert "doors: waiting for driftline.observe" in told
-    assert "waiting   1 records" in told
+    assert "waiting   1 record" in told
     assert "it observes (driftline.observe) and runs no models" in found
     assert [line.split()[1] for line in found.splitlines() if line.startswith("WRONG")] == ["hub"]
 

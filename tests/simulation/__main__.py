@@ -37,6 +37,7 @@ def run(seed: int) -> Result:
         problems = fleet.run()
     finally:
         gc.enable()
+        logging.disable(logging.NOTSET)
     return Result(seed, problems, fleet.world.counts, fleet.world.trace_hash, time.process_time() - began_s)
 
 
