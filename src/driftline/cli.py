@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _token(commands.add_parser("token", help="API tokens, for programs that nobody sits at"))
     _notify(commands.add_parser("notify", help="say who is told of incidents, and try it"))
     _site(commands.add_parser("site", help="say where a device is: what happens at one site is one incident"))
+    _hours(commands.add_parser("hours", help="say when a site is open: outside of it nobody is woken"))
     _doctor(commands.add_parser("doctor", help="say what is wrong with a device, or with a hub, and what to do"))
     return top
 
@@ -275,6 +276,14 @@ def _site(command: argparse.ArgumentParser) -> None:
     command.set_defaults(runs=("driftline.sdk.notify_command", "sdk"))
     command.add_argument("device", help="the device's name")
     command.add_argument("site", nargs="?", help="the site's name; without it the device is a site of its own")
+
+
+def _hours(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(runs=("driftline.sdk.notify_command", "sdk"))
+    command.add_argument("workspace", help="the workspace whose assays it is for")
+    command.add_argument("site", nargs="?", help="the site's name; without it all that is said is listed")
+    command.add_argument("hours", nargs="?", help="such as 'Mon-Sat 07:00-20:00'; 'none' takes away what was said")
+    command.add_argument("--time-zone", metavar="ZONE", help="of the site's clock, such as Europe/Zurich (default UTC)")
 
 
 def _login(command: argparse.ArgumentParser) -> None:

@@ -114,6 +114,7 @@ def shop(closed: Any, ask_at: Any, shop_on: Any) -> Any:
             "channel": "c",
             "delivery": "d",
             "maintenance": "m",
+            "site": "Berlin",
         },
         headers,
     )

@@ -91,6 +91,7 @@ def test_every_list_that_can_grow_is_paged(document: Any):
         "/api/v1/notifications/channels",
         "/api/v1/retention",
         "/api/v1/workspaces/{workspace}/maintenance",
+        "/api/v1/workspaces/{workspace}/sites",
     }
     assert lists - paged == by_hand
 

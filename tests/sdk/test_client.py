@@ -238,6 +238,13 @@ def test_an_assay_is_saved_listed_and_switched_off(client: Client, summing: Summ
     ]
     client.end_maintenance(planned)
 
+    client.set_site_hours("Berlin", "Mon-Sat 07:00-20:00", time_zone="Europe/Berlin")
+    assert [(one.site, one.time_zone, one.opening_hours) for one in client.list_sites()] == [
+        ("Berlin", "Europe/Berlin", "Mon-Sat 07:00-20:00")
+    ]
+    client.set_site_hours("Berlin")
+    assert client.list_sites() == []
+
     copy = assay.clone("sum again")
     assert (copy.name, copy.active, copy.spec.alarm) == ("sum again", True, assay.spec.alarm)
     client.remove_assay(assay_id)

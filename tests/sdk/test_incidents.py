@@ -123,6 +123,18 @@ def test_a_site_is_said_on_the_command_line(known: Client, capsys: Any):
     assert cli.main(["site", "none", "Berlin"]) == 1
 
 
+def test_when_a_site_is_open_is_said_on_the_command_line(known: Client, capsys: Any):
+    place = known.get_current_workspace().name
+    assert cli.main(["hours", place, "Berlin", "Mon-Sat 07:00-20:00", "--time-zone", "Europe/Berlin"]) == 0
+    assert cli.main(["hours", place, "Bern", "--time-zone", "Europe/Zurich"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Bern: always open (Europe/Zurich), since ")
+    assert cli.main(["hours", place]) == 0
+    assert "Berlin: Mon-Sat 07:00-20:00 (Europe/Berlin), since " in capsys.readouterr().out
+    assert cli.main(["hours", place, "Bern", "none"]) == 0
+    assert [one.site for one in known.list_sites()] == ["Berlin"]
+    assert cli.main(["hours", place, "Bern", "whenever"]) == 1
+
+
 def test_what_a_program_adds_is_checked(known: Client):
     known.notifications.add("ops", api.Webhook(url="https://hooks.example/"))
     with pytest.raises(ConflictError):

@@ -155,19 +155,20 @@ def calibration_of(
         seed=promise.seed,
         starts_ns=starts_ns,
         cycle=season,
-        zone=calendar.time_zone,
+        zone=calendar.time_zone or "UTC",
         hours=opening_hours(calendar),
     )
 
 
 def opening_hours(calendar: api.Calendar) -> OpeningHours | None:
-    """Return when an assay's devices work; None is always.
+    """Return when devices work; None is always.
 
     Raises:
         InvalidInputError: not such hours, or no such time zone; the message says how they are written.
     """
-    zone_of(calendar.time_zone)
-    return None if calendar.opening_hours is None else OpeningHours.parse(calendar.opening_hours, calendar.time_zone)
+    zone = calendar.time_zone or "UTC"
+    zone_of(zone)
+    return None if calendar.opening_hours is None else OpeningHours.parse(calendar.opening_hours, zone)
 
 
 def is_counted(plan: WindowPlan, start_ns: int) -> bool:

@@ -13,7 +13,7 @@ What is *removed* is gone with its answers and baselines. Its incidents are reso
 them and under its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,15 +25,16 @@ from sqlalchemy import Connection
 from driftline.assay.window import WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import ConflictError
-from driftline.hub import causes, registry
+from driftline.hub import calendars, causes, registry
 from driftline.hub.accounts.audit import flat
 from driftline.hub.assays import count_where_cut, devices_of, plan_of_kept, routes, save, standing_notes
+from driftline.hub.calendars import Calendars
 from driftline.hub.core import Hub
 from driftline.hub.http import Call
 from driftline.hub.limits import check_words
 from driftline.hub.observations import Target, baseline_of
 from driftline.hub.policy import EDITOR, VIEWER
-from driftline.hub.promises import Footings, level_of
+from driftline.hub.promises import Footings, level_of, seen_by
 from driftline.hub.question import Calibrated, Question, calibrate, check_asked, fixed_notes
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
@@ -72,27 +73,37 @@ def remove_assay(call: Call[None]) -> None:
 
 
 @dataclass(frozen=True)
-class _Carried:
+class Carried:
     """A version of an assay's baselines, of which some are still the newest, with these."""
 
     told: api.BaselineVersion
     materials: Mapping[Place, Material]
 
 
-def _carried(connection: Connection, assay: str) -> list[_Carried]:
-    """Return what windows are compared with now, version by version: each says what its own baselines are made of."""
+def carried_of(connection: Connection, assay: str, devices: Collection[str] | None = None) -> list[Carried]:
+    """Return what windows are compared with now, version by version: each says what its own baselines are made of.
+
+    Of some `devices` those that they saw are returned, also where one of them serves all.
+    """
     newest = versions.newest(connection, assay)
     carried = [
-        _Carried(told, {place: material for place, (version, material) in newest.items() if version == told.version})
+        Carried(
+            told,
+            {
+                place: material
+                for place, (version, material) in newest.items()
+                if version == told.version and (devices is None or seen_by(told.baseline, place) in devices)
+            },
+        )
         for told in versions.versions(connection, assay)
     ]
     return [one for one in carried if one.materials]
 
 
-def _renumbered(carried: Sequence[_Carried], first: int, **facts: Any) -> list[_Carried]:
+def renumbered(carried: Sequence[Carried], first: int, **facts: Any) -> list[Carried]:
     """Return the same baselines as later versions, with new facts."""
     return [
-        _Carried(msgspec.structs.replace(one.told, version=version, **facts), one.materials)
+        Carried(msgspec.structs.replace(one.told, version=version, **facts), one.materials)
         for version, one in enumerate(carried, first)
     ]
 
@@ -111,22 +122,24 @@ def edit(hub: Hub, assay: str, asked: api.AssayEdit, actor: str) -> api.Assay:
     check_words(asked.note, actor)
     with hub.database.reading() as connection:
         kept = store.one(connection, assay)
-        carried = _carried(connection, assay)
+        carried = carried_of(connection, assay)
     before = kept.assay
     spec = _edited(before.spec, asked)
     if spec == before.spec:
         return before
     check_asked(spec)
-    carried = _renumbered(carried, before.baseline_version + 1)
-    questions = [_question(hub, kept, spec, one) for one in carried]
+    carried = renumbered(carried, before.baseline_version + 1)
+    present = calendars.now(hub, before.workspace, spec.calendar)
+    questions = [question_of(hub, kept, spec, one, present) for one in carried]
     found, notes = _calibrated(hub, questions, carried, _weighing_plan(kept, spec))
     with hub.database.writing() as connection:
         if store.baseline_versions(connection, [assay]).get(assay) != before.baseline_version:
             raise ConflictError(f"assay {before.spec.name!r} was changed meanwhile; look at it first")
+        calendars.check_still(connection, hub, present)
         now_ns, plan = hub.now_ns(), plan_of_kept(kept)
         start_ns = None if plan is None else plan.open_at(now_ns)
         facts = {"from_ns": start_ns or 0, "created_ns": now_ns, "notes": ["the question was edited"]}
-        for one, calibrated in zip(_renumbered(carried, carried[0].told.version, **facts), found, strict=True):
+        for one, calibrated in zip(renumbered(carried, carried[0].told.version, **facts), found, strict=True):
             versions.add_version(connection, assay, one.told, one.materials)
             for place, calibrating in calibrated.items():
                 versions.put_calibration(connection, assay, one.told.version, place, calibrating)
@@ -163,7 +176,7 @@ def _weighing_plan(kept: store.Kept, spec: api.AssaySpec) -> WindowPlan | None:
     return plan_of(msgspec.structs.replace(spec.windows, start_ns=kept.start_ns), None, rows=False)
 
 
-def _question(hub: Hub, kept: store.Kept, spec: api.AssaySpec, carried: _Carried) -> Question:
+def question_of(hub: Hub, kept: store.Kept, spec: api.AssaySpec, carried: Carried, present: Calendars) -> Question:
     """Return the question that some of an assay's baselines are to answer."""
     return Question(
         spec=msgspec.structs.replace(spec, baseline=carried.told.baseline),
@@ -176,11 +189,12 @@ def _question(hub: Hub, kept: store.Kept, spec: api.AssaySpec, carried: _Carried
         },
         notes=[],
         projections={},
+        calendars=present,
     )
 
 
 def _calibrated(
-    hub: Hub, questions: Sequence[Question], carried: Sequence[_Carried], plan: WindowPlan | None
+    hub: Hub, questions: Sequence[Question], carried: Sequence[Carried], plan: WindowPlan | None
 ) -> tuple[list[Mapping[Place, Calibrating]], list[str]]:
     """Calibrate baselines for a question that was edited, and say what is to be said of it.
 
@@ -257,8 +271,8 @@ def _copy(hub: Hub, kept: store.Kept, name: str) -> api.Assay:
     start_ns = None if plan is None else plan.begin_from(now_ns)
     said = f"a copy of assay {source.spec.name!r}, with the baselines it had at {iso(now_ns)}"
     with hub.database.writing() as connection:
-        carried, known = _carried(connection, source.id), versions.calibrations(connection, source.id)
-        own = _renumbered(carried, 1, from_ns=0, created_ns=now_ns)
+        carried, known = carried_of(connection, source.id), versions.calibrations(connection, source.id)
+        own = renumbered(carried, 1, from_ns=0, created_ns=now_ns)
         copy = msgspec.structs.replace(
             source,
             id=str(uuid4()),

@@ -16,18 +16,19 @@ from driftline.assay.window import BASE_WINDOW_NS, WindowPlan, plan_of
 from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import causes, drops, fleet, grids, maintenance, registry, vectors
+from driftline.hub.calendars import check_still
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Walk
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import Span, Target, baseline_of, parts_of
 from driftline.hub.paging import Page
 from driftline.hub.policy import EDITOR, VIEWER
-from driftline.hub.promises import Footings, hours, level_of, stream_of
+from driftline.hub.promises import Footings, level_of, stream_of
 from driftline.hub.question import Calibrated, Question, calibrate, fixed_notes, question, start_of, told
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
 from driftline.hub.store import maintenance as planned
-from driftline.hub.store.baselines import Material
+from driftline.hub.store.baselines import Material, Place
 from driftline.summary.grid import Grid, joined
 from driftline.wire import api
 
@@ -99,7 +100,7 @@ def answers(hub: Hub, asked: Question, found: Calibrated) -> api.AssayRun:
     def rests(device: str, start_ns: int, end_ns: int) -> str | None:
         return maintenance.note(own, device, sites.get(device), start_ns, end_ns)
 
-    course = Course(spec, plan, asked.targets, hours(spec.calendar), rests=rests)
+    course = Course(spec, plan, asked.targets, asked.calendars.is_open, rests=rests)
     answered = [one for device in asked.devices for one in _walked(asked, course, found, spans[device], until_ns)]
     analyses = sorted((one.analysis for one in answered), key=lambda one: (one.start_ns, one.device, one.field))
     with hub.database.reading() as connection:
@@ -108,7 +109,9 @@ def answers(hub: Hub, asked: Question, found: Calibrated) -> api.AssayRun:
         notes.append(f"no device runs pipeline {_name(asked)} yet; deploy it, or publish it and add an edge")
     elif not analyses:
         notes.append(f"no window is complete yet: the first ends {iso(plan.start_ns + plan.width_ns)}")
-    return api.AssayRun(analyses=analyses, baselines=asked.stats(found.told), notes=[*notes, *_promised(found)])
+    return api.AssayRun(
+        analyses=analyses, baselines=asked.stats(found.told), notes=[*notes, *no_promise(found.refusals)]
+    )
 
 
 def _walked(
@@ -136,11 +139,11 @@ def _name(asked: Question) -> str:
     return next(iter(asked.targets.values())).pipeline_name
 
 
-def _promised(found: Calibrated) -> list[str]:
+def no_promise(refusals: Mapping[Place, str]) -> list[str]:
     """Say which streams have no promise."""
     return [
         f"there is no promise for {place.field} of {f'device {place.device}' if place.device else 'any device'}: {why}"
-        for place, why in found.refusals.items()
+        for place, why in refusals.items()
     ]
 
 
@@ -181,7 +184,7 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
     """Keep an assay with its baselines frozen, and let devices count where it cuts; the scorer takes it from here.
 
     Raises:
-        ConflictError: the workspace has an assay of this name.
+        ConflictError: the workspace has an assay of this name, or a site got other hours meanwhile.
         InvalidInputError, EntityNotFoundError: see `question`; also where no baseline carries the promise.
     """
     spec = msgspec.structs.replace(spec, name=registry.check_name("assay", spec.name))
@@ -212,6 +215,7 @@ def save(hub: Hub, workspace: str, spec: api.AssaySpec) -> api.Assay:
         notes=assay.notes,
     )
     with hub.database.writing() as connection:
+        check_still(connection, hub, asked.calendars)
         store.save(connection, assay, field_types=types, start_ns=start_ns, versions=[(first, asked.materials)])
         for place, one in found.found.items():
             versions.put_calibration(connection, assay.id, assay.baseline_version, place, one)
@@ -233,7 +237,7 @@ def standing_notes(found: Calibrated) -> list[str]:
         raise InvalidInputError(next(iter(refusals.values())))
     if not found.found:
         return [NOT_CALIBRATED_YET]
-    return _promised(found)
+    return no_promise(refusals)
 
 
 def count_where_cut(hub: Hub, targets: Mapping[str, Target], spec: api.AssaySpec, assay: str) -> None:

@@ -16,6 +16,7 @@ from driftline.clock import iso
 from driftline.errors import ConflictError, InvalidInputError
 from driftline.hub import causes
 from driftline.hub.assays import NOT_CALIBRATED_YET, baselines_of, count_where_cut, devices_of, plan_of_kept
+from driftline.hub.calendars import check_still
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.policy import EDITOR, VIEWER
@@ -195,6 +196,7 @@ def _keep(
     with hub.database.writing() as connection:
         if store.baseline_versions(connection, [assay.id]).get(assay.id) != assay.baseline_version:
             raise ConflictError(f"assay {assay.spec.name!r} got another new baseline meanwhile; look at it first")
+        check_still(connection, hub, asked.calendars)
         versions.add_version(connection, assay.id, told, asked.materials)
         store.set_baseline(connection, assay.id, spec, told.version, notes)
         for place, one in found.found.items():

@@ -13,11 +13,12 @@ from driftline.assay.analysis import Baseline, analyse, baseline_of, min_count
 from driftline.assay.promise import Memory, Stream, is_counted
 from driftline.assay.window import WindowPlan
 from driftline.hub.observations import Span, Target
-from driftline.hub.promises import Open
 from driftline.wire import api
 
 # Why a window of a device wakes nobody, though its site is open; None where it does.
 Rests = Callable[[str, int, int], str | None]
+# Whether the site of a device is open from start to end.
+OpenAt = Callable[[str, int, int], bool]
 OUTSIDE_HOURS = "outside the opening hours: it wakes nobody"
 
 
@@ -51,7 +52,7 @@ class Course:
     spec: api.AssaySpec
     plan: WindowPlan
     targets: Mapping[str, Target]
-    is_open: Open
+    is_open: OpenAt
     assay_id: str | None = None
     rests: Rests = lambda _device, _start_ns, _end_ns: None
 
@@ -89,7 +90,7 @@ class Walk:
             assay_id=course.assay_id,
         )
         plain = _noted(plain, footing)
-        why = [] if course.is_open(start_ns, end_ns) else [OUTSIDE_HOURS]
+        why = [] if course.is_open(span.device, start_ns, end_ns) else [OUTSIDE_HOURS]
         in_maintenance = course.rests(span.device, start_ns, end_ns)
         why += [in_maintenance] if in_maintenance else []
         if why:

@@ -16,12 +16,13 @@ from driftline.assay.detectability import Told, alarms, fixed, promised, smalles
 from driftline.assay.window import WindowPlan
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, InvalidInputError
-from driftline.hub import assays
+from driftline.hub import assays, calendars
+from driftline.hub.calendars import Calendars
 from driftline.hub.core import Hub
 from driftline.hub.http import Call, Routes
 from driftline.hub.observations import baseline_of
 from driftline.hub.policy import VIEWER
-from driftline.hub.promises import Footings, described, level_of, stream_of, usual_of, windows_of
+from driftline.hub.promises import Footings, described, level_of, seen_by, stream_of, usual_of, windows_of
 from driftline.hub.question import Calibrated, Question, fixed_notes, question
 from driftline.hub.store import assays as store
 from driftline.hub.store import baselines as versions
@@ -51,6 +52,7 @@ class _Case:
     calibrating: Calibrating | None
     past: Sequence[Told]
     read: Callable[[], tuple[Material, Baseline]]
+    calendars: Calendars
 
     @property
     def urgency(self) -> tuple[bool, int, str, str]:
@@ -82,7 +84,13 @@ def preview(hub: Hub, workspace: str, asked: api.NewPreview) -> api.Preview:
         known = found.footings.calibrating(1, device, place.field)
         answers = past[device, place.field]
         return _Case(
-            device, place.field, made.spec, known, answers, lambda: (made.materials[place], made.baselines[place])
+            device,
+            place.field,
+            made.spec,
+            known,
+            answers,
+            lambda: (made.materials[place], made.baselines[place]),
+            made.calendars,
         )
 
     cases = [case(device, place) for device, place in _streams(made)]
@@ -139,6 +147,7 @@ def preview_saved(hub: Hub, assay: str, within: int) -> api.Preview:
         if (which := footings.which(device, one.field)) is not None
     }
     past, notes = _answered(hub, kept, footings, streams)
+    present = calendars.now(hub, kept.assay.workspace, spec.calendar)
     cases = [
         _Case(
             device,
@@ -147,6 +156,7 @@ def preview_saved(hub: Hub, assay: str, within: int) -> api.Preview:
             footings.calibrating(version, device, field),
             past.get((device, field), []),
             _reader(hub, kept, version, place),
+            present,
         )
         for (device, field), (version, place) in streams.items()
     ]
@@ -210,7 +220,8 @@ def _stream(hub: Hub, case: _Case, plan: WindowPlan | None, level: float, within
     material, baseline = case.read()
     alarm = case.spec.alarm
     n = case.calibrating.n if case.calibrating is not None else _usual_n(hub, case, plan)
-    starts_ns, windows = windows_of(hub, case.spec, material, baseline, n)
+    is_open = case.calendars.open_on(seen_by(case.spec.baseline, Place(case.device, case.field)))
+    starts_ns, windows = windows_of(hub, case.spec, material, baseline, n, is_open)
     detectable: list[api.Detectable] = []
     if isinstance(alarm, api.Fixed):
         told, level = api.Calibrated(n=n or 0, windows=len(windows)), alarm.threshold
@@ -249,7 +260,7 @@ def _weighed(alarm: api.Fixed | api.Promise) -> list[str]:
 
 def _usual_n(hub: Hub, case: _Case, plan: WindowPlan | None) -> int | None:
     """Return how many inferences a window usually holds; None where nobody knows yet."""
-    found = usual_of(hub, case.spec, [case.device], plan, hub.now_ns())
+    found = usual_of(hub, case.spec, [case.device], plan, hub.now_ns(), case.calendars)
     return next((one.n for one in found.values()), None)
 
 

@@ -5,7 +5,7 @@ windows hold, the median of its first five that hold any; until five are known t
 meanwhile is answered again. The same data thus gives the same evidence, whoever asks and in however many steps it came.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,32 +13,18 @@ import numpy as np
 
 from driftline.assay.analysis import Baseline, Part
 from driftline.assay.calibration import Calibration
-from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of, opening_hours
+from driftline.assay.promise import Stream, alarm_at, calibrated, calibration_of
 from driftline.assay.window import WindowPlan
 from driftline.clock import NS_PER_S
 from driftline.errors import InvalidInputError
+from driftline.hub.calendars import Calendars, Open
 from driftline.hub.core import Hub
 from driftline.hub.observations import cut
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
 from driftline.wire import api
 
-Open = Callable[[int, int], bool]
-
 # The first window of a device is seldom a whole one; the median of five is that of whole ones.
 WINDOWS_TO_KNOW_N = 5
-
-
-# ── opening hours ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def hours(calendar: api.Calendar) -> Open:
-    """Return what says whether a site is open all the time from start to end.
-
-    Raises:
-        InvalidInputError: no such hours or time zone; the message says how they are written.
-    """
-    found = opening_hours(calendar)
-    return lambda start_ns, end_ns: found is None or found.is_open(start_ns, end_ns) == "open"
 
 
 # ── how many inferences a window has ─────────────────────────────────────────────────────────────────────────────
@@ -69,7 +55,12 @@ def usual(hub: Hub, pipeline: str, device: str, plan: WindowPlan, until_ns: int,
 
 
 def usual_of(
-    hub: Hub, spec: api.AssaySpec, devices: Iterable[str], plan: WindowPlan | None, until_ns: int
+    hub: Hub,
+    spec: api.AssaySpec,
+    devices: Iterable[str],
+    plan: WindowPlan | None,
+    until_ns: int,
+    calendars: Calendars,
 ) -> dict[str, Usual]:
     """Return how many inferences the windows of each device usually hold that is known: in its baseline's own time.
 
@@ -82,8 +73,7 @@ def usual_of(
         devices = [span.device] if span.device else devices
     if plan is None:
         return {}
-    is_open = hours(spec.calendar)
-    ways = {device: usual(hub, spec.pipeline, device, plan, until_ns, is_open) for device in devices}
+    ways = {device: usual(hub, spec.pipeline, device, plan, until_ns, calendars.open_on(device)) for device in devices}
     return {device: one for device, one in ways.items() if one is not None}
 
 
@@ -95,34 +85,48 @@ def _median(counts: Iterable[int]) -> int:
 
 
 def calibrating(
-    hub: Hub, spec: api.AssaySpec, promise: api.Promise, baseline: Baseline, material: Material, known: Usual | None
+    hub: Hub,
+    spec: api.AssaySpec,
+    promise: api.Promise,
+    baseline: Baseline,
+    material: Material,
+    known: Usual | None,
+    device: str,
+    calendars: Calendars,
 ) -> Calibrating | None:
-    """Calibrate one baseline; None where nobody knows yet how many values a window has."""
+    """Calibrate one baseline, of what a device saw; None where nobody knows yet how many values a window has."""
+    calendar = calendars.of(device)
     if material.values is not None and material.times_ns is None:
-        return None if known is None else _calibrating(spec, promise, baseline, known.n, None, known.windows)
+        return None if known is None else _calibrating(spec, promise, baseline, known.n, None, known.windows, calendar)
     if spec.baseline.values is not None:
-        return _calibrating(spec, promise, baseline, 1, None, None)
-    windows = own_windows(hub, spec, material)
+        return _calibrating(spec, promise, baseline, 1, None, None, calendar)
+    windows = own_windows(hub, spec, material, calendars.open_on(device))
     counts = [baseline.read(parts).count for _, parts in windows]
-    return _calibrating(spec, promise, baseline, _median([one for one in counts if one] or [1]), windows, None)
+    n = _median([one for one in counts if one] or [1])
+    return _calibrating(spec, promise, baseline, n, windows, None, calendar)
 
 
-def own_windows(hub: Hub, spec: api.AssaySpec, material: Material) -> list[tuple[int, list[Part]]]:
+def seen_by(baseline: api.Baseline, place: Place) -> str:
+    """Return the device that saw what a baseline holds; empty where it is values that serve all."""
+    return baseline.device or place.device
+
+
+def own_windows(hub: Hub, spec: api.AssaySpec, material: Material, is_open: Open) -> list[tuple[int, list[Part]]]:
     """Return a baseline in time cut into windows as wide as the assay's, each with its start."""
     width_ns = spec.windows.width_s * NS_PER_S
     plan = WindowPlan(spec.baseline.start_ns or 0, width_ns, width_ns)
-    return cut(hub, material, list(plan.windows(spec.baseline.end_ns or 0)), hours(spec.calendar)) or []
+    return cut(hub, material, list(plan.windows(spec.baseline.end_ns or 0)), is_open) or []
 
 
 def windows_of(
-    hub: Hub, spec: api.AssaySpec, material: Material, baseline: Baseline, n: int | None
+    hub: Hub, spec: api.AssaySpec, material: Material, baseline: Baseline, n: int | None, is_open: Open
 ) -> tuple[list[int], list[list[Part]]]:
     """Return a baseline's own windows that hold values, and their starts; values without times are cut by n, in order.
 
     The latter have no starts. There is no window where nobody knows yet how many values one has.
     """
     if spec.baseline.values is None:
-        found = [(start, parts) for start, parts in own_windows(hub, spec, material) if baseline.read(parts).n]
+        found = [(start, parts) for start, parts in own_windows(hub, spec, material, is_open) if baseline.read(parts).n]
         return [start for start, _ in found], [parts for _, parts in found]
     values = material.values
     if values is None or not n or values.size < n:
@@ -138,6 +142,7 @@ def _calibrating(
     n: int,
     windows: Sequence[tuple[int, Sequence[Part]]] | None,
     known: int | None,
+    calendar: api.Calendar,
 ) -> Calibrating:
     try:
         found = calibration_of(
@@ -148,7 +153,7 @@ def _calibrating(
             starts_ns=None if windows is None else [start for start, _ in windows],
             # Values without times have no hour; those that a device kept outlive a seasonal baseline of the others.
             season=None if windows is None else spec.baseline.season,
-            calendar=spec.calendar,
+            calendar=calendar,
         )
     except InvalidInputError as error:
         return Calibrating(n, known, refused=str(error))

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from driftline.assay.analysis import Baseline, check, check_field, describe, fixed_alarm_text
 from driftline.assay.own_alarms import OwnAlarms, own_alarms
+from driftline.assay.promise import opening_hours
 from driftline.assay.window import WindowPlan
 from driftline.clock import iso
 from driftline.errors import EntityNotFoundError, InvalidInputError
-from driftline.hub import fleet, grids, registry, vectors
+from driftline.hub import calendars, fleet, grids, registry, vectors
+from driftline.hub.calendars import Calendars
 from driftline.hub.core import Hub
 from driftline.hub.observations import Target, baseline_of, material_of, seen
-from driftline.hub.promises import Footings, calibrating, described, hours, level_of, usual_of, windows_of
+from driftline.hub.promises import Footings, calibrating, described, level_of, seen_by, usual_of, windows_of
 from driftline.hub.store.baselines import EVERY_DEVICE, Calibrating, Material, Place
 from driftline.pipeline.iopath import ResolvedField, resolver
 from driftline.pipeline.projection import Projection
@@ -30,7 +32,8 @@ DEVICES_WEIGHED_MAX = 20
 class Question:
     """A spec with its fields found; `materials` and `baselines` are a device's own, or one that serves all.
 
-    `projections` are those that the first assay on a vector makes; they are kept with it.
+    `projections` are those that the first assay on a vector makes; they are kept with it. `calendars` are those that
+    the devices have now.
     """
 
     spec: api.AssaySpec
@@ -40,6 +43,7 @@ class Question:
     baselines: Mapping[Place, Baseline]
     notes: Sequence[str]
     projections: Mapping[str, Projection]
+    calendars: Calendars
 
     @property
     def pipeline(self) -> str:
@@ -98,7 +102,8 @@ def question(hub: Hub, workspace: str, spec: api.AssaySpec, *, renews: bool = Fa
     baselines = {
         place: baseline_of(hub, material, targets[place.field].field_type) for place, material in materials.items()
     }
-    return Question(spec, targets, devices, materials, baselines, [*notes, *silent], whole.made)
+    present = calendars.now(hub, workspace, spec.calendar)
+    return Question(spec, targets, devices, materials, baselines, [*notes, *silent], whole.made, present)
 
 
 def check_asked(spec: api.AssaySpec) -> None:
@@ -108,7 +113,7 @@ def check_asked(spec: api.AssaySpec) -> None:
         InvalidInputError: a threshold, window, bin, season or opening hours that cannot be.
     """
     check(spec)
-    hours(spec.calendar)
+    opening_hours(spec.calendar)
     _check_season(spec)
 
 
@@ -331,12 +336,12 @@ def calibrate(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: int,
     if not isinstance(promise, api.Promise):
         return Calibrated(Footings({version: 0}, places, {}), None, {}, {})
     cut_by_n = asked.spec.baseline.values is not None
-    known = usual_of(hub, asked.spec, asked.devices, plan, until_ns) if cut_by_n else {}
+    known = usual_of(hub, asked.spec, asked.devices, plan, until_ns, asked.calendars) if cut_by_n else {}
     found: dict[Place, Calibrating] = {}
     for place, baseline in asked.baselines.items():
         for device in sorted(known) or [place.device]:
-            material = asked.materials[place]
-            one = calibrating(hub, asked.spec, promise, baseline, material, known.get(device))
+            material, seer = asked.materials[place], seen_by(asked.spec.baseline, place)
+            one = calibrating(hub, asked.spec, promise, baseline, material, known.get(device), seer, asked.calendars)
             if one is not None:
                 found[Place(device, place.field)] = one
     footings = Footings({version: 0}, places, {(version, place): one for place, one in found.items()})
@@ -364,7 +369,7 @@ def fixed_notes(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: in
     """
     if isinstance(asked.spec.alarm, api.Promise):
         return []
-    known = usual_of(hub, asked.spec, asked.devices, plan, until_ns)
+    known = usual_of(hub, asked.spec, asked.devices, plan, until_ns, asked.calendars)
     notes: list[str] = []
     for field in asked.targets:
         sizes = [
@@ -391,7 +396,8 @@ def fixed_notes(hub: Hub, asked: Question, plan: WindowPlan | None, until_ns: in
 
 def _own_alarms(hub: Hub, asked: Question, place: Place, n: int) -> OwnAlarms | None:
     baseline = asked.baselines[place]
-    _, windows = windows_of(hub, asked.spec, asked.materials[place], baseline, n)
+    is_open = asked.calendars.open_on(seen_by(asked.spec.baseline, place))
+    _, windows = windows_of(hub, asked.spec, asked.materials[place], baseline, n, is_open)
     return own_alarms(asked.spec, baseline, windows)
 
 

@@ -10,8 +10,8 @@ lets every window from there on be answered again; how much evidence makes an al
 
 What was answered is stored together with the progress, some hundred windows in one transaction, whatever assays and
 devices they are of: a scorer that is killed anywhere continues from there, and one that runs twice changes nothing. Of
-an assay and device nothing is stored where somebody else moved the progress meanwhile (an edit, or a new baseline): the
-next look begins from there.
+an assay and device nothing is stored where somebody else moved the progress meanwhile (an edit, or a new baseline), and
+nothing at all where a site got other hours or a device another site: the next look begins from there.
 
 Of several hubs on one database one scores at a time (`lease.py`); the others look whether its lease has run out.
 """
@@ -37,6 +37,7 @@ from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
 from driftline.hub import fleet, incidents, journal, maintenance
 from driftline.hub.assays import footings_of
+from driftline.hub.calendars import Calendars
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Rests, Walk, read, written
 from driftline.hub.lease import Lease
@@ -46,14 +47,13 @@ from driftline.hub.promises import (
     Footings,
     Usual,
     calibrating,
-    hours,
     level_of,
     stream_of,
     usual,
 )
 from driftline.hub.sight import Sight
 from driftline.hub.store import assays as store
-from driftline.hub.store import baselines, editions
+from driftline.hub.store import baselines, editions, sites
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store import maintenance as planned
 from driftline.hub.store.assays import Answer, Arrival, Kept, Progress
@@ -211,6 +211,7 @@ class Round:
     _waiting: list[_Outcome] = field(init=False)
     _editions: Mapping[str, Sequence[editions.Edition]] = field(init=False)
     _maintenance: Sequence[api.Maintenance] = field(init=False, default=())
+    _sites: sites.Sites = field(init=False)
     _missed: bool = field(init=False, default=False)
     _goes_on: dict[str, str] = field(init=False, default_factory=dict[str, str])
 
@@ -219,6 +220,7 @@ class Round:
         self.lease = self.hub.lease("scorer")
         self._baselines, self._streams, self._failures, self._editions = {}, {}, {}, {}
         self._sight, self._waiting = Sight(self.hub), []
+        self._sites = sites.Sites({}, {})
 
     def run(self, stopping: threading.Event | None = None) -> bool:
         """Answer what is due, some windows an assay and device, and return whether more is waiting.
@@ -238,6 +240,7 @@ class Round:
         with self.hub.database.reading() as connection:
             standing = store.every(connection, active=True)
             self._editions, self._maintenance = editions.every(connection), planned.every(connection)
+            self._sites = sites.every(connection)
             for one in store.progress(connection):
                 progress[one.assay][one.device] = one
         more = False
@@ -337,11 +340,21 @@ class Round:
 
         asked = [(one.spec, one.start_ns) for one in self._editions.get(kept.assay.id, ())[:-1]]
         courses = [
-            _course(kept, each, begins_ns, targets, rests)
+            self._course(kept, each, begins_ns, targets, rests)
             for each, begins_ns in (*asked, (spec, start_ns))
             if begins_ns is not None
         ]
         return _Job(kept, targets, courses, until_ns, devices, lambda: self._footings(kept))
+
+    def _course(
+        self, kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target], rests: Rests
+    ) -> Course:
+        plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
+        is_open = self._calendars(kept, spec).is_open
+        return Course(spec, plan, targets, is_open, kept.assay.id, rests)
+
+    def _calendars(self, kept: Kept, spec: api.AssaySpec) -> Calendars:
+        return Calendars(spec.calendar, kept.assay.workspace, self._sites, kept.assay.created_ns)
 
     def _footings(self, kept: Kept) -> Footings:
         with self.hub.database.reading() as connection:
@@ -515,7 +528,9 @@ class Round:
             incidents.follow(connection, spec, [one for one in kept if one is not None], self.hub.now_ns())
 
     def _overtaken(self, connection: Connection, outcomes: Sequence[_Outcome]) -> list[bool]:
-        """Say of which answers the progress moved since they were begun, or the baseline."""
+        """Say of which answers the progress moved since they were begun, the baseline, or what is known of sites."""
+        if sites.stamp(connection) != self._sites.stamp:
+            return [True] * len(outcomes)
         versions = store.baseline_versions(connection, {one.job.id for one in outcomes})
         places = [(one.job.id, one.before.device) for one in outcomes]
         now = {(one.assay, one.device): one.next_ns for one in store.progress(connection, places)}
@@ -600,7 +615,8 @@ class Round:
                     unsure[which[0], name] = known
         if not unsure:
             return before
-        found = usual(self.hub, job.spec.pipeline, device, job.course.plan, job.until_ns, job.course.is_open)
+        is_open = self._calendars(job.kept, job.spec).open_on(device)
+        found = usual(self.hub, job.spec.pipeline, device, job.course.plan, job.until_ns, is_open)
         return before if found is None else self._calibrated(job, before, promise, unsure, found)
 
     def _calibrated(
@@ -619,7 +635,7 @@ class Round:
                 one = replace(known, windows=found.windows)
             else:
                 changed = True
-                one = self._calibrating(job, promise, version, name, found)
+                one = self._calibrating(job, promise, version, Place(before.device, name), found)
             if one is not None and one != known:
                 made[version, Place(before.device, name)] = one
         if not made:
@@ -631,14 +647,15 @@ class Round:
         return replace(before, next_ns=next_ns)
 
     def _calibrating(
-        self, job: _Job, promise: api.Promise, version: int, name: str, found: Usual
+        self, job: _Job, promise: api.Promise, version: int, whose: Place, found: Usual
     ) -> Calibrating | None:
-        place = Place(EVERY_DEVICE, name)
+        place = Place(EVERY_DEVICE, whose.field)
         with self.hub.database.reading() as connection:
             material = baselines.material(connection, job.id, version, place)
         if material is None:
             return None
-        return calibrating(self.hub, job.spec, promise, self._baseline(job, version, place), material, found)
+        baseline, calendars = self._baseline(job, version, place), self._calendars(job.kept, job.spec)
+        return calibrating(self.hub, job.spec, promise, baseline, material, found, whose.device, calendars)
 
     # ── late data ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -677,11 +694,6 @@ class Round:
             now_ns = self.hub.now_ns()
             excused = maintenance.excused(connection, self._maintenance, devices, now_ns)
             incidents.watch(connection, devices, heard_of, now_ns, excused)
-
-
-def _course(kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target], rests: Rests) -> Course:
-    plan = plan_of(msgspec.structs.replace(spec.windows, start_ns=start_ns), None, rows=False)
-    return Course(spec, plan, targets, hours(spec.calendar), kept.assay.id, rests)
 
 
 def _newest(answers: Iterable[Answered], end_ns: int) -> dict[str, Any]:

@@ -313,7 +313,8 @@ class Assay:
         """Let it ask something else of the windows that have not ended yet; what is not given stays.
 
         Answers that are there stay and keep the version they were given under; the evidence begins again, and open
-        incidents are over. A new `width` alone makes windows follow one another. `note` says why.
+        incidents are over. A new `width` alone makes windows follow one another. A `time_zone` or `opening_hours` of ''
+        are those of each device's site again. `note` says why.
 
         Raises:
             InvalidInputError: it cannot be asked, or no baseline carries the promise; everything is then as it was.
@@ -329,7 +330,8 @@ class Assay:
         if time_zone is not None or opening_hours is not None:
             calendar = self.spec.calendar
             hours = calendar.opening_hours if opening_hours is None else opening_hours or None
-            asked.calendar = api.Calendar(time_zone=time_zone or calendar.time_zone, opening_hours=hours)
+            zone = calendar.time_zone if time_zone is None else time_zone or None
+            asked.calendar = api.Calendar(time_zone=zone, opening_hours=hours)
         if min_count is not None:
             asked.min_count = min_count
         if run_until is not None:
@@ -503,9 +505,14 @@ def _score_in_words(connection: Connection, spec: api.AssaySpec) -> str:
     return f"{chosen.metric} over categories" + ("" if all(texts) else f", of numbers over {bins}")
 
 
+def _in_words(calendar: api.Calendar) -> str:
+    if calendar.time_zone is None:
+        return f"{calendar.opening_hours} at each site" if calendar.opening_hours else "as each site says"
+    return f"{calendar.time_zone}, {calendar.opening_hours or 'always open'}"
+
+
 def _facts(spec: api.AssaySpec, score: str) -> dict[str, object]:
     width_s = spec.windows.width_s
-    hours = spec.calendar.opening_hours or "always open"
     return {
         "Assay": spec.name,
         "Fields": ", ".join(one.field for one in spec.watched),
@@ -513,6 +520,6 @@ def _facts(spec: api.AssaySpec, score: str) -> dict[str, object]:
         "Window": f"{width_s / 60:g} min, every {(spec.windows.interval_s or width_s) / 60:g} min",
         "Score": score,
         "Alarm": told(spec.alarm),
-        "Calendar": f"{spec.calendar.time_zone}, {hours}",
+        "Calendar": _in_words(spec.calendar),
         "Devices": ", ".join(spec.devices) or "all that run the pipeline",
     }

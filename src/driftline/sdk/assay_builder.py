@@ -92,17 +92,18 @@ class AssayBuilder:
         self._alarm = Fixed(self._fixed(call).threshold, warning_threshold).message
         return self
 
-    def add_calendar(self, time_zone: str = "UTC", opening_hours: str | None = None) -> Self:
+    def add_calendar(self, time_zone: str | None = None, opening_hours: str | None = None) -> Self:
         """Say where and when the devices work: 'Europe/Zurich', and hours such as 'Mon-Sat 07:00-20:00'.
 
-        Windows outside the opening hours are answered and wake nobody; a season repeats in this time zone.
+        Windows outside the opening hours are answered and wake nobody; a season repeats in this time zone. Without it
+        an assay takes what `client.set_site_hours` says of each device's site; hours alone are of each site's clock.
         """
         for name, given in (("time_zone", time_zone), ("opening_hours", opening_hours)):
             if not isinstance(given, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]  notebooks are not type-checked
                 raise InvalidInputError(
                     f"{name} is {given!r:.60}; give text, such as add_calendar('Europe/Zurich', 'Mon-Sat 07:00-20:00')"
                 )
-        self._calendar = api.Calendar(time_zone=time_zone or "UTC", opening_hours=opening_hours)
+        self._calendar = api.Calendar(time_zone=time_zone or None, opening_hours=opening_hours or None)
         return self
 
     def add_location_filter(self, locations: Iterable[str]) -> Self:

@@ -232,6 +232,38 @@ class Client:
         """
         return self._connection.put(f"/devices/{quote(name, safe='')}/site", api.Site(site=site), api.Device)
 
+    def set_site_hours(
+        self, site: str, opening_hours: str | None = None, *, time_zone: str | None = None
+    ) -> api.SiteHours:
+        """Say when a site is open, for every assay of the current workspace that does not say it itself.
+
+        Hours are such as 'Mon-Sat 07:00-20:00', of the site's clock: 'Europe/Zurich', or UTC. They hold for windows
+        that have not ended yet; a time zone alone is always open, and neither takes away what was said.
+
+        Raises:
+            InvalidInputError: no such hours or time zone, or an assay would have no promise left at this site;
+                everything is then as it was.
+        """
+        asked = api.NewSiteHours(time_zone=time_zone, opening_hours=opening_hours, by=myself())
+        return self._connection.put(f"{self._sites()}/{quote(site, safe='')}", asked, api.SiteHours)
+
+    def list_sites(self) -> list[api.SiteHours]:
+        """List the sites of which the current workspace says when they are open, by name."""
+        return Listing(
+            self._connection.items(self._sites(), api.SiteHours),
+            ("Site", "Time zone", "Open", "Since", "By"),
+            lambda one: (
+                one.site,
+                one.time_zone or "UTC",
+                one.opening_hours or "always",
+                _time(one.from_ns),
+                one.actor,
+            ),
+        )
+
+    def _sites(self) -> str:
+        return f"/workspaces/{quote(str(self.get_current_workspace().id))}/sites"
+
     def get_device(self, name: str) -> api.Device:
         """Return one device.
 

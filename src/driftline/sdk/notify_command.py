@@ -1,4 +1,4 @@
-"""`driftline notify …` and `driftline site`: who is told of incidents, and where devices are."""
+"""`driftline notify …`, `driftline site` and `driftline hours`: who is told, where devices are, and when."""
 
 import argparse
 import getpass
@@ -18,9 +18,23 @@ def run(options: argparse.Namespace) -> int:
         placed = client.set_site(options.device, options.site)
         print(f"{placed.name} is at {placed.site}" if placed.site else f"{placed.name} is a site of its own")
         return 0
+    if options.command == "hours":
+        return _hours(client, options)
     return int(
         {"list": _list, "add": _add, "test": _test, "remove": _remove, "retry": _retry}[options.action](client, options)
     )
+
+
+def _hours(client: Client, options: argparse.Namespace) -> int:
+    client.set_current_workspace(client.get_workspace(options.workspace))
+    if options.hours == "none":
+        client.set_site_hours(options.site)
+    elif options.hours is not None or options.time_zone is not None:
+        client.set_site_hours(options.site or "", options.hours, time_zone=options.time_zone)
+    for one in client.list_sites():
+        if options.site in {None, one.site}:
+            print(f"{one.site}: {one.opening_hours or 'always open'} ({one.time_zone}), since {iso(one.from_ns)}")
+    return 0
 
 
 def _list(client: Client, _options: argparse.Namespace) -> int:

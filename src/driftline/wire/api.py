@@ -252,6 +252,28 @@ class Site(Struct):
     site: str | None = None
 
 
+class NewSiteHours(Struct):
+    """`PUT /workspaces/{id}/sites/{site}`: when a site is open, for this workspace's assays that do not say it.
+
+    It holds from now on. Neither a time zone nor opening hours takes away what was said; a time zone alone is always
+    open. On a hub without accounts `by` says who says it.
+    """
+
+    time_zone: str | None = None
+    opening_hours: str | None = None
+    by: str | None = None
+
+
+class SiteHours(Struct):
+    """When a site is open, for windows that end after `from_ns`; opening hours of None are always open."""
+
+    site: str
+    time_zone: str | None
+    opening_hours: str | None
+    from_ns: int
+    actor: str
+
+
 class Device(Struct):
     """A device as the hub knows it.
 
@@ -372,10 +394,12 @@ class Promise(Struct, tag_field="kind", tag="promise"):
 class Calendar(Struct):
     """When and where an assay's devices work: an IANA time zone, and opening hours such as 'Mon-Sat 07:00-20:00'.
 
-    Windows that are not wholly inside the opening hours are answered and wake nobody; None is always open.
+    Windows that are not wholly inside the opening hours are answered and wake nobody. One that says nothing is that of
+    each device's site (`SiteHours`); hours alone are those of each site's clock; with a time zone it is the assay's
+    own, on every device. What nobody says is UTC, and always open.
     """
 
-    time_zone: str = "UTC"
+    time_zone: str | None = None
     opening_hours: str | None = None
 
 

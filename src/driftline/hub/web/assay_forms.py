@@ -101,8 +101,8 @@ def _edit(assay: api.Assay) -> Html:
         *_alarm_fields(spec.alarm),
         _field("window, min", "width_min", windows.width_s / 60, size=5, inputmode="numeric"),
         _field("every, min", "every_min", (windows.interval_s or windows.width_s) / 60, size=5, inputmode="numeric"),
-        _field("open", "opening_hours", spec.calendar.opening_hours, placeholder="always", maxlength=200),
-        _field("time zone", "time_zone", spec.calendar.time_zone, maxlength=60),
+        _field("open", "opening_hours", spec.calendar.opening_hours, placeholder="as the site", maxlength=200),
+        _field("time zone", "time_zone", spec.calendar.time_zone, placeholder="the site's", maxlength=60),
         _field("by", "by", None, maxlength=100, autocomplete="name"),
         _field("why", "note", None, maxlength=500, class_="long"),
     ]
@@ -168,7 +168,7 @@ def _do_edit(call: Call[None], assay: str, fields: Fields) -> str:
         alarm=_alarm(spec.alarm, fields),
         windows=_windows(spec.windows, fields),
         calendar=api.Calendar(
-            time_zone=fields.get("time_zone", "").strip() or spec.calendar.time_zone,
+            time_zone=fields.get("time_zone", spec.calendar.time_zone or "").strip() or None,
             opening_hours=fields.get("opening_hours", spec.calendar.opening_hours or "").strip() or None,
         ),
         note=fields.get("note", ""),

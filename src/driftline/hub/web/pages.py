@@ -419,23 +419,27 @@ def _question(view: views.Assay) -> Content:
     named: list[Content] = [el("code", fields[0])]
     for i, field in enumerate(fields[1:], 2):
         named += [" or " if i == len(fields) else ", ", el("code", field)]
-    return ["Has ", *named, rule, _hours(spec), until]
+    return ["Has ", *named, rule, _hours(spec, view.sites), until]
 
 
-def _hours(spec: api.AssaySpec) -> str:
+def _hours(spec: api.AssaySpec, sites_open: Sequence[api.SiteHours]) -> str:
     """Say when an assay wakes nobody, and what it takes for usual at a time of day."""
     seasons = {"day": "their hour of day", "week": "their hour and weekday"}
     season = spec.baseline.season
-    zone = spec.calendar.time_zone
+    own = spec.calendar
+    zone = own.time_zone or ("of each site" if sites_open else "UTC")
     alike = (
         f" Evidence compares windows with those of {seasons[season]} ({zone}); score and what changed are against the "
         "whole baseline."
         if season
         else ""
     )
-    opening = spec.calendar.opening_hours
-    watches = f" It wakes nobody outside {opening} ({spec.calendar.time_zone})." if opening else ""
-    return alike + watches
+    if own.opening_hours:
+        return f"{alike} It wakes nobody outside {own.opening_hours} ({zone})."
+    theirs = [f"{one.site} {one.opening_hours} ({one.time_zone})" for one in sites_open if one.opening_hours]
+    if own.time_zone is not None or not theirs:
+        return alike
+    return f"{alike} It wakes nobody outside the opening hours of a device's site: {'; '.join(theirs)}."
 
 
 def _all_text(view: views.Assay) -> bool:

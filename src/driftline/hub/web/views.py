@@ -17,7 +17,7 @@ from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
 from driftline.hub.preview import WITHIN, preview_saved
 from driftline.hub.store import assays as store
-from driftline.hub.store import baselines
+from driftline.hub.store import baselines, sites
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store import maintenance as planned
 from driftline.hub.store.assays import Kept, Mark, Standing, Strip
@@ -127,7 +127,7 @@ class Assay(View):
     """One assay: its newest answers (`analyses`, by window start, device, field), and the newest one that alerts.
 
     `versions` are the baselines that it has had, the newest first; `editions` how it was edited, the first time first;
-    `maintenance` is what is under way or planned for it.
+    `maintenance` is what is under way or planned for it, `sites` when those of its workspace are open.
     """
 
     assay: api.Assay
@@ -140,6 +140,7 @@ class Assay(View):
     incidents: list[IncidentLine]
     editions: list[api.Edition]
     maintenance: list[api.Maintenance]
+    sites: list[api.SiteHours]
 
 
 class Preview(View):
@@ -264,6 +265,7 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         edited = alter.history(connection, identity)
         every = planned.every(connection, workspace=kept.assay.workspace)
         to_come = [one for one in every if one.until_ns > hub.now_ns()]
+        sites_open = sites.said_now(connection, kept.assay.workspace, hub.now_ns())
         about = incident_store.of_assay(connection, identity, newest=INCIDENTS_MAX)
         incidents = _incidents(connection, about)
     # Statistics and bins; the raw values are the API's to send.
@@ -281,6 +283,7 @@ def assay(hub: Hub, identity: str, _visible: Visible = None) -> Assay:
         incidents=incidents,
         editions=edited,
         maintenance=maintenance.of_assay(to_come, kept.assay.workspace, identity),
+        sites=sites_open,
     )
 
 

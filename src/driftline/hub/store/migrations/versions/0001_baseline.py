@@ -442,6 +442,18 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("pipelines_by_workspace"), ["workspace"], unique=False)
 
     op.create_table(
+        "placements",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("site", sa.String(), nullable=True),
+        sa.Column("from_ns", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["devices.id"], name=op.f("placements_device_of")),
+        sa.PrimaryKeyConstraint("number", name=op.f("placements_key")),
+    )
+    with op.batch_alter_table("placements", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("placements_by_device"), ["device"], unique=False)
+
+    op.create_table(
         "roles",
         sa.Column("person", sa.String(), nullable=False),
         sa.Column("workspace", sa.String(), nullable=False),
@@ -450,6 +462,23 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["workspace"], ["workspaces.id"], name=op.f("roles_workspace_of"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("person", "workspace", name=op.f("roles_key")),
     )
+    op.create_table(
+        "site_hours",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("workspace", sa.String(), nullable=False),
+        sa.Column("site", sa.String(), nullable=False),
+        sa.Column("from_ns", sa.BigInteger(), nullable=False),
+        sa.Column("time_zone", sa.String(), nullable=True),
+        sa.Column("opening_hours", sa.String(), nullable=True),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["workspace"], ["workspaces.id"], name=op.f("site_hours_workspace_of"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("number", name=op.f("site_hours_key")),
+    )
+    with op.batch_alter_table("site_hours", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("site_hours_by_workspace"), ["workspace"], unique=False)
+
     op.create_table(
         "tokens",
         sa.Column("hash", sa.String(), nullable=False),
