@@ -196,6 +196,7 @@ class Agent:
         self._notifier.ready(f"starting, for the hub at {self._identity.url}")
         heap.give_back()
         saved_s = looked_s = 0.0
+        has_synced = False
         while not self._stopping.wait(TICK_S):
             self._looped_s = time.monotonic()
             if self._supervisor is not None:
@@ -206,9 +207,10 @@ class Agent:
             if time.monotonic() - looked_s > LEFT_EVERY_S:
                 self._take_left()
                 looked_s = time.monotonic()
-            if time.monotonic() - saved_s > STATE_EVERY_S:
+            # That the hub was reached is said at once, the first time: whoever set the device up waits for it.
+            if self._uplink.has_synced != has_synced or time.monotonic() - saved_s > STATE_EVERY_S:
+                has_synced, saved_s = self._uplink.has_synced, time.monotonic()
                 self._save_state(server.path)
-                saved_s = time.monotonic()
             self._tell_manager(server)
         self._notifier.stopping()
         self._finish(server)

@@ -137,6 +137,11 @@ class Uplink:
         return self._thread.is_alive()
 
     @property
+    def has_synced(self) -> bool:
+        """Whether the hub was reached since this agent began."""
+        return self._synced_ns is not None
+
+    @property
     def sentence(self) -> str:
         """How the last sync went, in words."""
         return self._sync_error or ("not synced yet" if self._synced_ns is None else "synced with the hub")
