@@ -118,7 +118,9 @@ def _answered(database: Database, start_ns: int, answers: int, ends_s: float) ->
 def background(fleet: Fleet, folder: Path, *, seconds: float, rate: float, windows: int) -> "Background":
     """Begin to send batches of the other devices at a rate; the windows of the last minutes again and again."""
     batches = max(1, round(seconds * rate / len(fleet.senders)))
-    plan = fleet.plan(batches=batches, windows=windows, connections=16, rate=rate, again=True)
+    # A connection over which nothing comes is ended by the hub.
+    connections = min(16, len(fleet.senders))
+    plan = fleet.plan(batches=batches, windows=windows, connections=connections, rate=rate, again=True)
     return Background(fleet, plan, folder)
 
 
