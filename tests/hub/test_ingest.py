@@ -5,6 +5,8 @@ import json
 import math
 import time
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from sqlalchemy import event, select
 
 from driftline.clock import NS_PER_S, FastClock, ManualClock
-from driftline.hub.ingest import TOGETHER_MIN
+from driftline.hub.check import TOGETHER_MIN
 from driftline.hub.store.telemetry import complete, records, rows, summaries, undated, windows
 from driftline.summary.codec import decode, encode
 from driftline.summary.grid import UNIVERSAL, Grid
@@ -81,6 +83,44 @@ def test_a_batch_that_comes_again_changes_nothing(hub: Any, till: Any, camera: A
     assert list(hub.telemetry.events("camera-1")) == before[1]
     (device,) = camera.api.get("/devices")["items"]
     assert device["dropped"] == {"rows": 3, "refused": 1}
+
+
+def test_batches_that_wait_at_the_same_time_are_committed_together_and_answered_each_by_itself(
+    hub: Any, till: Any, ask: Any, pv: str
+):
+    names = ["camera-1", "camera-2", "camera-3"]
+    first, second, third = cameras = [ask.joined(name, till) for name in names]
+
+    def window(camera: Any, value: float, start_s: int = START_S) -> bytes:
+        return camera.batch([camera.counted(pv, start_s, {FIELD: [value]})])
+
+    def until(holds: Callable[[], bool], *, waiting: int) -> None:
+        deadline = time.monotonic() + 30
+        while not (holds() and len(hub.batches._waiting) == waiting):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    asked: list[tuple[Any, bytes, dict[str, Any]]] = [
+        (first, window(first, 1.0), {}),
+        (first, window(first, 2.0, START_S + 60), {}),  # the second of one device sees what became of the first
+        (second, window(second, 3.0), {}),
+        (second, window(second, 4.0), {"key": b"another"}),
+        (third, b"no batch", {}),
+        (third, third.batch([third.counted("foreign", START_S, {FIELD: [5.0]})]), {}),
+    ]
+    with ThreadPoolExecutor(len(asked) + 1) as pool, hub.database.writing():
+        held = pool.submit(first.post, window(first, 0.0, START_S - 60))
+        until(lambda: hub.batches._going is not None, waiting=0)
+        coming: list[Future[httpx2.Response]] = []
+        for camera, body, facts in asked:
+            coming.append(pool.submit(camera.post, body, **facts))
+            until(lambda: True, waiting=len(coming))
+    replies = [one.result() for one in (held, *coming)]
+    assert [one.status_code for one in replies] == [200, 200, 200, 200, 403, 400, 200]
+    assert [len(stored(hub, till, camera.name)) for camera in cameras] == [3, 1, 0]
+    assert "never given" in wire.decode_reply(replies[-1].content).refused["1"]
+    counted = hub.figures.registry.get_sample_value
+    assert [counted(f"driftline_commit_batches_{what}") for what in ("count", "sum")] == [3, 1 + 3 + 1]
 
 
 def test_windows_that_had_to_go_are_told_of_for_an_hour_and_rows_are_not(ask: Any, pv: str, camera: Any):

@@ -8,12 +8,14 @@ from typing import Any, cast
 from tests.simulation.world import OBSERVED, WINDOW_S, World
 
 from driftline.errors import DriftlineError, NotAllowedError, StaleRequestError
-from driftline.hub import ingest, intake
+from driftline.hub import check, ingest, intake
 from driftline.hub.store.telemetry import Incoming
+from driftline.summary.grid import UNIVERSAL
 from driftline.wire.device import Reply, decode_batch
 
 # Its parts decide without a database, though it is no part of its interface.
 INGEST: Any = ingest
+GRIDS = {UNIVERSAL.id: UNIVERSAL}
 PIPELINES = ("belt", "door")
 GRANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {pv: (pv, OBSERVED) for pv in PIPELINES}
 
@@ -128,8 +130,8 @@ class Hub:
         now_ns = self._world.now_ns
         head, records = decode_batch(body)
         INGEST._check_head(row, head, records)
-        checker = ingest.Checker(cast("Any", _no_database), GRANTS, now_ns, window_s=WINDOW_S)
-        checked = checker.check(records)
+        checker = check.Checker(cast("Any", _no_database), GRANTS, now_ns, window_s=WINDOW_S)
+        (checked,) = check.check_all([(checker, records)], GRIDS)
         complete = checker.complete(head)
         places = self.tables.places.get((row.name, head.epoch), {})
         known = {one.sequence: places[one.sequence] for one in records if one.sequence in places}

@@ -21,6 +21,7 @@ from driftline.wire.device import (
     Record,
     Reply,
     RowsRecord,
+    WindowReader,
     WindowRecord,
     WireError,
     decode_batch,
@@ -69,6 +70,21 @@ def test_a_varint_that_never_ends_is_refused():
 
 def test_a_window_is_read_back_as_it_was():
     assert decode_window(encode_window(WINDOW)) == WINDOW
+
+
+@given(data=st.data())
+def test_windows_that_are_read_one_after_the_other_are_what_each_is_alone(data: st.DataObject):
+    named = st.lists(st.tuples(st.sampled_from(["f", "ff", "é"]), st.sampled_from([GRID, "0" * 16])), max_size=3)
+    draw = st.lists(st.tuples(named, st.binary(max_size=140), st.integers(0, 2**40)), max_size=6)
+    reader = WindowReader()
+    for names, summary, count in data.draw(draw):
+        fields = tuple(FieldSummary(key, grid_id, summary) for key, grid_id in names)
+        window = WindowRecord("pv", 60 * count, 60, count, fields)
+        encoded = encode_window(window)
+        assert reader.read(encoded) == window
+        torn = encoded[: data.draw(st.integers(0, len(encoded) - 1))]
+        with pytest.raises(WireError):
+            reader.read(torn)
 
 
 def test_the_bytes_of_a_window_are_these_for_ever():

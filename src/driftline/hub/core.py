@@ -15,7 +15,7 @@ from driftline.hub.lease import Lease
 from driftline.hub.limits import Limits
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
-from driftline.hub.store.together import Together
+from driftline.hub.together import Together
 from driftline.summary.grid import Grid
 from driftline.wire.device import Desired
 
@@ -33,7 +33,7 @@ class Hub:
     to addresses of private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
-    looked up, `batches` commits what devices send. `limits` is how often each caller may ask, `threads` says of each
+    looked up, `batches` takes what devices send. `limits` is how often each caller may ask, `threads` says of each
     that must go on whether it does, `figures` is what the hub counts of itself. `accounts` is None on a hub without
     logins: whoever may ask is its admin. `name` is what other hubs on the same database know it by.
     """

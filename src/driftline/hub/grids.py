@@ -106,11 +106,11 @@ def learn(hub: Hub, pipeline: str) -> list[str]:
 
     Run it as often as you like: a field that has a grid of its own keeps it.
     """
-    inferences = hub.telemetry.rows_count(pipeline)
-    if inferences < LEARNED_FROM:
-        return []
     declared = _unlearned(hub, pipeline)
     if declared is not None and not declared:
+        return []
+    inferences = hub.telemetry.rows_count(pipeline)
+    if inferences < LEARNED_FROM:
         return []
     records = hub.telemetry.first_rows(pipeline, INFERENCES_LOOKED_AT)
     fields = _undeclared(hub, pipeline, records) if declared is None else declared

@@ -7,8 +7,8 @@
 
 Everything about a route stands in its decorator and its annotations: who may ask, what comes in, what goes out, how it
 may fail. `driftline.hub.openapi` writes the document from there. Handlers run in threads, because SQLite and scoring
-block. Whatever `driftline.errors` knows becomes the one error envelope with its status; anything else is our own bug:
-500, with the traceback on the hub's standard error.
+block; one that is a coroutine runs on the event loop. Whatever `driftline.errors` knows becomes the one error envelope
+with its status; anything else is our own bug: 500, with the traceback on the hub's standard error.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 from urllib.parse import parse_qsl
@@ -34,7 +35,7 @@ from starlette.routing import Route
 from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
 from driftline.hub import journal
 from driftline.hub.accounts import audit
-from driftline.hub.accounts.admission import admit, reader
+from driftline.hub.accounts.admission import ANYBODY, admit, reader
 from driftline.hub.accounts.who import LOCAL, READER, Principal
 from driftline.hub.core import Hub
 from driftline.hub.limits import BODY_IDLE_S, TooLargeError, TooOftenError, TooSlowError, WrongMediaError, too_slow
@@ -306,7 +307,7 @@ async def _answer(rule: Rule, request: Request) -> Response:
     who = LOCAL
     if hub.accounts is not None:
         # Before the body is read: strangers send none.
-        who = await run_in_threadpool(admit, hub, rule.policy, request)
+        who = await run_in_threadpool(admit, hub, rule.policy, request) if rule.policy != DEVICE else ANYBODY
     elif rule.policy != DEVICE:  # a device is known by its signature, over the body
         hub.limits.people.check(request.client.host if request.client else "", "this program")
     request.scope["driftline.who"] = who.name
@@ -322,6 +323,8 @@ async def _answer(rule: Rule, request: Request) -> Response:
         finally:
             upload.path.unlink(missing_ok=True)
     raw = b"" if request.method in {"GET", "HEAD", "DELETE"} else await read_body(request, rule.bytes_max)
+    if iscoroutinefunction(rule.handler):
+        return reply(await rule.handler(Call(hub, request.path_params, None, raw, request, who=who)))
     return await run_in_threadpool(_run, rule, hub, request, who, raw, None)
 
 

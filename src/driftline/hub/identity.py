@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
@@ -34,8 +35,15 @@ _NUMBER = re.compile(r"[0-9]{1,18}|[1-8][0-9]{18}", re.ASCII)
 
 # What a request needs of its device; whatever the device told of itself is left where it is.
 _NAMED = select(devices.c.id, devices.c.name, devices.c.key, devices.c.created_ns, devices.c.joined_ns).where(
-    or_(devices.c.id == bindparam("name"), devices.c.name == bindparam("name")), devices.c.removed_ns.is_(None)
+    or_(
+        devices.c.id.in_(bindparam("names", expanding=True)),
+        devices.c.name.in_(bindparam("names", expanding=True)),
+    ),
+    devices.c.removed_ns.is_(None),
 )
+
+# Devices by their ids, and by their names: what a request says it is from.
+Named = Mapping[str, Sequence[Row[Any]]]
 
 
 class Join(api.Struct):
@@ -122,15 +130,36 @@ def authenticate(call: Call[Any]) -> tuple[Row[Any], int]:
         NotAllowedError: not signed, by an unknown or removed device, or with another key.
         TooOftenError: the device asks in a loop.
     """
+    with call.hub.database.reading() as connection:
+        found = named(connection, [call])
+    return believed(call, found)
+
+
+def named(connection: Connection, calls: Sequence[Call[Any]]) -> Named:
+    """Return the devices that requests say they are from."""
+    names = {one.request.headers.get("Driftline-Device", "") for one in calls}
+    rows: Iterable[Row[Any]] = connection.execute(_NAMED, {"names": sorted(names)})  # pyright: ignore[reportAssignmentType]
+    found: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        for name in {row.id, row.name}:
+            found.setdefault(name, []).append(row)
+    return found
+
+
+def believed(call: Call[Any], devices_named: Named) -> tuple[Row[Any], int]:
+    """Return the device that signed a request, of those that have its name, and the request's number.
+
+    Raises:
+        NotAllowedError: not signed, by an unknown or removed device, or with another key.
+        TooOftenError: the device asks in a loop.
+    """
     headers = call.request.headers
     name, number = headers.get("Driftline-Device", ""), headers.get("Driftline-Request", "")
     given = headers.get("Driftline-Signature", "")
     if not (name and given and _NUMBER.fullmatch(number)):
         raise NotAllowedError("only devices ask this, and they sign their requests; join one with a token first")
-    with call.hub.database.reading() as connection:
-        rows: list[Row[Any]] = list(connection.execute(_NAMED, {"name": name}))  # pyright: ignore[reportAssignmentType]
-    for row in rows:
-        expected = signature(row.key or b"", call.request.method, call.request.url.path, number, call.raw)
+    for row in devices_named.get(name, ()):
+        expected = signature(row.key or b"", call.request.method, call.request.scope["path"], number, call.raw)
         if row.key is not None and hmac.compare_digest(expected.encode(), given.encode()):
             call.hub.limits.devices.check(row.id, f"device {row.name!r}")
             return row, int(number)

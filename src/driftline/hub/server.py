@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -52,7 +52,6 @@ from driftline.hub.accounts import flow as account_flow
 from driftline.hub.accounts import pages as account_pages
 from driftline.hub.accounts import routes as account_routes
 from driftline.hub.core import Hub
-from driftline.hub.figures import Figures
 from driftline.hub.health import routes as health_routes
 from driftline.hub.http import JSON, Call, Routes, Rule, Ruled, envelope, failure, not_here
 from driftline.hub.limits import HEAD_BYTES_MAX
@@ -63,7 +62,7 @@ from driftline.hub.requests import Watched
 from driftline.hub.store import schema
 from driftline.hub.store.database import Database
 from driftline.hub.store.telemetry import Telemetry
-from driftline.hub.store.together import Together
+from driftline.hub.together import Together
 from driftline.hub.web import pages
 from driftline.wire import api, device
 
@@ -115,9 +114,7 @@ def open_hub(
         database.close()
         raise
     telemetry = Telemetry(database)
-    figures = Figures()
-    batches = Together(database, partial(ingest.commit, telemetry), figures.committed)
-    hub = Hub(home, clock, database, telemetry, batches, url, fingerprint, private_targets, figures=figures)
+    hub = Hub(home, clock, database, telemetry, Together(ingest.answers), url, fingerprint, private_targets)
     registry.prepare_folders(hub)
     hub.name = _name(home)
     return hub

@@ -120,6 +120,17 @@ class Reader:
         ahead = self._data[self._at : self._at + size]
         return ahead if len(ahead) == size and ahead.isascii() else b""
 
+    def skip(self, expected: bytes) -> bool:
+        """Take these bytes where they come next; say whether they did."""
+        if not self._data.startswith(expected, self._at):
+            return False
+        self._at += len(expected)
+        return True
+
+    def since(self, rest: int) -> bytes:
+        """Return what was taken since so many bytes were left."""
+        return self._data[len(self._data) - rest : self._at]
+
     def string(self) -> str:
         """Take one string."""
         try:
@@ -182,15 +193,30 @@ def decode_window(data: bytes) -> WindowRecord:
     Raises:
         WireError: another version, torn, or with bytes left over.
     """
-    reader = Reader(data)
-    _version(reader)
-    pipeline, start_s, width_s = reader.string(), reader.varint(), reader.varint()
-    inferences, count = reader.varint(), reader.varint()
-    names = [(reader.string(), reader.take(8).hex()) for _ in range(count)]
-    sizes = [reader.varint() for _ in range(count)]
-    fields = [FieldSummary(*name, reader.take(size)) for name, size in zip(names, sizes, strict=True)]
-    _nothing_left(reader)
-    return WindowRecord(pipeline, start_s, width_s, inferences, tuple(fields))
+    return WindowReader().read(data)
+
+
+class WindowReader:
+    """Decodes window records one after the other: those of a device name the same fields, which are read once."""
+
+    def __init__(self) -> None:
+        self._named = b""
+        self._names: Sequence[tuple[str, str]] = ()
+
+    def read(self, data: bytes) -> WindowRecord:
+        """Decode one; as `decode_window`."""
+        reader = Reader(data)
+        _version(reader)
+        pipeline, start_s, width_s = reader.string(), reader.varint(), reader.varint()
+        inferences, count = reader.varint(), reader.varint()
+        if not (count == len(self._names) and reader.skip(self._named)):
+            rest = reader.rest
+            self._names = [(reader.string(), reader.take(8).hex()) for _ in range(count)]
+            self._named = reader.since(rest)
+        sizes = reader.take(count) if reader.small(count) else [reader.varint() for _ in range(count)]
+        fields = [FieldSummary(*name, reader.take(size)) for name, size in zip(self._names, sizes, strict=True)]
+        _nothing_left(reader)
+        return WindowRecord(pipeline, start_s, width_s, inferences, tuple(fields))
 
 
 def window_span(data: bytes) -> tuple[str, int, int]:
