@@ -385,6 +385,43 @@ def test_an_admin_adds_people_in_a_browser(closed: Any, browser: httpx2.Client):
     assert row.after == {"name": "ada", "password": "…"}
 
 
+def test_an_admin_removes_somebody_in_a_browser_and_is_not_removed_by_mistake(closed: Any, browser: httpx2.Client):
+    logged_in(closed, browser, "root", is_admin=True)
+    with httpx2.Client(base_url=closed.url, trust_env=False, headers={"Origin": closed.url}) as bobs:
+        logged_in(closed, bobs, "bob")
+        (address,) = re.findall(r'action="(/people/[^"]+/remove)"', browser.get("/people").text)
+        assert bobs.post(address).status_code == 403
+        assert browser.post(address).status_code == 303
+        assert bobs.get("/people").headers["location"].startswith("/login")
+    assert "bob" not in browser.get("/people").text
+    assert browser.post(address).status_code == 404
+    assert browser.post("/people/root/remove").status_code == 400
+
+
+def test_somebody_changes_their_password_in_a_browser(closed: Any, browser: httpx2.Client):
+    logged_in(closed, browser, "anna")
+    new = "four other random words"
+    with httpx2.Client(base_url=closed.url, trust_env=False, headers={"Origin": closed.url}) as elsewhere:
+        assert elsewhere.post("/login", data={"name": "anna", "password": PASSWORD}).status_code == 303
+        assert 'action="/people/password"' in elsewhere.get("/people").text
+        for old, one, again, status in (
+            (PASSWORD, new, "a typo", 400),
+            (PASSWORD, "short", "short", 400),
+            (new, new, new, 403),
+        ):
+            given = {"password": old, "new_password": one, "again": again}
+            assert browser.post("/people/password", data=given).status_code == status
+        done = browser.post("/people/password", data={"password": PASSWORD, "new_password": new, "again": new})
+        assert done.status_code == 200, done.text
+        assert browser.get("/people").status_code == 200
+        assert elsewhere.get("/people").headers["location"].startswith("/login")
+        assert elsewhere.post("/login", data={"name": "anna", "password": PASSWORD}).status_code == 403
+        assert elsewhere.post("/login", data={"name": "anna", "password": new}).status_code == 303
+    with closed.database.reading() as connection:
+        (row,) = connection.execute(select(changes).where(changes.c.what == "new_password")).all()
+    assert new not in str(row)
+
+
 @pytest.mark.parametrize("onward", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)"])
 def test_nobody_is_led_elsewhere_after_the_login(closed: Any, browser: httpx2.Client, onward: str):
     person(closed, "anna")

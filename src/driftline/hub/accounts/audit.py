@@ -22,7 +22,7 @@ from driftline.hub.store.fleet import devices
 from driftline.wire import api
 
 # The address of a channel is one, too: of a webhook its path, of a service of Apprise its keys.
-SECRETS = frozenset({"password", "new_password", "secret", "token", "key", "data", "url"})
+SECRETS = frozenset({"password", "new_password", "again", "secret", "token", "key", "data", "url"})
 ITEMS_MAX = 20
 CHARACTERS_MAX = 300
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from driftline.errors import ConflictError, DriftlineError, NotAllowedError, NotLoggedInError
+from driftline.errors import ConflictError, DriftlineError, InvalidInputError, NotAllowedError, NotLoggedInError
 from driftline.hub.accounts import audit, flow
 from driftline.hub.accounts.admission import check_origin, cookie_name
 from driftline.hub.accounts.people import (
@@ -25,8 +25,10 @@ from driftline.hub.accounts.people import (
     give,
     hash_password,
     is_empty,
+    need,
+    remove,
 )
-from driftline.hub.accounts.routes import give_role, make_token_of
+from driftline.hub.accounts.routes import NewPassword, change_password_of, give_role, make_token_of
 from driftline.hub.accounts.tables import credentials, people, roles
 from driftline.hub.accounts.who import RANK, Principal
 from driftline.hub.core import Hub
@@ -286,12 +288,13 @@ def people_page(call: Call[None]) -> Response:
     return _html(
         call.hub,
         "People",
-        None if everybody is None else section("Everybody", _everybody(everybody)),
+        None if everybody is None else section("Everybody", _everybody(who, everybody)),
         *(
             section(f"Roles in {one.name}", _roles(one.id, [row for row in given if row.workspace == one.id]))
             for one in places
         ),
         section("Your API tokens", _tokens(who, tokens)),
+        section("Your password", _password_form()),
     )
 
 
@@ -303,6 +306,38 @@ def add_person(call: Call[None]) -> Response:
     with call.hub.database.writing() as connection:
         add(connection, given.get("name", ""), made, call.hub.now_ns(), is_admin="is_admin" in given)
     return RedirectResponse("/people", 303)
+
+
+@routes.post(
+    "/people/{person}/remove",
+    policy=ADMIN,
+    takes=FORM,
+    media=HTML,
+    bytes_max=FORM_BYTES_MAX,
+    raises=(InvalidInputError,),
+)
+def remove_person(call: Call[None]) -> Response:
+    """Remove somebody, with every login and token of theirs; what they changed stays in the trail."""
+    with call.hub.database.writing() as connection:
+        remove(connection, need(connection, call.path["person"]))
+    return RedirectResponse("/people", 303)
+
+
+@routes.post("/people/password", policy=MEMBER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
+def new_password(call: Call[None]) -> Response:
+    """Change one's own password; whatever else was logged in with the old one is logged out.
+
+    Raises:
+        NotAllowedError: the old one is not right.
+    """
+    given = flow.form(call)
+    if given.get("new_password") != given.get("again"):
+        raise InvalidInputError("the new password was not typed twice the same; go back, and type it again")
+    asked = NewPassword(password=given.get("password", ""), new_password=given.get("new_password", ""))
+    change_password_of(call.hub, call.who, call.address, asked)
+    words = "Other browsers and programs that were logged in with the old one are logged out; API tokens go on."
+    back = el("p", el("a", "Back", href="/people"))
+    return _html(call.hub, "Your password is changed", el("p", words, class_="lead"), back)
 
 
 @routes.post("/workspaces/{workspace}/roles", policy=OWNER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
@@ -350,8 +385,16 @@ def _is_admin(who: Principal) -> bool:
     return who.may(ADMIN)
 
 
-def _everybody(everybody: Sequence[Any]) -> list[Content]:
-    rows = [[one.name, "admin" if one.is_admin else "–", moment(one.created_ns)] for one in everybody]
+def _everybody(who: Principal, everybody: Sequence[Any]) -> list[Content]:
+    rows: list[list[Content]] = [
+        [
+            one.name,
+            "admin" if one.is_admin else "–",
+            moment(one.created_ns),
+            "you" if one.id == who.person else _removal(one),
+        ]
+        for one in everybody
+    ]
     form = _short_form(
         "/people",
         "Add",
@@ -359,7 +402,22 @@ def _everybody(everybody: Sequence[Any]) -> list[Content]:
         _password("new-password"),
         el("label", el("input", name="is_admin", type="checkbox"), " admin"),
     )
-    return [table(("name", "", "since"), rows), form]
+    return [table(("name", "", "since", ""), rows), form]
+
+
+def _removal(person: Any) -> Html:
+    words = f"{person.name} is logged out everywhere, and every token of theirs is worth nothing from then on."
+    return confirmed("Remove", words, path("people", person.id, "remove"), "Yes, remove them")
+
+
+def _password_form() -> Html:
+    return _short_form(
+        "/people/password",
+        "Change it",
+        _password("current-password", "The old one "),
+        _password("new-password", "The new one ", "new_password"),
+        _password("new-password", "Again ", "again"),
+    )
 
 
 def _roles(workspace: str, given: Sequence[Any]) -> list[Content]:
@@ -433,10 +491,8 @@ def _field(label: str, name: str, *, autocomplete: str) -> Html:
     )
 
 
-def _password(autocomplete: str) -> Html:
-    return el(
-        "label", "Password ", el("input", name="password", type="password", required=True, autocomplete=autocomplete)
-    )
+def _password(autocomplete: str, label: str = "Password ", name: str = "password") -> Html:
+    return el("label", label, el("input", name=name, type="password", required=True, autocomplete=autocomplete))
 
 
 def _problem(text: str | None) -> Content:

@@ -61,17 +61,21 @@ def change_password(call: Call[NewPassword]) -> None:
     Raises:
         NotAllowedError: the old one is not right, or a program asks.
     """
-    who, hub = call.who, call.hub
+    change_password_of(call.hub, call.who, call.address, call.body)
+
+
+def change_password_of(hub: Hub, who: Principal, address: str, new: NewPassword) -> None:
+    """Give somebody another password, and end what was logged in with the old one but for what they came with."""
     if who.person is None or hub.accounts is None:
         raise InvalidInputError("this hub has no accounts; start it with: driftline up --auth")
     if not who.by_cookie:
         raise NotAllowedError("a password is changed in a browser, by who is logged in there")
-    hub.accounts.check_guesses(who.name, call.address)
+    hub.accounts.check_guesses(who.name, address)
     with hub.database.reading() as connection:
         kept = need(connection, who.person).password
-    if not fits(call.body.password, kept):
+    if not fits(new.password, kept):
         raise NotAllowedError("the old password is another one")
-    made = hash_password(call.body.new_password)
+    made = hash_password(new.new_password)
     with hub.database.writing() as connection:
         set_password(connection, who.person, made, keep=who.credential)
 
