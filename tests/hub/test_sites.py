@@ -341,6 +341,25 @@ def test_it_is_said_by_the_api_and_shown_on_the_page_of_an_assay(shop: Any) -> N
     assert "Berlin" not in browser.get(f"/assays/{assay.id}").text
 
 
+def test_it_is_said_by_a_form_and_shown_with_the_devices_that_are_there(shop: Any) -> None:
+    browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
+    address = f"/workspaces/{shop.workspace}/sites"
+    given = {"site": "Berlin", "opening_hours": "Mon-Sat 07:00-20:00", "time_zone": "Europe/Berlin", "by": "Ada"}
+    said = browser.post(address, data=given)
+    assert (said.status_code, said.headers["location"]) == (303, "/sites")
+    assert 'href="/sites"' in browser.get("/devices").text
+    page = browser.get("/sites").text
+    assert f'action="{address}"' in page
+    assert "Mon-Sat 07:00-20:00" in page
+    (place,) = browser.get("/sites.json").json()["workspaces"]
+    shown = {one["name"]: (one["devices"], one["hours"] and one["hours"]["actor"]) for one in place["sites"]}
+    assert shown == {"Berlin": (["camera-2"], "Ada"), "Bern": (["camera-1"], None)}
+    wrong = browser.post(address, data=given | {"opening_hours": "always"})
+    assert (wrong.status_code, "Mon-Sat" in browser.get("/sites").text) == (400, True)
+    assert browser.post(address, data={"site": "Berlin"}).status_code == 303
+    assert [one["hours"] for one in browser.get("/sites.json").json()["workspaces"][0]["sites"]] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("site", "hours", "zone"), [("Berlin", "always", None), ("Berlin", None, "Mars/Olympus"), (" ", "daily 07-9", None)]
 )

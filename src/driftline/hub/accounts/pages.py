@@ -249,7 +249,8 @@ def changes_page(call: Call[None]) -> Response:
     heads = ("time", "who", "did", "of", "was", "is", "from")
     shown = table(heads, rows) if rows else empty("Nobody has changed anything yet.")
     more = el("p", el("a", "earlier", href=f"/changes?after={quote(found.next)}")) if found.next else None
-    return _html(call.hub, "Changes", shown, more)
+    twin = f"{api.PREFIX}/changes" + (f"?after={quote(after)}" if after else "")
+    return _html(call.hub, "Changes", shown, more, twin=twin)
 
 
 def _facts(facts: Any) -> Content:
@@ -295,6 +296,7 @@ def people_page(call: Call[None]) -> Response:
         ),
         section("Your API tokens", _tokens(who, tokens)),
         section("Your password", _password_form()),
+        twin=f"{api.PREFIX}/people" if everybody is not None else f"{api.PREFIX}/me",
     )
 
 
@@ -466,11 +468,10 @@ def _short_form(address: str, button: str, *fields: Content) -> Html:
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _html(hub: Hub, title: str, *content: Content, status: int = 200) -> Response:
+def _html(hub: Hub, title: str, *content: Content, status: int = 200, twin: str | None = None) -> Response:
     view = View(now_ns=hub.now_ns(), banner=hub.clock.banner)
-    return Response(
-        page(view, title, "", "/openapi.json", el("h1", title), *content, live=False), status, media_type=HTML
-    )
+    shown = page(view, title, "", twin, el("h1", title), *content, live=False)
+    return Response(shown, status, media_type=HTML)
 
 
 def _form(address: str, *content: Content, button: str, value: str | None = None, method: str = "post") -> Html:

@@ -12,7 +12,7 @@ from driftline.hub.http import Call, Routes
 from driftline.hub.policy import EDITOR
 from driftline.hub.store import assays as store
 from driftline.hub.web.html import Content, Html, el, path
-from driftline.hub.web.parts import confirmed, moment, table
+from driftline.hub.web.parts import confirmed, field, moment, table
 from driftline.hub.web.routing import Fields, acts
 from driftline.wire import api
 
@@ -83,10 +83,10 @@ def _plan(assay: api.Assay) -> Html:
         "form",
         el("button", "Begin now", type="submit"),
         el("label", "for ", el("select", *lengths, name="for_s")),
-        _field("site", "site", None, maxlength=100, placeholder="all"),
-        _field("device", "device", None, maxlength=100, placeholder="all"),
-        _field("by", "by", None, maxlength=100, autocomplete="name"),
-        _field("reason", "reason", None, maxlength=500, class_="long"),
+        field("site", "site", None, maxlength=100, placeholder="all"),
+        field("device", "device", None, maxlength=100, placeholder="all"),
+        field("by", "by", None, maxlength=100, autocomplete="name"),
+        field("reason", "reason", None, maxlength=500, class_="long"),
         el("span", "Windows are answered and marked meanwhile, and wake nobody; what is open stays.", class_="soft"),
         method="post",
         action=path("assays", assay.id, "maintenance"),
@@ -99,12 +99,12 @@ def _edit(assay: api.Assay) -> Html:
     spec, windows = assay.spec, assay.spec.windows
     content = [
         *_alarm_fields(spec.alarm),
-        _field("window, min", "width_min", windows.width_s / 60, size=5, inputmode="numeric"),
-        _field("every, min", "every_min", (windows.interval_s or windows.width_s) / 60, size=5, inputmode="numeric"),
-        _field("open", "opening_hours", spec.calendar.opening_hours, placeholder="as the site", maxlength=200),
-        _field("time zone", "time_zone", spec.calendar.time_zone, placeholder="the site's", maxlength=60),
-        _field("by", "by", None, maxlength=100, autocomplete="name"),
-        _field("why", "note", None, maxlength=500, class_="long"),
+        field("window, min", "width_min", windows.width_s / 60, size=5, inputmode="numeric"),
+        field("every, min", "every_min", (windows.interval_s or windows.width_s) / 60, size=5, inputmode="numeric"),
+        field("open", "opening_hours", spec.calendar.opening_hours, placeholder="as the site", maxlength=200),
+        field("time zone", "time_zone", spec.calendar.time_zone, placeholder="the site's", maxlength=60),
+        field("by", "by", None, maxlength=100, autocomplete="name"),
+        field("why", "note", None, maxlength=500, class_="long"),
     ]
     said = (
         "Windows that have not ended yet are answered as it asks then, and its evidence begins again; answers that are "
@@ -129,16 +129,11 @@ def _edit(assay: api.Assay) -> Html:
 def _alarm_fields(alarm: api.Fixed | api.Promise) -> list[Html]:
     if isinstance(alarm, api.Fixed):
         return [
-            _field("alert from", "threshold", alarm.threshold, size=8, inputmode="decimal"),
-            _field("warn from", "warning", alarm.warning, size=8, inputmode="decimal"),
+            field("alert from", "threshold", alarm.threshold, size=8, inputmode="decimal"),
+            field("warn from", "warning", alarm.warning, size=8, inputmode="decimal"),
         ]
     days = alarm.false_alarm_every_s / 86_400
-    return [_field("one false alarm in days", "false_alarm_days", days, size=8, inputmode="decimal")]
-
-
-def _field(label: str, name: str, value: float | str | None, **attributes: str | int) -> Html:
-    shown = f"{value:g}" if isinstance(value, float | int) else value
-    return el("label", f"{label} ", el("input", name=name, value=shown, **({"autocomplete": "off"} | attributes)))
+    return [field("one false alarm in days", "false_alarm_days", days, size=8, inputmode="decimal")]
 
 
 def _clone(assay: api.Assay) -> Html:

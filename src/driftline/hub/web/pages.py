@@ -31,7 +31,7 @@ from driftline.hub.http import HTML, Call, Routes, Rule, Ruled
 from driftline.hub.incidents import clock_text
 from driftline.hub.policy import EDITOR, MEMBER, PUBLIC, VIEWER
 from driftline.hub.store import incidents as incident_store
-from driftline.hub.web import assay_forms, incident_pages, notification_pages, views
+from driftline.hub.web import assay_forms, incident_pages, notification_pages, site_pages, views
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
     action,
@@ -217,7 +217,11 @@ def all_devices(view: views.Devices) -> str:
     ]
     heads = ("device", "state", "open incidents", "heard", "complete until", "pipelines", "software")
     content = table(heads, rows, numbers=(2,)) if rows else _device_cards([], view.now_ns)
-    return page(view, "Devices", "/devices", "/devices.json", el("h1", "Devices"), content)
+    return page(view, "Devices", "/devices", "/devices.json", el("h1", "Devices"), content, _to_sites())
+
+
+def _to_sites() -> Html:
+    return el("p", el("a", "Sites and their opening hours", href="/sites"))
 
 
 def one_device(view: views.Device) -> str:
@@ -717,6 +721,7 @@ pair(routes, "/pipelines", "/pipelines.json", views.all_pipelines, all_pipelines
 incident_pages.register(routes)
 assay_forms.register(routes)
 notification_pages.register(routes)
+site_pages.register(routes)
 acts(routes, "/devices/{name}/site", _place, policy=EDITOR)
 acts(routes, "/incidents/{incident}/resolve", _resolve, policy=EDITOR)
 acts(routes, "/incidents/{incident}/baseline", _take_baseline, policy=EDITOR)

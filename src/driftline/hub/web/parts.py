@@ -69,8 +69,8 @@ _SHAPES = {
 }
 
 
-def page(view: View, title: str, here: str, twin: str, *content: Content, live: bool = True) -> str:
-    """Return a whole page; `here` is the entry of the navigation it belongs to, `twin` its JSON address.
+def page(view: View, title: str, here: str, twin: str | None, *content: Content, live: bool = True) -> str:
+    """Return a whole page; `here` is the entry of the navigation it belongs to, `twin` where it is as JSON.
 
     One that takes long to make is not `live`: it is made again when it is asked for, not every few seconds.
     """
@@ -86,7 +86,7 @@ def page(view: View, title: str, here: str, twin: str, *content: Content, live: 
             el("link", rel="icon", href="/static/mark.svg", type="image/svg+xml"),
             el("link", rel="stylesheet", href="/static/charts.css"),
             el("link", rel="stylesheet", href="/static/pages.css"),
-            el("link", rel="alternate", type="application/json", href=twin),
+            el("link", rel="alternate", type="application/json", href=twin) if twin else None,
             el("script", type="module", src="/static/refresh.js") if live else None,
         ),
         el(
@@ -105,7 +105,7 @@ def page(view: View, title: str, here: str, twin: str, *content: Content, live: 
             el(
                 "footer",
                 el("span", "As of ", moment(view.now_ns), id="as-of"),
-                el("a", "this page as JSON", href=twin),
+                el("a", "this page as JSON", href=twin) if twin else None,
                 el("a", "changes", href="/changes"),
                 el("a", "API", href="/api"),
             ),
@@ -113,6 +113,12 @@ def page(view: View, title: str, here: str, twin: str, *content: Content, live: 
         lang="en",
     )
     return f"<!doctype html>{document}"
+
+
+def field(label: str, name: str, value: float | str | None, **attributes: str | int) -> Html:
+    """Return an input of a form with its label."""
+    shown = f"{value:g}" if isinstance(value, float | int) else value
+    return el("label", f"{label} ", el("input", name=name, value=shown, **({"autocomplete": "off"} | attributes)))
 
 
 def _reader() -> Content:
