@@ -9,7 +9,7 @@ import pytest
 
 from driftline.clock import NS_PER_S
 from driftline.edge import exchange, shipper, timekeeping, transport
-from driftline.hub import ingest
+from driftline.hub import check, ingest
 from driftline.hub.http import STATUS
 from driftline.spool import drops
 from driftline.wire.device import (
@@ -104,12 +104,12 @@ def test_a_table_of_the_page_names_nothing_else():
         ("more, up to {};", exchange.BATCH_BYTES),
         ("but at least {}.", exchange.BATCH_BYTES_LEAST),
         ("carries nothing for {:.0f} s.", transport.TIMEOUT_S),
-        ("| an event | {} bytes |", ingest.EVENT_BYTES_MAX),
-        ("| fields of a window, columns of rows | {} |", ingest.FIELDS_MAX),
-        ("| a field's key | {} characters |", ingest.KEY_CHARACTERS_MAX),
-        ("| a time ahead of the hub's | {} s;", ingest.AHEAD_MAX_S),
+        ("| an event | {} bytes |", check.EVENT_BYTES_MAX),
+        ("| fields of a window, columns of rows | {} |", check.FIELDS_MAX),
+        ("| a field's key | {} characters |", check.KEY_CHARACTERS_MAX),
+        ("| a time ahead of the hub's | {} s;", check.AHEAD_MAX_S),
         ("puts them less than {} s from", timekeeping.HELD_MAX_NS // NS_PER_S),
-        ("| the earliest window | {} (", ingest.TIME_MIN_S),
+        ("| the earliest window | {} (", check.TIME_MIN_S),
         ("a random name, at most {} characters", ingest.EPOCH_CHARACTERS_MAX),
         ("is room ({} MB", drops.HISTORY_BYTES_MAX // 1024**2),
         ("no less than {} of it |", shipper.INTERVAL_JITTER_SHARE),

@@ -343,7 +343,7 @@ def test_it_is_said_by_the_api_and_shown_on_the_page_of_an_assay(shop: Any) -> N
 
 def test_it_is_said_by_a_form_and_shown_with_the_devices_that_are_there(shop: Any) -> None:
     browser = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
-    address = f"/workspaces/{shop.workspace}/sites"
+    address = f"/workspaces/{shop.workspace}/hours"
     given = {"site": "Berlin", "opening_hours": "Mon-Sat 07:00-20:00", "time_zone": "Europe/Berlin", "by": "Ada"}
     said = browser.post(address, data=given)
     assert (said.status_code, said.headers["location"]) == (303, "/sites")

@@ -95,7 +95,7 @@ class Reader(HTMLParser):
 # Where forms post to: nobody gets a page there.
 FORMS = (
     "/resolve", "/on", "/off", "/baseline", "/acknowledge", "/silence", "/close", "/reopen", "/site", "/clone",
-    "/remove", "/edit", "/maintenance", "/ended",
+    "/remove", "/edit", "/maintenance", "/ended", "/hours",
 )  # fmt: skip
 
 
@@ -113,6 +113,7 @@ def pages(shop: Any) -> list[str]:
         "/incidents",
         "/notifications",
         "/pipelines",
+        "/sites",
     ]
 
 

@@ -116,7 +116,7 @@ def _form(one: Place) -> Html:
         el("button", "Save", type="submit"),
         el("span", "With neither hours nor zone, what was said of a site is taken away.", class_="soft"),
         method="post",
-        action=path("workspaces", one.workspace, "sites"),
+        action=path("workspaces", one.workspace, "hours"),
         class_="fields-form",
     )
 
@@ -132,4 +132,4 @@ def _say(call: Call[None], workspace: str, fields: Fields) -> str:
 def register(routes: Routes) -> None:
     """Register the page and its form."""
     pair(routes, "/sites", "/sites.json", every_site, all_sites, policy=MEMBER)
-    acts(routes, "/workspaces/{workspace}/sites", _say, policy=EDITOR)
+    acts(routes, "/workspaces/{workspace}/hours", _say, policy=EDITOR)
