@@ -86,7 +86,6 @@ def all_sites(view: Sites) -> str:
         el("p", words, class_="lead"),
         *(section(one.name, _table(one), _form(one)) for one in view.workspaces),
         None if view.workspaces else empty("There is no workspace yet."),
-        live=False,
     )
 
 
