@@ -7,11 +7,17 @@ import pytest
 from driftline.errors import TemporaryError
 from driftline.spool.memory import MemoryOutbox, Moment
 from driftline.spool.outbox import epoch_after
-from driftline.wire.device import Record
+from driftline.wire.device import Record, Stamp
 
 
 class PowerCutError(Exception):
     """The machine is off."""
+
+
+def places(outbox: MemoryOutbox) -> list[tuple[str, int]]:
+    """Where each record that waits has its place."""
+    ledger = outbox._keeper.ledger
+    return [(ledger.epoch_of(number), number) for number in range(1, ledger.last + 1)]
 
 
 @pytest.mark.parametrize(("moment", "there"), [("before", []), ("after", [b"x"])])
@@ -53,17 +59,21 @@ def test_a_clone_has_the_same_epoch_and_goes_its_own_way():
     other = one.copy()
     assert one.append("window", b"a") == other.append("window", b"b") == 2
     assert one.epoch == other.epoch == "0"
-    assert other.branch("0", [2]) == epoch_after("0", Record(2, "window", b"b"))
+    assert other.branch("0", [2]) == epoch_after("0", Record(2, "window", b"b")) == places(other)[1][0]
     assert (one.epoch, one.backlog, other.backlog) == ("0", 2, 2)
 
 
 def test_copies_of_a_disk_give_what_waited_on_it_the_same_new_place():
-    """The hub then takes it once, though it comes from both."""
+    """The hub then takes it once, though it comes from both, in whichever order and batches they send it."""
     one = MemoryOutbox()
-    for data in (b"x", b"y", b"z"):
-        one.append("window", data)
-    other = one.copy()
-    new = one.branch(one.epoch, [2, 3])
-    assert other.branch(other.epoch, [2]) == new
-    assert one.append("window", b"a") == other.append("window", b"b") == 4
-    assert one.branch(new, [4]) != other.branch(new, [4])
+    for boot, data in (("before", b"x"), ("before", b"y"), ("after", b"z"), ("after", b"zz")):
+        one.append("window", data, stamp=Stamp(boot, 0))
+    other, epoch = one.copy(), one.epoch
+    one.branch(epoch, [1, 2, 3, 4])
+    for conflicts in ([4], [2, 3], [1]):
+        other.branch(epoch, conflicts)
+    assert places(one) == places(other)
+    assert len({of for of, _ in places(one)}) == 2
+    mine, theirs = (each.append("window", b"a", stamp=Stamp(boot, 0)) for each, boot in ((one, "1"), (other, "2")))
+    assert mine == theirs == 5
+    assert one.branch(one.epoch, [5]) != other.branch(other.epoch, [5])

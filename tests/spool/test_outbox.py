@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from driftline.errors import InvalidInputError
 from driftline.spool.memory import MemoryOutbox
-from driftline.spool.outbox import Outbox
+from driftline.spool.outbox import Outbox, epoch_after
 from driftline.spool.spool import Spool
 from driftline.wire.device import FieldSummary, Record, Stamp, WindowRecord, decode_event, encode_event, encode_window
 
@@ -357,7 +357,7 @@ def test_conflicting_records_and_those_to_come_get_another_epoch_and_the_others_
     assert batches == [(new, [2, 3]), (old, [5, 6]), (new, [7])]
 
 
-def test_a_conflict_in_an_epoch_left_behind_moves_to_the_newest(outbox: Outbox):
+def test_a_later_conflict_in_an_epoch_left_behind_joins_those_of_its_boot(outbox: Outbox):
     for _ in range(4):
         outbox.append("window", b"x")
     old = outbox.epoch
@@ -370,7 +370,22 @@ def test_a_conflict_in_an_epoch_left_behind_moves_to_the_newest(outbox: Outbox):
     again.close()
 
 
-def test_each_epoch_is_rewound_by_itself(outbox: Outbox):
+def test_conflicts_of_several_boots_get_an_epoch_each_and_those_to_come_the_last(outbox: Outbox):
+    for boot in ("one", "two", "one", "three"):
+        outbox.append("window", b"x", stamp=Stamp(boot, 0))
+    old = outbox.epoch
+    new = outbox.branch(old, [1, 2, 3])
+    assert outbox.append("window", b"y") == 5
+    found: dict[int, str] = {}
+    while outbox.backlog:
+        batch = outbox.batch(1000)
+        found |= {one.sequence: batch.epoch for one in batch.records}
+        outbox.acknowledge(batch.epoch, [one.sequence for one in batch.records])
+    assert found[1] == found[3] == found[5] == new != found[2]
+    assert found[4] == old
+
+
+def test_what_is_kept_of_other_epochs_waits_again_for_a_hub_that_was_restored(outbox: Outbox):
     for _ in range(4):
         outbox.append("window", b"x")
     old = outbox.epoch
@@ -378,9 +393,11 @@ def test_each_epoch_is_rewound_by_itself(outbox: Outbox):
     outbox.acknowledge(old, [1, 2])
     outbox.acknowledge(new, [3, 4])
     assert outbox.batch(10).first_kept == 3
-    assert outbox.rewind(new, []) == 2
-    assert sequences(outbox) == [3, 4]
-    assert outbox.rewind(old, [(1, 1)]) == 1
+    assert outbox.rewind(new, [(1, 3)]) == 3
+    assert sequences(outbox) == [1, 2]
+    outbox.acknowledge(old, [1, 2])
+    assert (outbox.batch(10).epoch, sequences(outbox)) == (new, [4])
+    assert outbox.rewind(old, [(1, 1)]) == 2
 
 
 # ── any order of anything ────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,7 +476,8 @@ class Model(RuleBasedStateMachine):
             new = self.outbox.branch(epoch, conflicts)
             assert (new == newest) == (epoch != newest)
             assert self.waiting().keys() == waiting
-            epochs |= {one: new for one in conflicts if one in waiting and epochs[one] == epoch}
+            moved = epoch_after(epoch, Record(0, "window", b"", Stamp("boot", 0)))
+            epochs |= {one: moved for one in conflicts if one in waiting and epochs[one] == epoch}
             assert {number: self.epoch_of(number) for number in epochs} == epochs
             assert self.epoch_of(last + 1) == new
 

@@ -132,32 +132,28 @@ class Keeper:
         """See `Outbox.rewind`."""
         before = self.ledger.backlog
         with self._change(remember):
-            lacked = without(self.ledger.sequences_of(epoch), joined(held))
-            for kind in KINDS if lacked else ():
-                self._wait_again(kind, lacked)
-            self.ledger = self.ledger.lacking(epoch, lacked)
+            there = within(self.ledger.sequences_of(epoch), joined(held))
+            # Of other epochs nothing was said: what the hub has of them it knows again.
+            is_mine = any(name == epoch for _, name in self.ledger.epochs)
+            asked = without(((1, self.ledger.last),), there) if is_mine and self.ledger.last else ()
+            for kind in KINDS if asked else ():
+                self._wait_again(kind, asked)
+            self.ledger = self.ledger.lacking(epoch, without(self.ledger.sequences_of(epoch), there))
         return self.ledger.backlog - before
 
     def branch(self, epoch: str, conflicts: Collection[int]) -> str:
         """See `Outbox.branch`."""
         ledger = self.ledger
         with self._change():
-            mine = [one for one in conflicts if ledger.epoch_of(one) == epoch and self._waits(one)]
-            to = self._epoch_after(epoch, mine) if epoch == ledger.epoch else ledger.epoch
-            self.ledger = ledger.branched(mine, to)
-        return to
-
-    def _epoch_after(self, epoch: str, conflicts: Collection[int]) -> str:
-        """Name the epoch that conflicts are given.
-
-        By what the first of them holds: of several copies of a disk, each with the same records still waiting, all give
-        them the same new place, and the hub takes them once.
-        """
-        if not conflicts:
-            return self._new_epoch()
-        first = min(conflicts)
-        (record,) = [one for kind in KINDS for one in self._store.records(kind, ((first, first),))]
-        return epoch_after(epoch, record)
+            mine = joined((one, one) for one in conflicts if ledger.epoch_of(one) == epoch and self._waits(one))
+            # Each by what it says itself, not by what went with it: of several copies of a disk, each with the same
+            # records still waiting, all give them the same new places, and the hub takes them once.
+            to = {one.sequence: epoch_after(epoch, one) for kind in KINDS for one in self._store.records(kind, mine)}
+            newest = ledger.epoch
+            if epoch == newest:
+                newest = to[max(to)] if to else self._new_epoch()
+            self.ledger = ledger.branched(to, newest)
+        return newest
 
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,7 +5,7 @@ Frozen: a transaction that fails puts the old one back. Small, whatever waits: a
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -198,12 +198,12 @@ class Ledger:
                 given_up.append(replace(one, count=one.count - count))
         return replace(self.with_drops(lost), given_up=tuple(given_up))
 
-    def branched(self, sequences: Collection[int], epoch: str) -> "Ledger":
-        """Return the ledger with these sequences, and all to come, in another epoch."""
+    def branched(self, sequences: Mapping[int, str], epoch: str) -> "Ledger":
+        """Return the ledger with these sequences in the epochs that are named, and all to come in another."""
         starts = {first: name for first, name in self.epochs if first <= self.last}
         for one in sequences:
             starts.setdefault(one + 1, self.epoch_of(one + 1))
-        starts |= dict.fromkeys(sequences, epoch)
+        starts |= sequences
         starts[self.last + 1] = epoch
         ordered = sorted(starts.items())
         return replace(

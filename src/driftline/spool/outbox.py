@@ -57,13 +57,13 @@ def random_epoch() -> str:
 
 
 def epoch_after(epoch: str, record: Record) -> str:
-    """Return the name of the epoch that begins with a record which is in conflict in another.
+    """Return the name of the epoch that a record is given which is in conflict in another: one for those of a boot.
 
-    >>> epoch_after("5eb1c0de", Record(41, "event", b"{}"))
-    '2fbb79591978d7a8'
+    >>> epoch_after("5eb1c0de", Record(41, "event", b"{}", Stamp("b007", 0)))
+    'dd3f098894c01259'
     """
-    place = f"{epoch} {record.sequence} ".encode()
-    return hashlib.sha256(place + record.data).hexdigest()[:16]
+    boot = "" if record.stamp is None else record.stamp.boot
+    return hashlib.sha256(f"{epoch} {boot}".encode()).hexdigest()[:16]
 
 
 class Outbox(Protocol):
@@ -129,15 +129,17 @@ class Outbox(Protocol):
 
         `held` are the ranges (both ends included) of this epoch's sequences that the hub has. Of those below the
         batch's `first_kept` it need not know each: one range up to the highest it has there is enough. What was
-        acknowledged, lies in no range and is no longer kept counts as dropped, with `where` = "hub".
+        acknowledged, lies in no range and is no longer kept counts as dropped, with `where` = "hub". What is kept of
+        other epochs waits again, too.
         """
         ...
 
     def branch(self, epoch: str, conflicts: Collection[int]) -> str:
         """Give these records, under whose numbers the hub has others, and all records to come, another epoch.
 
-        The others that wait stay: the hub may have them already, its answer lost. Returns the epoch: a new
-        one where `epoch` was the newest (the same on each copy of an outbox that holds the same), else the newest.
+        The others that wait stay: the hub may have them already, its answer lost. Records of one boot get one epoch,
+        the same on each copy of an outbox. Where `epoch` was the newest, those to come get that of the last of these.
+        Returns the epoch of those to come.
         """
         ...
 
