@@ -160,7 +160,9 @@ class Shop:
         version, pipeline, telemetry = self.pipeline.versions[0].id, self.pipeline.id, self.hub.telemetry
         names = {device, "epoch", pipeline, version}
         for one in records:
-            names.update(one.names())
+            told = one.window or one.rows
+            names |= set() if told is None else {one.pipeline, told.pipeline}
+            names |= set() if one.window is None else {name for field in one.window.fields for name in field[:2]}
         telemetry.intern(names)
         with self.hub.database.writing() as connection:
             telemetry.write(connection, [Writing(device, "epoch", records)], self.clock.now_ns())

@@ -9,7 +9,7 @@ import pytest
 
 from driftline.clock import NS_PER_S
 from driftline.hub import assays
-from driftline.hub.ingest import Checker
+from driftline.hub.check import Checker
 from driftline.hub.scorer import Round
 from driftline.hub.store.telemetry import Incoming, Writing
 from driftline.wire import api
@@ -59,9 +59,9 @@ def arrives(shop: Any, moved_s: int | None, facts: dict[str, int]) -> None:
     )
     shop.hub.telemetry.intern({"camera-1", "epoch"})
     with shop.hub.database.reading() as connection:
-        [(incoming, why)] = Checker(lambda: connection, {}, ns(39)).check(
-            [Record(10_001, "event", data, moved_s=moved_s)]
-        )
+        checker = Checker(lambda: connection, {}, ns(39))
+        record = Record(10_001, "event", data, moved_s=moved_s)
+        incoming, why = checker.check(record, None, is_sound=False)
     assert not why
     with shop.hub.database.writing() as connection:
         shop.hub.telemetry.write(connection, [Writing("camera-1", "epoch", [incoming])], ns(39))

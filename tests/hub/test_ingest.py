@@ -164,8 +164,8 @@ def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, p
         (lambda window: replace(window, width_s=30), "windows are 60 s"),
         (lambda window: replace(window, inferences=0), "1 values of 0 inferences"),
         (lambda window: replace(window, fields=window.fields * 2), "twice"),
-        (lambda window: replace(window, fields=(replace(window.fields[0], key="brightness"),)), "begin with"),
-        (lambda window: replace(window, fields=(replace(window.fields[0], grid_id="ab" * 8),)), "never made a grid"),
+        (lambda window: replace(window, fields=(window.fields[0]._replace(key="brightness"),)), "begin with"),
+        (lambda window: replace(window, fields=(window.fields[0]._replace(grid_id="ab" * 8),)), "never made a grid"),
     ],
 )
 @pytest.mark.parametrize("others", [1, 2 * TOGETHER_MIN])
@@ -426,7 +426,8 @@ def test_bytes_that_are_no_text_in_what_a_device_tells_spoil_no_page(hub: Any, a
 
 def full(hub: Any):
     """Let the database grow no further, as on a full disk; returns what makes room again."""
-    engine = hub.database.engine
+    with hub.database.writing() as connection:
+        engine = connection.engine
 
     def limit(connection: Any, _record: Any) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

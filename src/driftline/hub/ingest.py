@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -104,7 +105,7 @@ def answers(calls: Sequence[Call[None]]) -> list[Response | DriftlineError]:
             batches[at] = one
         else:
             answered[at] = one
-    hub.telemetry.intern(name for one in batches.values() for name in _names(one))
+    hub.telemetry.intern({name for one in batches.values() for name in _names(one)})
     while batches:
         # Of two batches of one device the second is to see what became of the first.
         turn = list({one.row.id: at for at, one in reversed(batches.items())}.values())
@@ -291,11 +292,20 @@ def _check_head(row: Row[Any], head: device.BatchHead, records: Sequence[device.
 
 
 def _names(batch: Batch) -> Iterator[str]:
+    """Return what the rows of a batch will refer to; the windows of a device name the same fields, as a rule."""
     yield from (batch.row.name, batch.head.epoch)
+    named: Sequence[tuple[str, str]] = ()
     for one, _ in batch.checked:
-        yield from one.names()
-    for place in batch.complete:
-        yield from place
+        window, rows = one.window, one.rows
+        if window is not None:
+            yield from (one.pipeline, window.pipeline)
+            fields = [(field.key, field.grid_id) for field in window.fields]
+            if fields != named:
+                named = fields
+                yield from chain.from_iterable(fields)
+        if rows is not None:
+            yield from (one.pipeline, rows.pipeline)
+    yield from chain.from_iterable(batch.complete)
 
 
 # ── what is kept of the device itself ────────────────────────────────────────────────────────────────────────────

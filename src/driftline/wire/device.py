@@ -28,9 +28,10 @@ import json
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import accumulate, pairwise
 from operator import attrgetter
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from driftline.errors import PermanentError
 
@@ -147,8 +148,7 @@ def _string(text: str) -> bytes:
 # ── records ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSummary:
+class FieldSummary(NamedTuple):
     """One field's summary in a window, still as the bytes of `driftline.summary.codec`."""
 
     key: str
@@ -214,9 +214,14 @@ class WindowReader:
             self._names = [(reader.string(), reader.take(8).hex()) for _ in range(count)]
             self._named = reader.since(rest)
         sizes = reader.take(count) if reader.small(count) else [reader.varint() for _ in range(count)]
-        fields = [FieldSummary(*name, reader.take(size)) for name, size in zip(self._names, sizes, strict=True)]
+        if sum(sizes) > reader.rest:
+            raise WireError(f"{sum(sizes)} bytes announced, {reader.rest} there")
+        ends = accumulate(sizes, initial=len(data) - reader.rest)
+        parts = [data[begin:end] for begin, end in pairwise(ends)]
+        fields = tuple([FieldSummary(*name, part) for name, part in zip(self._names, parts, strict=True)])
+        reader.take(sum(sizes))
         _nothing_left(reader)
-        return WindowRecord(pipeline, start_s, width_s, inferences, tuple(fields))
+        return WindowRecord(pipeline, start_s, width_s, inferences, fields)
 
 
 def window_span(data: bytes) -> tuple[str, int, int]:
@@ -518,7 +523,9 @@ class Reply:
 
 def encode_reply(reply: Reply) -> bytes:
     """Encode the reply as JSON."""
-    return json.dumps(asdict(reply), separators=(",", ":")).encode()
+    document = {one.name: getattr(reply, one.name) for one in fields(reply)}
+    document["desired"] = None if reply.desired is None else asdict(reply.desired)
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def decode_reply(body: bytes) -> Reply:

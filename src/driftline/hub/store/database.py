@@ -39,11 +39,19 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Any) -> str:  # noqa: ARG002  the signature is SQLAlchemy's
         """Encode."""
-        return json.dumps(value, separators=(",", ":"))
+        return encoded_json(value)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:  # noqa: ARG002
         """Decode; NULL, which is no JSON, is None."""
+        if value == "{}":
+            return {}
         return None if value is None else json.loads(value)
+
+
+def encoded_json(value: Any) -> str:
+    """Return what `Json` keeps of a value."""
+    # Much of what a device says of itself is nothing, most of the time.
+    return "{}" if value == {} else json.dumps(value, separators=(",", ":"))
 
 
 class Store(Protocol):

@@ -15,11 +15,13 @@ from sqlalchemy import BigInteger, Connection, FromClause, String, Table, cast, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
-from driftline.hub.store.database import Json
+from driftline.hub.store.database import Json, encoded_json
 
 Row = Sequence[Any]
 # A page of logs takes as much; each journey costs about a millisecond.
 _FETCHED = 64
+# SQLite lets go of the interpreter with every statement, and where threads wait for it each time costs milliseconds.
+_ROWS_AT_ONCE = 50
 _CURSORS = itertools.count()
 
 
@@ -74,9 +76,14 @@ def insert_many(connection: Connection, table: Table, columns: Sequence[str], ro
         copied = io.BytesIO(b"".join(b"\t".join(map(_copied, row)) + b"\n" for row in rows))
         driver.cursor().execute(f"COPY {table.name} ({names}) FROM STDIN", stream=copied)
     else:
-        marks = ",".join("?" * len(columns))
-        into = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608  names of our own
-        connection.exec_driver_sql(into, list(map(tuple, rows)))
+        marks = f"({','.join('?' * len(columns))})"
+        into = f"INSERT INTO {table.name} ({names}) VALUES "  # noqa: S608  names of our own
+        whole = len(rows) // _ROWS_AT_ONCE * _ROWS_AT_ONCE
+        for at in range(0, whole, _ROWS_AT_ONCE):
+            values = tuple(itertools.chain.from_iterable(rows[at : at + _ROWS_AT_ONCE]))
+            connection.exec_driver_sql(into + ",".join([marks] * _ROWS_AT_ONCE), values)
+        if whole < len(rows):
+            connection.exec_driver_sql(into + marks, list(map(tuple, rows[whole:])))
 
 
 def put_many(
@@ -160,10 +167,11 @@ def _sides(rows: Sequence[Row]) -> tuple[list[Any], ...]:
 
 
 def _encoder(kind: TypeEngine[Any]) -> Any:
-    def encoded(value: Any) -> Any:
-        return json.dumps(value, separators=(",", ":")) if isinstance(kind, Json) else value
+    return encoded_json if isinstance(kind, Json) else _as_it_is
 
-    return encoded
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _copied(value: Any) -> bytes:

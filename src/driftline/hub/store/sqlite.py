@@ -7,11 +7,15 @@ with NORMAL 19 of 35 lost acknowledged rows).
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from driftline.errors import DriftlineError, NotAllowedError, PermanentError, TemporaryError
 
+WRITER_CACHE_KB = 64 * 1024
+# A commit of many devices' batches writes a thousand pages, mostly the same as the one before: the file gets them only
+# after some of these, once each. 32 MB of the disk, and of what is read again after a power cut.
+WAL_PAGES = 8_000
 _NOTHING = "; nothing of this was kept"
 # By the beginning of SQLite's name for the error.
 _REASONS: dict[str, tuple[type[DriftlineError], str]] = {
@@ -40,23 +44,17 @@ class Sqlite:
     def __init__(self, path: Path) -> None:
         self.path: Path | None = path
         self.place = str(path)
-        # A reader may wait for the one writer's commit, never for another reader; ten seconds is a very slow disk.
         # Handlers run in up to 40 threads, each with one connection, or two where it looks up a name while it reads.
-        self.engine = create_engine(
-            f"sqlite:///{path}",
-            connect_args={"check_same_thread": False, "timeout": 10, "cached_statements": 512},
-            pool_size=40,
-            max_overflow=40,
-            pool_use_lifo=True,
-            # What a statement was given may be a secret, and an error is logged with it.
-            hide_parameters=True,
-        )
-        event.listen(self.engine, "connect", _configure)
+        self.engine = _engine(path, connections=80)
         event.listen(self.engine, "begin", _begin)
+        # What one connection alone writes it has in its cache and need not read again.
+        self._writer = _engine(path, connections=1)
+        event.listen(self._writer, "connect", _configure_writer)
+        event.listen(self._writer, "begin", _begin_to_write)
 
     def writer(self) -> Connection:
-        """Return a connection on which `begin()` takes the write lock."""
-        return self.engine.connect().execution_options(driftline_writes=True)
+        """Return the connection on which `begin()` takes the write lock."""
+        return self._writer.connect()
 
     def explained(self, error: Exception) -> DriftlineError | None:
         """Say what is wrong with the file, its disk, or its owner."""
@@ -69,6 +67,22 @@ class Sqlite:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        self._writer.dispose()
+
+
+def _engine(path: Path, connections: int) -> Engine:
+    made = create_engine(
+        f"sqlite:///{path}",
+        # A reader may wait for the one writer's commit, never for another reader; ten seconds is a very slow disk.
+        connect_args={"check_same_thread": False, "timeout": 10, "cached_statements": 512},
+        pool_size=(connections + 1) // 2,
+        max_overflow=connections // 2,
+        pool_use_lifo=True,
+        # What a statement was given may be a secret, and an error is logged with it.
+        hide_parameters=True,
+    )
+    event.listen(made, "connect", _configure)
+    return made
 
 
 def _configure(connection: Any, _record: Any) -> None:
@@ -78,7 +92,16 @@ def _configure(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _configure_writer(connection: Any, _record: Any) -> None:
+    # Each device and field has a page of its own that its next summary goes to: room for those of some thousands.
+    connection.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+
+
 def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_to_write(connection: Connection) -> None:
     # IMMEDIATE takes the write lock at once: a transaction that reads first and writes later cannot fail half-way.
-    writes = connection.get_execution_options().get("driftline_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

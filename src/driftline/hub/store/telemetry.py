@@ -196,15 +196,6 @@ class Incoming:
     moved: bool = False
     undated: str = ""
 
-    def names(self) -> Iterator[str]:
-        """Yield every name this record will refer to."""
-        if self.window is not None:
-            yield from (self.pipeline, self.window.pipeline)
-            for field in self.window.fields:
-                yield from (field.key, field.grid_id)
-        if self.rows is not None:
-            yield from (self.pipeline, self.rows.pipeline)
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
