@@ -110,7 +110,7 @@ def test_batches_that_wait_at_the_same_time_are_committed_together_and_answered_
     ]
     with ThreadPoolExecutor(len(asked) + 1) as pool, hub.database.writing():
         held = pool.submit(first.post, window(first, 0.0, START_S - 60))
-        until(lambda: hub.batches._busy == 1, waiting=0)
+        until(lambda: hub.batches._going is not None, waiting=0)
         coming: list[Future[httpx2.Response]] = []
         for camera, body, facts in asked:
             coming.append(pool.submit(camera.post, body, **facts))

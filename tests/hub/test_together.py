@@ -13,8 +13,8 @@ from driftline.hub.together import TOGETHER_MAX, Together
 class Notes:
     """Counts the letters of notes; `gate` holds an answer up until it is set."""
 
-    def __init__(self, lanes: int = 1) -> None:
-        self.together: Together[str, int] = Together(self.act, lanes)
+    def __init__(self) -> None:
+        self.together: Together[str, int] = Together(self.act)
         self.groups: list[list[str]] = []
         self.threads: set[int] = set()
         self.began = threading.Event()
@@ -59,25 +59,6 @@ def test_who_comes_alone_is_answered_at_once(notes: Notes):
 def test_those_who_come_while_another_is_answered_go_together_in_the_order_they_came(notes: Notes):
     assert asyncio.run(notes.behind_one("a", "bb", "ccc")) == [5, 1, 2, 3]
     assert notes.groups == [["first"], ["a", "bb", "ccc"]]
-
-
-def test_a_second_lane_answers_those_who_come_meanwhile(notes: Notes):
-    notes = Notes(lanes=2)
-
-    async def three() -> list[int]:
-        notes.gate.clear()
-        asked = [asyncio.create_task(notes.together.answer("first"))]
-        assert await asyncio.to_thread(notes.began.wait, 30)
-        notes.began.clear()
-        asked += [asyncio.create_task(notes.together.answer("second"))]
-        assert await asyncio.to_thread(notes.began.wait, 30)
-        asked += [asyncio.create_task(notes.together.answer(text)) for text in ("a", "b")]
-        await asyncio.sleep(0)
-        notes.gate.set()
-        return await asyncio.gather(*asked)
-
-    assert asyncio.run(three()) == [5, 6, 1, 1]
-    assert notes.groups == [["first"], ["second"], ["a", "b"]]
 
 
 def test_the_loop_goes_on_while_they_are_answered(notes: Notes):

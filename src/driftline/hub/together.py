@@ -24,17 +24,15 @@ TOGETHER_MAX = 64
 class Together(Generic[T, R]):
     """Answers things of one kind, as many at once as wait, in the order in which they came; of one event loop.
 
-    `act(things)` runs in a thread, at most `lanes` of them at a time, and returns an answer for each, or the error that
-    refuses it. What goes wrong for all (it raises) is tried once more for each by itself, so that nobody fails for
-    another's sake; only a disk that is full, or a database that is away, is so for everybody.
+    `act(things)` runs in a thread, one at a time, and returns an answer for each, or the error that refuses it. What
+    goes wrong for all (it raises) is tried once more for each by itself, so that nobody fails for another's sake; only
+    a disk that is full, or a database that is away, is so for everybody.
     """
 
-    def __init__(self, act: Callable[[Sequence[T]], Sequence[R | DriftlineError]], lanes: int = 1) -> None:
+    def __init__(self, act: Callable[[Sequence[T]], Sequence[R | DriftlineError]]) -> None:
         self._act = act
-        self._lanes = lanes
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._busy = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._going: asyncio.Task[None] | None = None
 
     async def answer(self, one: T) -> R:
         """Return the answer to this.
@@ -44,11 +42,8 @@ class Together(Generic[T, R]):
         """
         mine: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, mine))
-        if self._busy < self._lanes:
-            self._busy += 1
-            lane = asyncio.create_task(self._go())
-            self._tasks.add(lane)  # the loop itself would let go of it
-            lane.add_done_callback(self._tasks.discard)
+        if self._going is None:
+            self._going = asyncio.create_task(self._go())
         return await mine
 
     async def _go(self) -> None:
@@ -59,8 +54,7 @@ class Together(Generic[T, R]):
                 for (_, future), answer in zip(group, answers, strict=True):
                     _settle(future, answer)
         finally:
-            # Before anybody else has a turn: who comes after the last look at who waits begins a lane of their own.
-            self._busy -= 1
+            self._going = None
 
     def _answers(self, things: Sequence[T]) -> Sequence[R | Exception]:
         try:
