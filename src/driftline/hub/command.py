@@ -47,6 +47,7 @@ KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 RESTART_PAUSE_S, RESTART_PAUSE_S_MAX = 1.0, 30.0
 # Objects made and kept, then rounds of the young, then rounds of those who stayed; as it comes 700, 10 and 10.
 COLLECT_AFTER = (20_000, 20, 20)
+SWITCH_S = 0.0005
 
 
 def run(options: argparse.Namespace) -> int:
@@ -188,6 +189,7 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _check_clock(hub: Hub) -> None:

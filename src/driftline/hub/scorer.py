@@ -362,7 +362,7 @@ class Round:
 
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""
-        first_ns = self.hub.telemetry.first_inference_ns(job.spec.pipeline, device.name)
+        first_ns = self._sight.first_inference_ns(job.spec.pipeline, device.name)
         there_ns = device.created_ns if first_ns is None else min(device.created_ns, first_ns)
         start_ns = job.plan.open_at(there_ns)
         return Progress(job.id, device.name, start_ns, start_ns)

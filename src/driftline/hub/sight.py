@@ -24,6 +24,7 @@ class Sight:
         self.hub = hub
         self._tellers: dict[str, list[str]] = {}
         self._heard: dict[tuple[str, str], Heard] = {}
+        self._first: dict[tuple[str, str], int | None] = {}
         self._spans: OrderedDict[tuple[str, str, str, int, int], Span] = OrderedDict()
 
     def tellers(self, pipeline: str) -> list[str]:
@@ -38,6 +39,13 @@ class Sight:
         if key not in self._heard:
             self._heard[key] = self.hub.telemetry.heard(pipeline, device)
         return self._heard[key]
+
+    def first_inference_ns(self, pipeline: str, device: str) -> int | None:
+        """Return when a device made its first inference."""
+        key = (pipeline, device)
+        if key not in self._first:
+            self._first[key] = self.hub.telemetry.first_inference_ns(pipeline, device)
+        return self._first[key]
 
     def span(self, target: Target, device: str, start_ns: int, end_ns: int) -> Span:
         """Return a stretch of time of one field on one device."""
