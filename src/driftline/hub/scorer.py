@@ -66,7 +66,7 @@ from driftline.wire import api
 PAUSE_S = 1.0
 # So many times as long as a look took, but not for longer than this, nothing wakes the next one: a hub that takes in
 # hundreds of batches a second would do little else.
-REST, REST_MAX_S = 9, 5.0
+REST, REST_MAX_S = 9, 15.0
 # Windows of one assay on one device answered at once, and answers stored in one transaction: the others, and the pages,
 # wait no longer than that. A commit costs as much as storing some ten answers.
 WINDOWS_AT_ONCE = 100
