@@ -450,16 +450,24 @@ class Round:
         spans = {name: self._sight.span(target, device, start_ns, end_ns) for name, target in job.targets.items()}
         answered: list[Answered] = []
         for course, some in job.by_course(windows):
-            promised, level, begins_ns = isinstance(course.spec.alarm, api.Promise), job.level(course), some[0][0]
-            with self.hub.database.reading() as connection:
-                walk = Walk(course, spans, self._memories(connection, job, device, begins_ns) if promised else {})
-                until_ns = some[-1][0] + 1
-                kept = store.alarm_levels(connection, job.id, device, begins_ns, until_ns) if promised else {}
+            level = job.level(course)
+            memories, kept = self._remembered(job, course, device, some[0][0], some[-1][0] + 1)
+            walk = Walk(course, spans, memories)
             for start, end in some:
                 footings = {name: self._footing(job, device, name, start) for name in job.targets}
                 levels = {name: kept.get((name, one.version, start), level) for name, one in footings.items()}
                 answered += walk.answers(start, end, footings, levels)
         return answered
+
+    def _remembered(
+        self, job: _Job, course: Course, device: str, begins_ns: int, until_ns: int
+    ) -> tuple[dict[tuple[str, int], Memory], Mapping[tuple[str, int, int], float]]:
+        """Return what evidence goes on from, and the levels that windows in [begins_ns, until_ns) were held to."""
+        if not isinstance(course.spec.alarm, api.Promise):
+            return {}, {}  # and nothing is asked of the database, for each of ten thousand devices
+        with self.hub.database.reading() as connection:
+            memories = self._memories(connection, job, device, begins_ns)
+            return memories, store.alarm_levels(connection, job.id, device, begins_ns, until_ns)
 
     def _memories(self, connection: Connection, job: _Job, device: str, start_ns: int) -> dict[tuple[str, int], Memory]:
         """Return what the evidence of each field remembers where the next windows begin."""
