@@ -422,6 +422,22 @@ def test_somebody_changes_their_password_in_a_browser(closed: Any, browser: http
     assert new not in str(row)
 
 
+def test_who_may_not_see_a_page_still_sees_who_they_are_and_the_way_out(closed: Any, browser: httpx2.Client):
+    logged_in(closed, browser, "anna")
+    refused = browser.get("/notifications")
+    assert refused.status_code == 403
+    assert "an admin makes admins" in refused.text
+    assert '<form method="post" action="/logout">' in refused.text
+
+
+def test_nobody_is_asked_who_they_are_where_that_is_known(closed: Any, browser: httpx2.Client):
+    logged_in(closed, browser, "root", is_admin=True)
+    assert browser.post("/api/v1/workspaces", json={"name": "shop"}).status_code == 200
+    page = browser.get("/sites").text
+    assert 'name="opening_hours"' in page
+    assert 'name="by"' not in page
+
+
 @pytest.mark.parametrize("onward", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)"])
 def test_nobody_is_led_elsewhere_after_the_login(closed: Any, browser: httpx2.Client, onward: str):
     person(closed, "anna")

@@ -32,7 +32,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from driftline.errors import DriftlineError, NotLoggedInError, StaleRequestError, TemporaryError
+from driftline.errors import DriftlineError, NotAllowedError, NotLoggedInError, StaleRequestError, TemporaryError
 from driftline.hub import journal
 from driftline.hub.accounts import audit
 from driftline.hub.accounts.admission import ANYBODY, admit, reader
@@ -307,7 +307,7 @@ async def _answer(rule: Rule, request: Request) -> Response:
     who = LOCAL
     if hub.accounts is not None:
         # Before the body is read: strangers send none.
-        who = await run_in_threadpool(admit, hub, rule.policy, request) if rule.policy != DEVICE else ANYBODY
+        who = await _admitted(hub, rule, request)
     elif rule.policy != DEVICE:  # a device is known by its signature, over the body
         hub.limits.people.check(request.client.host if request.client else "", "this program")
     request.scope["driftline.who"] = who.name
@@ -326,6 +326,17 @@ async def _answer(rule: Rule, request: Request) -> Response:
     if iscoroutinefunction(rule.handler):
         return reply(await rule.handler(Call(hub, request.path_params, None, raw, request, who=who)))
     return await run_in_threadpool(_run, rule, hub, request, who, raw, None)
+
+
+async def _admitted(hub: Hub, rule: Rule, request: Request) -> Principal:
+    if rule.policy == DEVICE:
+        return ANYBODY  # known by its signature, over the body
+    try:
+        return await run_in_threadpool(admit, hub, rule.policy, request)
+    except NotAllowedError:
+        if rule.media == HTML:  # the page that says so is theirs, too
+            READER.set(await run_in_threadpool(reader, hub, request))
+        raise
 
 
 def _run(rule: Rule, hub: Hub, request: Request, who: Principal, raw: bytes, upload: Upload | None) -> Response:

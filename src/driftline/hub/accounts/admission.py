@@ -5,7 +5,7 @@ from starlette.requests import Request
 from driftline.errors import EntityNotFoundError, NotAllowedError, NotLoggedInError
 from driftline.hub.accounts.people import known
 from driftline.hub.accounts.places import workspaces_of
-from driftline.hub.accounts.who import LOCAL, Principal
+from driftline.hub.accounts.who import LOCAL, RANK, Principal
 from driftline.hub.core import Hub
 from driftline.hub.policy import Policy
 
@@ -90,7 +90,11 @@ def _check(hub: Hub, who: Principal, policy: Policy, request: Request) -> None:
             raise EntityNotFoundError(f"there is nothing at {request.url.path[:200]}, or nothing for you")
         workspaces = found
     if not who.may(policy, workspaces):
-        raise NotAllowedError(
-            f"this takes {policy if policy.kind != 'member' else policy.role}; {who.name!r} may not "
-            f"with what they came with (scope {who.scope}); an owner of the workspace gives roles"
-        )
+        if policy.kind == "admin":
+            out = "an admin makes admins, with: driftline people add --admin"
+        else:
+            out = "an owner of the workspace gives roles, on /people"
+        if RANK[who.scope] < RANK["admin"]:
+            out += f"; what they came with (scope {who.scope}) may allow less than they may"
+        least = policy if policy.kind != "member" else policy.role
+        raise NotAllowedError(f"this takes {least}, and {who.name!r} may not; {out}")

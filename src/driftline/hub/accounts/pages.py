@@ -424,10 +424,7 @@ def _password_form() -> Html:
 
 def _roles(workspace: str, given: Sequence[Any]) -> list[Content]:
     address = path("workspaces", workspace, "roles")
-    rows: list[list[Content]] = [
-        [one.name, one.role, _short_form(address, "Take away", el("input", type="hidden", name="name", value=one.name))]
-        for one in given
-    ]
+    rows: list[list[Content]] = [[one.name, one.role, _taking_away(address, one.name)] for one in given]
     choices = [el("option", role, value=role) for role in ("viewer", "editor", "owner")]
     form = _short_form(
         address,
@@ -437,6 +434,19 @@ def _roles(workspace: str, given: Sequence[Any]) -> list[Content]:
     )
     shown = table(("name", "role", ""), rows) if rows else empty("Nobody but the admins may see it.")
     return [shown, form]
+
+
+def _taking_away(address: str, name: str) -> Html:
+    """Return the form that takes a role away, folded up: it may be the last owner's."""
+    hidden = el("input", type="hidden", name="name", value=name)
+    words = el("p", f"{name} then sees nothing of this workspace any more, unless they are an admin.")
+    return el(
+        "details",
+        el("summary", "Take away"),
+        words,
+        _short_form(address, "Yes, take it away", hidden),
+        class_="confirm",
+    )
 
 
 def _tokens(who: Principal, tokens: Sequence[Any]) -> list[Content]:

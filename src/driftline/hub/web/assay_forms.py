@@ -12,7 +12,7 @@ from driftline.hub.http import Call, Routes
 from driftline.hub.policy import EDITOR
 from driftline.hub.store import assays as store
 from driftline.hub.web.html import Content, Html, el, path
-from driftline.hub.web.parts import confirmed, field, moment, table
+from driftline.hub.web.parts import by_field, confirmed, field, moment, table
 from driftline.hub.web.routing import Fields, acts
 from driftline.wire import api
 
@@ -85,7 +85,7 @@ def _plan(assay: api.Assay) -> Html:
         el("label", "for ", el("select", *lengths, name="for_s")),
         field("site", "site", None, maxlength=100, placeholder="all"),
         field("device", "device", None, maxlength=100, placeholder="all"),
-        field("by", "by", None, maxlength=100, autocomplete="name"),
+        by_field(),
         field("reason", "reason", None, maxlength=500, class_="long"),
         el("span", "Windows are answered and marked meanwhile, and wake nobody; what is open stays.", class_="soft"),
         method="post",
@@ -103,7 +103,7 @@ def _edit(assay: api.Assay) -> Html:
         field("every, min", "every_min", (windows.interval_s or windows.width_s) / 60, size=5, inputmode="numeric"),
         field("open", "opening_hours", spec.calendar.opening_hours, placeholder="as the site", maxlength=200),
         field("time zone", "time_zone", spec.calendar.time_zone, placeholder="the site's", maxlength=60),
-        field("by", "by", None, maxlength=100, autocomplete="name"),
+        by_field(),
         field("why", "note", None, maxlength=500, class_="long"),
     ]
     said = (

@@ -15,6 +15,7 @@ from driftline.hub.store import notifications
 from driftline.hub.store.incidents import Part
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.parts import (
+    by_field,
     chip,
     counted,
     empty,
@@ -152,7 +153,7 @@ def _form(one: api.Incident, what: str, name: str, more: Content = None) -> Html
         "form",
         el("button", name, type="submit"),
         more,
-        el("label", "by ", el("input", name="by", maxlength=100, autocomplete="name")),
+        by_field(),
         el("label", "note ", el("input", name="note", maxlength=500, autocomplete="off", class_="long")),
         method="post",
         action=path("incidents", one.id, what),

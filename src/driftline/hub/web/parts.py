@@ -121,6 +121,11 @@ def field(label: str, name: str, value: float | str | None, **attributes: str | 
     return el("label", f"{label} ", el("input", name=name, value=shown, **({"autocomplete": "off"} | attributes)))
 
 
+def by_field() -> Content:
+    """Return the input for who does it; nothing where that is known, because they are logged in."""
+    return None if READER.get().by_cookie else field("by", "by", None, maxlength=100, autocomplete="name")
+
+
 def _reader() -> Content:
     """Return who reads the page, with the way out; nothing on a hub where nobody logs in, or before they did."""
     who = READER.get()

@@ -13,7 +13,7 @@ from driftline.hub.store import sites as store
 from driftline.hub.store.fleet import assignments, devices
 from driftline.hub.store.registry import pipelines, workspaces
 from driftline.hub.web.html import Content, Html, el, path
-from driftline.hub.web.parts import empty, field, moment, page, section, table
+from driftline.hub.web.parts import by_field, empty, field, moment, page, section, table
 from driftline.hub.web.routing import Fields, acts, pair
 from driftline.hub.web.views import View
 from driftline.wire import api
@@ -111,7 +111,7 @@ def _form(one: Place) -> Html:
         field("site", "site", None, maxlength=100, required=True),
         field("is open", "opening_hours", None, placeholder="Mon-Sat 07:00-20:00", maxlength=200),
         field("time zone", "time_zone", None, placeholder="Europe/Berlin", maxlength=60),
-        field("by", "by", None, maxlength=100, autocomplete="name"),
+        by_field(),
         el("button", "Save", type="submit"),
         el("span", "With neither hours nor zone, what was said of a site is taken away.", class_="soft"),
         method="post",
