@@ -50,8 +50,9 @@ log = logging.getLogger("driftline.edge")
 # A machine that slept for longer than a day shows no empty windows for it, and neither does one whose clock jumps
 # without being set (fast time): 29 million empty windows since 1970 help nobody.
 EMPTY_WINDOWS_MAX = 24 * 60
-# Rows of one open window are handed over before they weigh more than a link takes in one piece (32 MB).
-ROWS_WEIGHT_MAX = 4 * 1024 * 1024
+# Rows of one open window are handed over before they weigh more than this as a record; as objects they take some ten
+# times as much, and a link takes 32 MB in one piece.
+ROWS_WEIGHT_MAX = 256 * 1024
 INT64_MAX = 2**63 - 1
 
 Deliver = Callable[[RecordKind, bytes, Stamp | None], None]

@@ -25,7 +25,6 @@ from typing import Any, Protocol, cast
 
 import anyio.to_thread
 import numpy as np
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -33,6 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from driftline.edge import slim
 from driftline.edge.lineup import ReplacedError
 from driftline.errors import (
     ConflictError,
@@ -105,7 +105,7 @@ class Server:
         bound = self._socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{bound}"
-        config = uvicorn.Config(
+        config = slim.Config(
             application(pipelines, loopback_only=is_loopback(host)),
             http="h11",
             ws="none",
@@ -116,7 +116,7 @@ class Server:
             h11_max_incomplete_event_size=HEADER_BYTES_MAX,
             timeout_graceful_shutdown=STOP_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = slim.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="serving", daemon=True
         )

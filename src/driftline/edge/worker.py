@@ -29,6 +29,7 @@ from typing import Any
 
 from driftline import clock as clocks
 from driftline.clock import Clock
+from driftline.edge import heap
 from driftline.edge.home import AGENT_VARIABLE, Home
 from driftline.edge.limits import Held, Holder, Limits
 from driftline.edge.lineup import Lineup, Member, ReplacedError, limits_in_words, takes_frame
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s", stream=sys.stderr)
     # Set before onnxruntime is imported anywhere in this process.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    heap.share_one_heap()
     try:
         worker = Worker(options(arguments), clocks.from_environment())
     except DriftlineError as error:
@@ -332,6 +334,7 @@ class Worker:
         if time.monotonic() >= self._rows_due_s:
             self._rows_due_s = time.monotonic() + ROWS_S
             self._lineup.flush_rows()
+            heap.give_back()
         # Asked before delivering: everything up to there is then among what is delivered.
         complete_until_ns, stamp = self._lineup.complete_until_ns(), stamp_now(self._clock)
         if self._courier.flush():
