@@ -334,6 +334,7 @@ class Worker:
         if time.monotonic() >= self._rows_due_s:
             self._rows_due_s = time.monotonic() + ROWS_S
             self._lineup.flush_rows()
+            # A frame's pictures come and go; what they leave is 0.4 MB of a worker that is measured in its last one.
             heap.give_back()
         # Asked before delivering: everything up to there is then among what is delivered.
         complete_until_ns, stamp = self._lineup.complete_until_ns(), stamp_now(self._clock)
