@@ -141,7 +141,7 @@ def test_another_record_under_a_number_that_was_used_is_a_conflict_and_the_rest_
 ):
     first = camera.counted(pv, START_S, {FIELD: [1.0]})
     camera.send(first)
-    other = replace(camera.counted(pv, START_S, {FIELD: [2.0]}), sequence=first.sequence)
+    other = camera.counted(pv, START_S, {FIELD: [2.0]})._replace(sequence=first.sequence)
     reply = camera.send(other, camera.counted(pv, START_S + 60, {FIELD: [3.0]}))
     assert (reply.conflicts, reply.refused, reply.acknowledged) == ((1,), {}, 3)
     assert [decode(one.summary, one.grid_id).max for one in stored(hub, till)] == [1.0, 3.0]
@@ -159,13 +159,13 @@ def test_a_new_epoch_begins_its_numbers_anew(hub: Any, till: Any, camera: Any, p
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda window: replace(window, pipeline="another"), "was never given to this device"),
-        (lambda window: replace(window, start_s=START_S + 7), "aligned to the epoch"),
-        (lambda window: replace(window, width_s=30), "windows are 60 s"),
-        (lambda window: replace(window, inferences=0), "1 values of 0 inferences"),
-        (lambda window: replace(window, fields=window.fields * 2), "twice"),
-        (lambda window: replace(window, fields=(window.fields[0]._replace(key="brightness"),)), "begin with"),
-        (lambda window: replace(window, fields=(window.fields[0]._replace(grid_id="ab" * 8),)), "never made a grid"),
+        (lambda window: window._replace(pipeline="another"), "was never given to this device"),
+        (lambda window: window._replace(start_s=START_S + 7), "aligned to the epoch"),
+        (lambda window: window._replace(width_s=30), "windows are 60 s"),
+        (lambda window: window._replace(inferences=0), "1 values of 0 inferences"),
+        (lambda window: window._replace(fields=window.fields * 2), "twice"),
+        (lambda window: window._replace(fields=(window.fields[0]._replace(key="brightness"),)), "begin with"),
+        (lambda window: window._replace(fields=(window.fields[0]._replace(grid_id="ab" * 8),)), "never made a grid"),
     ],
 )
 @pytest.mark.parametrize("others", [1, 2 * TOGETHER_MIN])
@@ -175,7 +175,7 @@ def test_a_window_that_cannot_be_is_named_with_its_reason_and_the_rest_is_taken(
     first, *good = [camera.counted(pv, START_S + 60 * i, {FIELD: [1.0]}) for i in range(1 + others)]
     camera.send(first)  # now the hub has looked up the grid
     window = wire.decode_window(first.data)
-    bad = camera.record("window", wire.encode_window(spoil(replace(window, start_s=START_S - 60))))
+    bad = camera.record("window", wire.encode_window(spoil(window._replace(start_s=START_S - 60))))
     reply = camera.send(*good, bad)
     assert reply.acknowledged == bad.sequence
     assert list(reply.refused) == [str(bad.sequence)]
@@ -468,7 +468,7 @@ def test_windows_and_rows_are_put_where_they_belong_in_time(hub: Any, till: Any,
     made_s = START_S - DAY_S  # by a clock a day behind
     window, rows = camera.counted(pv, made_s, {FIELD: [1.0]}), camera.rows(pv, made_s, {FIELD: [1.0, None]})
     event = camera.record("event", wire.encode_event("camera_lost", made_s * NS_PER_S))
-    reply = camera.send(*(replace(one, moved_s=DAY_S) for one in (window, rows, event)))
+    reply = camera.send(*(one._replace(moved_s=DAY_S) for one in (window, rows, event)))
     assert (reply.acknowledged, reply.refused) == (3, {})
     assert [one.start_s for one in stored(hub, till)] == [START_S]
     told = hub.telemetry.rows(till["id"], "camera-1", FIELD, START_S * NS_PER_S, (START_S + 60) * NS_PER_S)
@@ -482,8 +482,8 @@ def test_a_record_that_comes_again_with_another_estimate_of_its_time_is_the_same
     hub: Any, till: Any, camera: Any, pv: str
 ):
     window = camera.counted(pv, START_S, {FIELD: [1.0]})
-    camera.send(replace(window, moved_s=60))
-    reply = camera.send(replace(window, moved_s=120))
+    camera.send(window._replace(moved_s=60))
+    reply = camera.send(window._replace(moved_s=120))
     assert (reply.acknowledged, reply.refused, list(reply.conflicts)) == (1, {}, [])
     assert [one.start_s for one in stored(hub, till)] == [START_S + 60]
 
@@ -503,7 +503,7 @@ def test_what_nobody_knows_the_time_of_is_kept_marked_and_never_scored(
     hub: Any, ask: Any, till: Any, camera: Any, pv: str, start_s: int, moved_s: int | None, why: str
 ):
     good, *made = (camera.counted(pv, one_s, {FIELD: [1.0]}) for one_s in (START_S, start_s, start_s + 60))
-    records = [replace(one, moved_s=moved_s) for one in made]
+    records = [one._replace(moved_s=moved_s) for one in made]
     reply = camera.send(good, *records)
     assert (reply.acknowledged, reply.refused) == (3, {})
     assert [one.inferences for one in stored(hub, till)] == [1]
@@ -519,20 +519,20 @@ def test_what_nobody_knows_the_time_of_is_kept_marked_and_never_scored(
 
 
 def test_rows_of_unknown_time_are_kept_beside_their_windows(ask: Any, hub: Any, till: Any, camera: Any, pv: str):
-    camera.send(replace(camera.rows(pv, 60, {FIELD: [1.0]}), moved_s=None))
+    camera.send(camera.rows(pv, 60, {FIELD: [1.0]})._replace(moved_s=None))
     assert list(ask.get("/devices/camera-1")["undated"].values()) == [1]
     assert hub.telemetry.rows_count(till["id"]) == 0
 
 
 def test_an_event_of_unknown_time_is_told_when_it_was_heard_of(hub: Any, camera: Any):
     event = camera.record("event", wire.encode_event("camera_lost", 5))
-    camera.send(replace(event, moved_s=None))
+    camera.send(event._replace(moved_s=None))
     (told,) = hub.telemetry.events("camera-1")
     assert (abs(told["at_ns"] - hub.now_ns()) < 60 * NS_PER_S, told["by_its_clock_ns"]) == (True, 5)
 
 
 def test_a_window_is_moved_by_whole_windows_or_not_at_all(camera: Any, pv: str):
-    moved = replace(camera.counted(pv, START_S, {FIELD: [1.0]}), moved_s=7)
+    moved = camera.counted(pv, START_S, {FIELD: [1.0]})._replace(moved_s=7)
     assert "moved by 7 s" in camera.send(moved).refused["1"]
 
 
@@ -556,7 +556,7 @@ def test_in_fast_time_nothing_is_moved(serve_hub: Any, ask_at: Any):
     camera = ask.joined("camera-1", till)
     version = till["versions"][0]["id"]
     camera.send(
-        replace(camera.counted(version, START_S, {FIELD: [1.0]}), moved_s=600),
+        camera.counted(version, START_S, {FIELD: [1.0]})._replace(moved_s=600),
         clock={"offset_ns": 10**18, "error_ns": 0},
     )
     assert [one.start_s for one in stored(hub, till)] == [START_S]

@@ -75,7 +75,7 @@ class Silent(WatchedOutbox):
     """Drops without a word."""
 
     def batch(self, *arguments: Any, **options: Any) -> Batch:
-        self._keeper.ledger = replace(self._keeper.ledger, dropped={})
+        self._keeper.ledger = self._keeper.ledger._replace(dropped={})
         return super().batch(*arguments, **options)
 
 

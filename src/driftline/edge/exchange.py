@@ -204,7 +204,7 @@ class Exchange:
 
     def _moved(self, record: Record) -> Record:
         moved_s = self._timekeeper.moved_s(record)
-        return record if moved_s == record.moved_s else replace(record, moved_s=moved_s)
+        return record if moved_s == record.moved_s else record._replace(moved_s=moved_s)
 
     def _complete(
         self, closed_ns: Mapping[str, int], records: Sequence[Record], *, is_all: bool, newest_first: bool

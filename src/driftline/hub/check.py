@@ -154,7 +154,7 @@ class Checker:
         if why := self._undated(moved_s, window.start_s):
             return Incoming(record.sequence, record.data, kind="window", undated=why)
         if moved_s:
-            window = replace(window, start_s=window.start_s + moved_s)
+            window = window._replace(start_s=window.start_s + moved_s)
         return Incoming(record.sequence, record.data, pipeline, window=window, moved=bool(moved_s))
 
     def _rows(self, record: device.Record) -> Incoming:

@@ -7,7 +7,6 @@ fails, the ledger is what it was.
 import heapq
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from operator import attrgetter
 from typing import Protocol
 
@@ -163,7 +162,7 @@ class Keeper:
             with self._change():
                 for event, stamp in drops.events(self.ledger.dropped, self._now_ns()):
                     self._put("event", event, stamp)
-                self.ledger = replace(self.ledger, dropped={})
+                self.ledger = self.ledger._replace(dropped={})
 
     def note(self, event: bytes) -> None:
         """Add an event of the outbox's own."""

@@ -6,8 +6,9 @@ Frozen: a transaction that fails puts the old one back. Small, whatever waits: a
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from driftline.errors import InvalidInputError
 from driftline.spool.ranges import Range, Ranges, joined, length, within, without
@@ -21,6 +22,7 @@ SEVERAL = Stamp("", 0)
 SAME_CLOCK_NS = 30 * 1_000_000_000
 # A restored hub asks for days or weeks; 32 entries of a megabyte or more each tell them apart well enough.
 GIVEN_UP_MAX = 32
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +83,17 @@ def _is_one_clock(one: Stamp | None, other: Stamp | None) -> bool:
 DropKey = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(NamedTuple):
     """`epochs` says from which sequence on which epoch holds; the last one also for records to come."""
 
     epochs: tuple[tuple[int, str], ...]
     last: int = 0
-    acknowledged: Mapping[RecordKind, Ranges] = field(default_factory=dict)
+    acknowledged: Mapping[RecordKind, Ranges] = _NOTHING
     given_up: tuple[GivenUp, ...] = ()
-    dropped: Mapping[DropKey, Drop] = field(default_factory=dict)
-    senders: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    waiting: Mapping[RecordKind, Tally] = field(default_factory=dict)
-    history: Mapping[RecordKind, Tally] = field(default_factory=dict)
+    dropped: Mapping[DropKey, Drop] = _NOTHING
+    senders: Mapping[str, tuple[int, int]] = _NOTHING
+    waiting: Mapping[RecordKind, Tally] = _NOTHING
+    history: Mapping[RecordKind, Tally] = _NOTHING
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,13 +146,11 @@ class Ledger:
             senders = {**senders, sender[0]: (sender[1], last)}
             if len(senders) > SENDERS_MAX:
                 del senders[min(senders, key=lambda one: senders[one][1])]
-        # Once a record: `replace` would take as long as all the rest of it.
         return Ledger(self.epochs, last, self.acknowledged, self.given_up, self.dropped, senders, waiting, self.history)
 
     def moved(self, kind: RecordKind, ranges: Ranges, count: int, size: int) -> "Ledger":
         """Return the ledger with other acknowledged ranges, so many records of which became history (or wait again)."""
-        return replace(
-            self,
+        return self._replace(
             acknowledged={**self.acknowledged, kind: ranges},
             waiting={**self.waiting, kind: self.waiting.get(kind, Tally()).plus(-count, -size)},
             history={**self.history, kind: self.history.get(kind, Tally()).plus(count, size)},
@@ -162,19 +161,19 @@ class Ledger:
         entries = [GivenUp(kind, epoch, *facts) for epoch, facts in gone.items()]
         history = self.history.get(kind, Tally()).plus(-sum(one.count for one in entries), -size)
         given_up = _fewer((*self.given_up, *entries))
-        return replace(self, given_up=given_up, history={**self.history, kind: history})
+        return self._replace(given_up=given_up, history={**self.history, kind: history})
 
     def less_waiting(self, kind: RecordKind, count: int, size: int, drops: Mapping[DropKey, Drop]) -> "Ledger":
         """Return the ledger without some records that waited, and with what is to be said of them."""
         waiting = self.waiting.get(kind, Tally()).plus(-count, -size)
-        return replace(self.with_drops(drops), waiting={**self.waiting, kind: waiting})
+        return self.with_drops(drops)._replace(waiting={**self.waiting, kind: waiting})
 
     def with_drops(self, drops: Mapping[DropKey, Drop]) -> "Ledger":
         """Return the ledger with more that is to be said of what is gone."""
         both = dict(self.dropped)
         for key, drop in drops.items():
             both[key] = both.get(key, Drop()).plus(drop)
-        return replace(self, dropped=both)
+        return self._replace(dropped=both)
 
     def settled(self, kind: RecordKind, oldest: int) -> "Ledger":
         """Return the ledger with one range for all before the oldest record of a kind that is still there."""
@@ -183,7 +182,7 @@ class Ledger:
         if len(below) < 2:
             return self
         whole: Range = (below[0][0], below[-1][1])
-        return replace(self, acknowledged={**self.acknowledged, kind: joined([whole, *ranges])})
+        return self._replace(acknowledged={**self.acknowledged, kind: joined([whole, *ranges])})
 
     def lacking(self, epoch: str, lacked: Ranges) -> "Ledger":
         """Return the ledger with what a hub lacks and no longer can get as lost by the hub."""
@@ -196,7 +195,7 @@ class Ledger:
                 lost["hub", one.kind, ""] = lost.get(("hub", one.kind, ""), Drop()).plus(Drop(count))
             if one.count > count:
                 given_up.append(replace(one, count=one.count - count))
-        return replace(self.with_drops(lost), given_up=tuple(given_up))
+        return self.with_drops(lost)._replace(given_up=tuple(given_up))
 
     def branched(self, sequences: Mapping[int, str], epoch: str) -> "Ledger":
         """Return the ledger with these sequences in the epochs that are named, and all to come in another."""
@@ -206,8 +205,8 @@ class Ledger:
         starts |= sequences
         starts[self.last + 1] = epoch
         ordered = sorted(starts.items())
-        return replace(
-            self, epochs=tuple(one for at, one in enumerate(ordered) if not at or one[1] != ordered[at - 1][1])
+        return self._replace(
+            epochs=tuple(one for at, one in enumerate(ordered) if not at or one[1] != ordered[at - 1][1])
         )
 
 

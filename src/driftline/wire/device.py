@@ -57,6 +57,9 @@ class WireError(PermanentError, ValueError):
     code = "invalid"
 
 
+# Most numbers are so small.
+_SMALL = tuple(bytes([one]) for one in range(0x80))
+
 # ── varints ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -66,6 +69,8 @@ def varint(number: int) -> bytes:
     >>> varint(300).hex()
     'ac02'
     """
+    if 0 <= number < 0x80:
+        return _SMALL[number]
     if number < 0:
         raise WireError(f"a varint is never negative, got {number}")
     out = bytearray()
@@ -156,8 +161,7 @@ class FieldSummary(NamedTuple):
     summary: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class WindowRecord:
+class WindowRecord(NamedTuple):
     """What one pipeline version counted in one base window; no inference at all is data too.
 
     `pipeline` is the pipeline version's id; `start_s` is Unix seconds, a multiple of `width_s`.
@@ -209,6 +213,8 @@ class WindowReader:
         _version(reader)
         pipeline, start_s, width_s = reader.string(), reader.varint(), reader.varint()
         inferences, count = reader.varint(), reader.varint()
+        if not count and not reader.rest:
+            return WindowRecord(pipeline, start_s, width_s, inferences, ())
         if not (count == len(self._names) and reader.skip(self._named)):
             rest = reader.rest
             self._names = [(reader.string(), reader.take(8).hex()) for _ in range(count)]
@@ -354,8 +360,7 @@ def decode_event(data: bytes) -> dict[str, Any]:
 # ── batch and reply ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """By which clock a record was made: the boot it was made in, and the wall clock's lead over its steady clock.
 
     `offset_ns` is wall time minus steady time when the record's window was opened.
@@ -365,8 +370,7 @@ class Stamp:
     offset_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record with its place in the device's spool; sequences start at 1 and only grow within an epoch.
 
     `stamp` is what the spool knows of its clock. On the wire stands what follows from that: `moved_s`, the whole base

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,8 +178,7 @@ class LogRecord:
     columns: Columns
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """One checked record about to be stored; `pipeline` is the pipeline that `window`'s or `rows`' version is of.
 
     `window` and `rows` are where they belong in time: `moved` says whether that is elsewhere than in `data`, `undated`
