@@ -305,6 +305,9 @@ def _people(command: argparse.ArgumentParser) -> None:
     add.add_argument("name", help="such as anna@shop.example")
     add.add_argument("--admin", action="store_true", help="they may do everything")
     add.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password (default: it is asked for)")
+    new = actions.add_parser("password", help="give somebody who forgot theirs another password")
+    new.add_argument("name", help="their name")
+    new.add_argument("--password-file", type=Path, metavar="FILE", help="holds the password (default: it is asked for)")
     actions.add_parser("remove", help="end every login and token of somebody").add_argument("name", help="their name")
 
 

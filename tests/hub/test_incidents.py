@@ -9,7 +9,6 @@ import pytest
 from driftline.hub import fleet, incidents
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
-from driftline.hub.store.assays import Mark
 from driftline.wire import api
 
 _shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
@@ -69,7 +68,7 @@ def tell(shop: Any, *answers: tuple[int, api.Status, float | None]) -> api.Incid
         with shop.hub.database.writing() as connection:
             (kept,) = store.put_all(connection, [store.Answer(analysis)])
             if kept is not None:
-                incidents.follow(connection, shop.assay.spec, [kept], analysis.end_ns)
+                incidents.follow(connection, [incidents.Told(shop.assay.spec, [kept])], analysis.end_ns)
     with shop.hub.database.reading() as connection:
         return next(iter(incident_store.listed(connection)), None)
 
@@ -143,12 +142,6 @@ def test_an_earlier_alert_that_late_data_brings_moves_the_beginning(shop: Any) -
 def test_answers_told_twice_change_nothing(shop: Any) -> None:
     once = tell(shop, (0, "Alert", 0.5), (1, "Alert", 0.6))
     assert tell(shop, (0, "Alert", 0.5), (1, "Alert", 0.6)) == once
-
-
-def test_three_ok_marks_are_needed() -> None:
-    ok = [Mark(i, i + 1, "Ok", 0.0) for i in range(3)]
-    assert incidents.resolved_ns(ok) == 3
-    assert incidents.resolved_ns(ok[:2]) is None
 
 
 def device(**facts: Any) -> api.Device:

@@ -59,6 +59,18 @@ def test_a_role_is_given_and_taken_away(hub: Any, capsys: pytest.CaptureFixture[
     assert "there is no person 'berta'" in capsys.readouterr().err
 
 
+def test_who_forgot_their_password_is_given_another(hub: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with hub.database.writing() as connection:
+        people.add(connection, "anna", "no password fits", 0, is_admin=False)
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    assert cli.main(["people", "password", "anna", "--password-file", str(tmp_path / "password")]) == 0
+    assert capsys.readouterr().out == "anna is logged out everywhere, and logs in with the new password\n"
+    with hub.database.reading() as connection:
+        assert people.fits(PASSWORD, people.need(connection, "anna").password)
+    assert cli.main(["people", "password", "root", "--password-file", str(tmp_path / "password")]) == 1
+    assert "your own password you change on the page /people" in capsys.readouterr().err
+
+
 def test_people_are_listed_and_removed_but_for_the_last_admin(hub: Any, capsys: pytest.CaptureFixture[str]):
     with hub.database.writing() as connection:
         people.add(connection, "anna", "no password fits", 0, is_admin=False)

@@ -288,7 +288,7 @@ def baselines_of(hub: Hub, kept: store.Kept) -> list[api.BaselineStats]:
         materials = versions.newest(connection, kept.assay.id)
         known = versions.calibrations(connection, kept.assay.id)
         spans = {one.version: one.baseline for one in versions.versions(connection, kept.assay.id)}
-        footings = footings_of(connection, kept.assay.id)
+        footings = footings_of(connection, [kept.assay.id])[kept.assay.id]
     level = level_of(spec, footings, devices_of(hub, kept)) or 0.0
     found: list[api.BaselineStats] = []
     for place, (version, material) in materials.items():
@@ -308,13 +308,11 @@ def baselines_of(hub: Hub, kept: store.Kept) -> list[api.BaselineStats]:
     return found
 
 
-def footings_of(connection: Connection, assay: str) -> Footings:
-    """Return what a standing assay's windows are compared with."""
-    return Footings(
-        versions.valid_from(connection, assay),
-        versions.places(connection, assay),
-        versions.calibrations(connection, assay),
-    )
+def footings_of(connection: Connection, assays: Sequence[str]) -> dict[str, Footings]:
+    """Return what each of some standing assays' windows are compared with, by assay; three queries for all of them."""
+    valid_from, places = versions.valid_from(connection, assays), versions.places(connection, assays)
+    calibrations = versions.calibrations_of(connection, assays)
+    return {one: Footings(valid_from[one], places[one], calibrations[one]) for one in assays}
 
 
 def devices_of(hub: Hub, kept: store.Kept) -> list[str]:

@@ -36,10 +36,11 @@ def gather(
     A new part joins the open incident of its cause, brings back one that was resolved within `within_ns`, or opens
     another. An incident is over when all its parts are; `settled` says that it is so for good.
     """
-    known = store.one(connection, part.incident) if part.incident else None
-    cause = store.cause_of(connection, known.id) if known else _cause(part, site_of(connection, part.device))
     change: api.Change | None = None
-    if known is None:
+    if part.incident:
+        known, cause = store.with_cause(connection, part.incident)
+    else:
+        cause = _cause(part, site_of(connection, part.device))
         within = life.reopens_within_ns() if within_ns is None else within_ns
         known, change = _home(connection, part, cause, now_ns, within)
         part = replace(part, incident=known.id, episode=known.reopened)
@@ -65,7 +66,7 @@ def act(connection: Connection, identity: str, deed: Deed) -> api.Incident:
         EntityNotFoundError: there is no such incident.
         ConflictError, InvalidInputError: see `life.after`; also where another incident of its cause is open.
     """
-    incident, cause = store.one(connection, identity), store.cause_of(connection, identity)
+    incident, cause = store.with_cause(connection, identity)
     if deed.change == "reopened" and incident.resolved_ns is not None:
         other = store.open_of(connection, cause)
         if other is not None:
@@ -99,8 +100,8 @@ def forget_device(connection: Connection, device: str, now_ns: int) -> None:
         over = replace(part, text=f"{part.text}; the device was removed", resolved_ns=now_ns)
         gather(connection, over, now_ns, settled=True)
     for identity in store.forget_device(connection, device):
-        incident, parts = store.one(connection, identity), store.parts(connection, identity)
-        store.put(connection, described(incident, parts), store.cause_of(connection, identity))
+        incident, cause = store.with_cause(connection, identity)
+        store.put(connection, described(incident, store.parts(connection, identity)), cause)
 
 
 def site_of(connection: Connection, device: str) -> str | None:

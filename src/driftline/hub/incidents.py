@@ -16,7 +16,7 @@ Everything is worked out from what is stored, so that a hub may be killed anywhe
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from uuid import uuid4
 
@@ -29,7 +29,7 @@ from driftline.clock import NS_PER_S, iso, seconds_text
 from driftline.hub import causes, fleet, life
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as kept
-from driftline.hub.store.assays import Alarm, Answer, Mark, Stored
+from driftline.hub.store.assays import Alerts, Answer, Stored, Strip
 from driftline.hub.store.incidents import Part
 from driftline.wire import api
 
@@ -49,36 +49,75 @@ BACKLOG_LAG_S = 3600
 # ── drift ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def follow(connection: Connection, spec: api.AssaySpec, told: Sequence[Stored], now_ns: int) -> None:
-    """Open, extend or end what the new or changed answers of one window of a device belong to."""
-    if not told:
-        return
-    first = told[0].answer.analysis
-    assay, device = str(first.assay_id), first.device
-    part = kept.open_part(connection, "drift", device, assay=assay)
-    news = [one.answer.analysis for one in told if _is_news(one)]
-    if part is None:
-        if not news:
-            return
-        part = _drift(max(news, key=lambda one: one.start_ns))
-    within_ns = life.reopens_within_ns(spec.windows.interval_s or spec.windows.width_s)
-    since_ns = min([part.opened_ns, *(one.start_ns for one in news)])
-    alarms = _in_order(spec, store.alarms(connection, assay, device, since_ns))
-    if not alarms:
-        # Late data took back every alert it was opened for.
-        withdrawn = replace(part, text=f"{part.text}; {WITHDRAWN}", resolved_ns=first.end_ns)
-        causes.gather(connection, withdrawn, now_ns, settled=True)
-        return
-    changed = replace(
-        part,
-        field=alarms[0].field,
-        opened_ns=alarms[0].first_ns,
-        windows=store.alerts_since(connection, assay, device, since_ns),
-        text=_text(connection, spec, assay, device, alarms),
-        resolved_ns=_over_ns(connection, spec, assay, device, alarms),
-    )
-    if changed != part:
-        causes.gather(connection, changed, now_ns, within_ns=within_ns)
+@dataclass(frozen=True)
+class Told:
+    """The new or changed answers of one window of a standing assay on one device; at least one."""
+
+    spec: api.AssaySpec
+    answers: Sequence[Stored]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Assay and device."""
+        return str(self.first.assay_id), self.first.device
+
+    @property
+    def first(self) -> api.Analysis:
+        """The answer of any of the fields."""
+        return self.answers[0].answer.analysis
+
+    @property
+    def news(self) -> list[api.Analysis]:
+        """The alerts that were none before."""
+        return [one.answer.analysis for one in self.answers if _is_news(one)]
+
+
+@dataclass(frozen=True)
+class _Alarm:
+    """A field's alerts since the drift began, and how near to an alarm the first one was."""
+
+    field: str
+    alerts: Alerts
+    level: float = 0.0
+
+
+def follow(connection: Connection, windows: Sequence[Told], now_ns: int) -> None:
+    """Open, extend or end what the new or changed answers of some windows belong to, each of another assay or device.
+
+    What is stored of all of them is asked for together: a fleet drifts at once.
+    """
+    known = kept.drifting_in(connection, [one.place for one in windows])
+    parts: list[tuple[Told, Part, int]] = []
+    for one in windows:
+        part, news = known.get(one.place), one.news
+        if part is None and news:
+            part = _drift(max(news, key=lambda found: found.start_ns))
+        if part is not None:
+            parts.append((one, part, min([part.opened_ns, *(found.start_ns for found in news)])))
+    strips = [Strip(*one.place, field.field, since_ns) for one, _, since_ns in parts for field in one.spec.watched]
+    alarms = _alarms(connection, {one.place: one.spec for one, _, _ in parts}, strips)
+    several = [strip for strip in strips if len(alarms[strip[:2]]) > 1]
+    counted, over = store.windows_alerted(connection, several), _over(connection, alarms, parts)
+    texts = _texts(connection, alarms, parts)
+    for one, part, _ in parts:
+        found = alarms[one.place]
+        if not found:
+            # Late data took back every alert it was opened for.
+            withdrawn = replace(part, text=f"{part.text}; {WITHDRAWN}", resolved_ns=one.first.end_ns)
+            causes.gather(connection, withdrawn, now_ns, settled=True)
+            continue
+        ends = [over.get((*one.place, alarm.field)) for alarm in found]
+        changed = replace(
+            part,
+            field=found[0].field,
+            opened_ns=found[0].alerts.first_ns,
+            windows=counted.get(one.place, found[0].alerts.windows),
+            text=texts[one.place],
+            resolved_ns=None if None in ends else max(end for end in ends if end is not None),
+        )
+        if changed != part:
+            within_ns = life.reopens_within_ns(one.spec.windows.interval_s or one.spec.windows.width_s)
+            causes.gather(connection, changed, now_ns, within_ns=within_ns)
 
 
 def may_be_news(answer: Answer) -> bool:
@@ -94,48 +133,69 @@ def _is_news(stored: Stored) -> bool:
     return alerts and not known
 
 
-def _in_order(spec: api.AssaySpec, alarms: Sequence[Alarm]) -> list[Alarm]:
-    """Return the field that spoke first before the others: of several in one window the loudest, as they are named."""
-    places = {one.field: at for at, one in enumerate(spec.watched)}
-    return sorted(alarms, key=lambda one: (one.first_ns, -one.level, places.get(one.field, len(places))))
+def _alarms(
+    connection: Connection, specs: Mapping[tuple[str, str], api.AssaySpec], strips: Sequence[Strip]
+) -> dict[tuple[str, str], list[_Alarm]]:
+    """Return the fields that alerted by assay and device, the one that spoke first before the others.
+
+    Of several in one window that is the loudest, and of equals the one that is named first.
+    """
+    found: dict[tuple[str, str], list[_Alarm]] = {place: [] for place in specs}
+    for (assay, device, field), alerts in store.alerts(connection, strips).items():
+        found[assay, device].append(_Alarm(field, alerts))
+    several = [(place, alarms) for place, alarms in found.items() if len(alarms) > 1]
+    firsts = [Strip(*place, one.field, one.alerts.first_ns) for place, alarms in several for one in alarms]
+    levels = {strip[:3]: level for strip, (level, _) in store.answers_at(connection, firsts).items()}
+    for place, alarms in several:
+        at = {one.field: number for number, one in enumerate(specs[place].watched)}
+        louder = [replace(one, level=levels.get((*place, one.field)) or 0.0) for one in alarms]
+        found[place] = sorted(louder, key=lambda one: (one.alerts.first_ns, -one.level, at[one.field]))
+    return found
 
 
-def _over_ns(
-    connection: Connection, spec: api.AssaySpec, assay: str, device: str, alarms: Sequence[Alarm]
-) -> int | None:
-    """Return when the last of the fields that were in alarm was over it; None while one is not."""
-    ends: list[int | None] = []
-    for one in alarms:
-        if isinstance(spec.alarm, api.Promise):
-            ends.append(store.calm_since(connection, assay, device, one.field, one.first_ns))
-        else:
-            newest = OK_WINDOWS_TO_RESOLVE
-            marks = store.judged(connection, assay, device, one.field, since_ns=one.first_ns, newest=newest)
-            ends.append(resolved_ns(marks))
-    known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
-
-
-def resolved_ns(judged: Sequence[Mark]) -> int | None:
-    """Return when the last windows that could be judged resolve an incident: the end of the third Ok in a row."""
-    last = judged[-OK_WINDOWS_TO_RESOLVE:]
-    over = len(last) == OK_WINDOWS_TO_RESOLVE and all(mark.status == "Ok" for mark in last)
-    return last[-1].end_ns if over else None
+def _over(
+    connection: Connection,
+    alarms: Mapping[tuple[str, str], Sequence[_Alarm]],
+    parts: Iterable[tuple[Told, Part, int]],
+) -> dict[tuple[str, str, str], int]:
+    """Return when each field was over its alarm, by assay, device and field; of others nothing."""
+    promised: list[Strip] = []
+    fixed: list[Strip] = []
+    for one, _, _ in parts:
+        for alarm in alarms[one.place]:
+            if isinstance(one.spec.alarm, api.Promise):
+                promised.append(Strip(*one.place, alarm.field, alarm.alerts.first_ns))
+            else:
+                fixed.append(Strip(*one.place, alarm.field, alarm.alerts.unsettled_ns + 1))
+    calm = store.calm_after(connection, fixed)
+    ended = {stream: end_ns for stream, (count, end_ns) in calm.items() if count >= OK_WINDOWS_TO_RESOLVE}
+    return ended | store.over_since(connection, promised)
 
 
 # ── the sentence ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _text(connection: Connection, spec: api.AssaySpec, assay: str, device: str, alarms: Sequence[Alarm]) -> str:
-    """Say which field spoke first and why, and which others did."""
-    first, *others = alarms
-    alert = store.latest_alert(connection, assay, [device], field=first.field, since_ns=first.first_ns)
-    if alert is None:
-        raise AssertionError(f"{first.field} alarms without an alert")
-    count = len(store.judged(connection, assay, device, first.field, since_ns=first.first_ns, statuses=["Alert"]))
-    text = drift_text(device, first.field, first.first_ns, evidence_text(spec, alert), count) + why(alert)
-    also = ", ".join(one.field for one in others)
-    return f"{text}; also {also}" if also else text
+def _texts(
+    connection: Connection,
+    alarms: Mapping[tuple[str, str], Sequence[_Alarm]],
+    parts: Iterable[tuple[Told, Part, int]],
+) -> dict[tuple[str, str], str]:
+    """Say of each assay and device which field spoke first and why, and which others did."""
+    newest = {
+        place: Strip(*place, found[0].field, found[0].alerts.newest_ns) for place, found in alarms.items() if found
+    }
+    answers = store.answers_at(connection, list(newest.values()))
+    texts: dict[tuple[str, str], str] = {}
+    for one, _, _ in parts:
+        if one.place not in newest:
+            continue
+        first, *others = alarms[one.place]
+        _, alert = answers[newest[one.place]]
+        reason = evidence_text(one.spec, alert)
+        text = drift_text(alert.device, first.field, first.alerts.first_ns, reason, first.alerts.windows) + why(alert)
+        also = ", ".join(other.field for other in others)
+        texts[one.place] = f"{text}; also {also}" if also else text
+    return texts
 
 
 def drift_text(device: str, field: str, since_ns: int, reason: str, windows: int) -> str:

@@ -137,7 +137,7 @@ def preview_saved(hub: Hub, assay: str, within: int) -> api.Preview:
     _check_within(within)
     with hub.database.reading() as connection:
         kept = store.one(connection, assay)
-        footings = assays.footings_of(connection, kept.assay.id)
+        footings = assays.footings_of(connection, [assay])[assay]
         spans = {one.version: one.baseline for one in versions.versions(connection, kept.assay.id)}
     spec, devices = kept.assay.spec, assays.devices_of(hub, kept)
     streams = {

@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby, islice, zip_longest
 from typing import Any
 
 import msgspec
@@ -36,7 +36,6 @@ from driftline.assay.window import Succession, plan_of
 from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
 from driftline.hub import fleet, incidents, journal, maintenance
-from driftline.hub.assays import footings_of
 from driftline.hub.calendars import Calendars
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Rests, Walk, read, written
@@ -244,6 +243,7 @@ class Round:
             for one in store.progress(connection):
                 progress[one.assay][one.device] = one
         more = False
+        self._sight.await_assays([one.assay.id for one in standing])
         for kept in standing:
             if stopping is not None and stopping.is_set():
                 self._store_waiting()
@@ -344,7 +344,7 @@ class Round:
             for each, begins_ns in (*asked, (spec, start_ns))
             if begins_ns is not None
         ]
-        return _Job(kept, targets, courses, until_ns, devices, lambda: self._footings(kept))
+        return _Job(kept, targets, courses, until_ns, devices, lambda: self._sight.footings(kept.assay.id))
 
     def _course(
         self, kept: Kept, spec: api.AssaySpec, start_ns: int, targets: Mapping[str, Target], rests: Rests
@@ -355,10 +355,6 @@ class Round:
 
     def _calendars(self, kept: Kept, spec: api.AssaySpec) -> Calendars:
         return Calendars(spec.calendar, kept.assay.workspace, self._sites, kept.assay.created_ns)
-
-    def _footings(self, kept: Kept) -> Footings:
-        with self.hub.database.reading() as connection:
-            return footings_of(connection, kept.assay.id)
 
     def _beginning(self, job: _Job, device: api.Device) -> Progress:
         """Return where a device's windows begin: with the plan, but not before the device was there."""
@@ -519,21 +515,32 @@ class Round:
             good = [one for one, is_moved in zip(outcomes, moved, strict=True) if not is_moved]
             drifting = incident_store.drifting_in(connection, [(one.job.id, one.before.device) for one in good])
             calm: list[Answer] = []
+            restless: list[tuple[api.AssaySpec, list[Answer]]] = []
             for one in good:
                 answers = [Answer(each.analysis, each.wakes, written(each.memory)) for each in one.answers]
                 if (one.job.id, one.before.device) in drifting or any(incidents.may_be_news(each) for each in answers):
-                    self._follow(connection, one.job.spec, answers)
+                    restless.append((one.job.spec, answers))
                 else:
                     calm += answers
             store.put_all(connection, calm)
+            self._follow(connection, restless)
             store.put_progress(connection, [one.after for one in good if one.after is not None])
         self.hub.figures.answers.inc(sum(len(one.answers) for one in good))
 
-    def _follow(self, connection: Connection, spec: api.AssaySpec, answers: Sequence[Answer]) -> None:
-        """Store answers window by window: an incident that one opens may be over with a later one."""
-        for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns):
-            kept = store.put_all(connection, list(fields))
-            incidents.follow(connection, spec, [one for one in kept if one is not None], self.hub.now_ns())
+    def _follow(self, connection: Connection, restless: Iterable[tuple[api.AssaySpec, Sequence[Answer]]]) -> None:
+        """Store answers window by window, the next one of each: what one window opens may be over with a later one."""
+        by_window = [
+            [(spec, list(fields)) for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns)]
+            for spec, answers in restless
+        ]
+        for windows in zip_longest(*by_window):
+            now = [one for one in windows if one is not None]
+            kept = iter(store.put_all(connection, [answer for _, fields in now for answer in fields]))
+            told = [
+                incidents.Told(spec, [one for one in islice(kept, len(fields)) if one is not None])
+                for spec, fields in now
+            ]
+            incidents.follow(connection, [one for one in told if one.answers], self.hub.now_ns())
 
     def _overtaken(self, connection: Connection, outcomes: Sequence[_Outcome]) -> list[bool]:
         """Say of which answers the progress moved since they were begun, the baseline, or what is known of sites."""

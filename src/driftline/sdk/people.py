@@ -21,6 +21,10 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{one.name}{' (admin)' if one.is_admin else ''}")
         elif options.action == "add":
             _add(connection, options)
+        elif options.action == "password":
+            body = api.encode(api.GivenPassword(_password(options)))
+            connection.send("PUT", f"/people/{quote(options.name, safe='')}/password", content=body)
+            print(f"{options.name} is logged out everywhere, and logs in with the new password")
         else:
             connection.send("DELETE", f"/people/{quote(options.name, safe='')}")
             print(f"{options.name} may log in no more; their tokens are worth nothing")
@@ -30,13 +34,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add(connection: Connection, options: argparse.Namespace) -> None:
-    password = options.password_file.read_text(encoding="utf-8").strip() if options.password_file else _asked()
-    made = connection.post("/people", api.NewPerson(options.name, password, is_admin=options.admin), api.Person)
+    new = api.NewPerson(options.name, _password(options), is_admin=options.admin)
+    made = connection.post("/people", new, api.Person)
     what = "everything" if made.is_admin else "nothing yet; give a role with: driftline role WORKSPACE NAME ROLE"
     print(f"{made.name} may log in, and may do {what}")
 
 
-def _asked() -> str:
+def _password(options: argparse.Namespace) -> str:
+    if options.password_file:
+        return options.password_file.read_text(encoding="utf-8").strip()
     return getpass.getpass("their password (at least 12 characters): ")
 
 

@@ -968,6 +968,12 @@ class NewPerson(Struct):
     is_admin: bool = False
 
 
+class GivenPassword(Struct):
+    """`PUT /people/{person}/password`: for somebody who forgot theirs."""
+
+    password: str
+
+
 class Person(Struct):
     """Somebody who may log in."""
 

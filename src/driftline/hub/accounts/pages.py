@@ -6,8 +6,8 @@ HttpOnly, SameSite=Lax, and Secure where the hub speaks TLS.
 """
 
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import quote
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
 
 from sqlalchemy import select
 from starlette.requests import Request
@@ -28,7 +28,13 @@ from driftline.hub.accounts.people import (
     need,
     remove,
 )
-from driftline.hub.accounts.routes import NewPassword, change_password_of, give_role, make_token_of
+from driftline.hub.accounts.routes import (
+    NewPassword,
+    change_password_of,
+    give_password_to,
+    give_role,
+    make_token_of,
+)
 from driftline.hub.accounts.tables import credentials, people, roles
 from driftline.hub.accounts.who import RANK, Principal
 from driftline.hub.core import Hub
@@ -52,8 +58,18 @@ def failed(request: Request, error: DriftlineError) -> Response:
         return RedirectResponse(f"/login?next={quote(where, safe='')}", 303)
     hub: Hub = request.app.state.hub
     title = "Not here" if request.method in {"GET", "HEAD"} else "Not done"
-    back = el("p", el("a", "Back to the overview", href="/"))
+    came_from = _came_from(request) if title == "Not done" else None
+    words, where = ("Back", came_from) if came_from else ("Back to the overview", "/")
+    back = el("p", el("a", words, href=where))
     return _html(hub, title, el("p", str(error), class_="lead"), back, status=status_of(type(error)))
+
+
+def _came_from(request: Request) -> str | None:
+    """Return the page that a form stands on, as the browser says it; None where it is none of this hub's."""
+    told = urlsplit(request.headers.get("referer", ""))
+    if not told.path.startswith("/") or told.path.startswith("//") or told.netloc != request.url.netloc:
+        return None
+    return told.path + (f"?{told.query}" if told.query else "")
 
 
 routes = Routes(prefix="", failed=failed)
@@ -254,9 +270,24 @@ def changes_page(call: Call[None]) -> Response:
 
 
 def _facts(facts: Any) -> Content:
-    if not isinstance(facts, dict):
-        return "–"
-    return el("span", ", ".join(f"{name} {value}" for name, value in facts.items()), class_="wrap")
+    return el("span", _spelled(facts), class_="wrap") if isinstance(facts, dict) else "–"
+
+
+def _spelled(value: Any, *, inside: bool = False) -> str:
+    """Say a value of JSON in words.
+
+    >>> _spelled({"alarm": {"type": "promise", "n": 2}, "fields": ["a", "b"], "until": None, "on": True})
+    'alarm (type promise, n 2), fields (a, b), until –, on yes'
+    """
+    if isinstance(value, dict):
+        facts = cast("dict[str, Any]", value)
+        text = ", ".join(f"{name} {_spelled(one, inside=True)}" for name, one in facts.items())
+        return f"({text})" if inside else text
+    if isinstance(value, list):
+        return f"({', '.join(_spelled(one, inside=True) for one in cast('list[Any]', value))})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
 
 
 # ── people, roles, tokens ────────────────────────────────────────────────────────────────────────────────────────
@@ -323,6 +354,22 @@ def remove_person(call: Call[None]) -> Response:
     with call.hub.database.writing() as connection:
         remove(connection, need(connection, call.path["person"]))
     return RedirectResponse("/people", 303)
+
+
+@routes.post(
+    "/people/{person}/password",
+    policy=ADMIN,
+    takes=FORM,
+    media=HTML,
+    bytes_max=FORM_BYTES_MAX,
+    raises=(InvalidInputError,),
+)
+def give_password(call: Call[None]) -> Response:
+    """Give somebody who forgot theirs another password; they are logged out everywhere."""
+    name = give_password_to(call.hub, call.who, call.path["person"], flow.form(call).get("password", ""))
+    words = f"{name} is logged out everywhere, and logs in with the new one. Their API tokens go on."
+    back = el("p", el("a", "Back", href="/people"))
+    return _html(call.hub, "The password is changed", el("p", words, class_="lead"), back)
 
 
 @routes.post("/people/password", policy=MEMBER, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)
@@ -393,7 +440,7 @@ def _everybody(who: Principal, everybody: Sequence[Any]) -> list[Content]:
             one.name,
             "admin" if one.is_admin else "–",
             moment(one.created_ns),
-            "you" if one.id == who.person else _removal(one),
+            "you" if one.id == who.person else [_new_password(one), _removal(one)],
         ]
         for one in everybody
     ]
@@ -405,6 +452,16 @@ def _everybody(who: Principal, everybody: Sequence[Any]) -> list[Content]:
         el("label", el("input", name="is_admin", type="checkbox"), " admin"),
     )
     return [table(("name", "", "since", ""), rows), form]
+
+
+def _new_password(person: Any) -> Html:
+    return el(
+        "details",
+        el("summary", "New password"),
+        el("p", f"{person.name} is logged out everywhere, and logs in with this one. Tell it to nobody else."),
+        _short_form(path("people", person.id, "password"), "Give it", _password("new-password")),
+        class_="confirm",
+    )
 
 
 def _removal(person: Any) -> Html:

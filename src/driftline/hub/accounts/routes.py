@@ -102,6 +102,27 @@ def remove_person(call: Call[None]) -> None:
         remove(connection, need(connection, call.path["person"]))
 
 
+@routes.put("/people/{person}/password", policy=ADMIN, body=api.GivenPassword)
+def give_password(call: Call[api.GivenPassword]) -> None:
+    """Give somebody else another password: they are logged out everywhere, and their API tokens go on.
+
+    Raises:
+        InvalidInputError: it is one's own, or it is too short.
+    """
+    give_password_to(call.hub, call.who, call.path["person"], call.body.password)
+
+
+def give_password_to(hub: Hub, who: Principal, person: str, password: str) -> str:
+    """Give somebody else another password, and return their name."""
+    made = hash_password(password)
+    with hub.database.writing() as connection:
+        row = need(connection, person)
+        if row.id == who.person:
+            raise InvalidInputError("your own password you change on the page /people, with the old one")
+        set_password(connection, row.id, made)
+    return str(row.name)
+
+
 @routes.get("/workspaces/{workspace}/roles", policy=VIEWER, query=api.Paged)
 def list_roles(call: Call[api.Paged]) -> Page[api.RoleOf]:
     """List who may do what in a workspace, by name; admins may do everything everywhere."""

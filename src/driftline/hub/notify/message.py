@@ -36,12 +36,14 @@ _CHANGED: dict[api.Change, str] = {
 
 def subject(told: api.Notification) -> str:
     """Say in one line what happened: the kind, where, and what is so now."""
-    one = told.incident
+    return f"{_CHANGED[told.change]}{about(told.incident, told.assay)}"
+
+
+def about(one: api.Incident, assay: str | None = None) -> str:
+    """Say in a few words what an incident is about: its kind, of which assay, on how many devices, where."""
     devices = one.devices or [one.device]
     where = one.device if len(devices) == 1 else f"{len(devices)} devices"
-    at = f" at {one.site}" if one.site else ""
-    about = f" ({told.assay})" if told.assay else ""
-    return f"{_CHANGED[told.change]}{one.kind}{about} on {where}{at}"
+    return f"{one.kind}{f' ({assay})' if assay else ''} on {where}{f' at {one.site}' if one.site else ''}"
 
 
 def lines(told: api.Notification, url: str) -> list[str]:

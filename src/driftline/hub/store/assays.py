@@ -426,7 +426,7 @@ def _revised(answer: Answer, before: _There | None) -> tuple[Answer, bool]:
     """Return an answer with its revision, and whether it says what is kept already."""
     if before is None:
         return answer, False
-    told = msgspec.json.decode(before.document, type=api.Analysis)
+    told = _analysis(before.document)
     is_same = msgspec.structs.replace(answer.analysis, revision=told.revision) == told
     revision = told.revision + (0 if is_same else 1)
     return replace(answer, analysis=msgspec.structs.replace(answer.analysis, revision=revision)), is_same
@@ -478,7 +478,7 @@ def analyses(
         wanted.append(ANALYSES.c.start_ns >= select(func.min(latest.c.start_ns)).scalar_subquery())
     order = (ANALYSES.c.start_ns, ANALYSES.c.device, ANALYSES.c.field)
     documents = connection.execute(select(ANALYSES.c.document).where(*wanted).order_by(*order)).scalars()
-    return [msgspec.json.decode(document, type=api.Analysis) for document in documents]
+    return [_analysis(document) for document in documents]
 
 
 def analyses_page(connection: Connection, assay: str, asked: api.AnalysesAsked) -> Page[api.Analysis]:
@@ -494,7 +494,7 @@ def analyses_page(connection: Connection, assay: str, asked: api.AnalysesAsked) 
         wanted.append(ANALYSES.c.start_ns < asked.end_ns)
     keys = ((ANALYSES.c.start_ns, False), (ANALYSES.c.device, False), (ANALYSES.c.field, False))
     query = select(ANALYSES.c.document).where(*wanted)
-    return page(connection, query, keys, asked, lambda row: msgspec.json.decode(row.document, type=api.Analysis))
+    return page(connection, query, keys, asked, lambda row: _analysis(row.document))
 
 
 def statuses(
@@ -522,7 +522,7 @@ def latest_alert(
     # Ordered by a sum, so that no index in the order of time is gone through: a fleet has many answers, a device few.
     order = ((ANALYSES.c.start_ns + 0).desc(), ANALYSES.c.level.desc().nulls_last(), ANALYSES.c.field)
     document = connection.execute(query.order_by(*order).limit(1)).scalar_one_or_none()
-    return None if document is None else msgspec.json.decode(document, type=api.Analysis)
+    return None if document is None else _analysis(document)
 
 
 def latest_marks(connection: Connection, strips: Sequence[Strip]) -> dict[tuple[str, str, str], list[Mark]]:
@@ -549,7 +549,7 @@ def answers_of(connection: Connection, strips: Sequence[Strip]) -> list[api.Anal
     given, is_asked = _asked(connection, strips)
     query = select(ANALYSES.c.document).select_from(given).join(ANALYSES, is_asked)
     order = (ANALYSES.c.start_ns, ANALYSES.c.device, ANALYSES.c.field)
-    return [msgspec.json.decode(one, type=api.Analysis) for one in connection.execute(query.order_by(*order)).scalars()]
+    return [_analysis(one) for one in connection.execute(query.order_by(*order)).scalars()]
 
 
 def _asked(connection: Connection, strips: Sequence[Strip]) -> tuple[FromClause, ColumnElement[bool]]:
@@ -559,89 +559,90 @@ def _asked(connection: Connection, strips: Sequence[Strip]) -> tuple[FromClause,
     return given, and_(*place, ANALYSES.c.start_ns >= since_ns)
 
 
-def judged(
-    connection: Connection,
-    assay: str,
-    device: str,
-    field: str,
-    *,
-    since_ns: int,
-    newest: int | None = None,
-    statuses: Sequence[api.Status] = ("Ok", "Warning", "Alert"),
-) -> list[Mark]:
-    """Return a field's windows that may end an incident, from a time on, in time order; the newest ones."""
-    query = (
-        select(ANALYSES.c.start_ns, ANALYSES.c.end_ns, ANALYSES.c.status, ANALYSES.c.score, ANALYSES.c.level)
-        .where(
-            ANALYSES.c.assay == assay,
-            ANALYSES.c.device == device,
-            ANALYSES.c.field == field,
-            ANALYSES.c.start_ns >= since_ns,
-            ANALYSES.c.wakes,
-            ANALYSES.c.status.in_(statuses),
-        )
-        .order_by(ANALYSES.c.start_ns.desc())
-    )
-    rows = connection.execute(query if newest is None else query.limit(newest)).all()
-    return [Mark(*row) for row in reversed(rows)]
+class Alerts(NamedTuple):
+    """A field's alerts since a time, of windows that wake somebody.
 
+    When the first and the newest of these windows began, how many `windows` there are, and when the newest window began
+    that was not Ok, though it could be judged.
+    """
 
-@dataclass(frozen=True)
-class Alarm:
-    """A field's alarms since a time: when the first window began, and how near to an alarm that one was."""
-
-    field: str
     first_ns: int
-    level: float
+    newest_ns: int
+    windows: int
+    unsettled_ns: int
 
 
-def alarms(connection: Connection, assay: str, device: str, since_ns: int) -> list[Alarm]:
-    """Return the fields that alerted in a window since a time, with the first one."""
-    rank = func.row_number().over(partition_by=ANALYSES.c.field, order_by=ANALYSES.c.start_ns)
-    found = (
-        select(ANALYSES.c.field, ANALYSES.c.start_ns, ANALYSES.c.level, rank.label("rank"))
-        .where(
-            ANALYSES.c.assay == assay,
-            ANALYSES.c.device == device,
-            ANALYSES.c.start_ns >= since_ns,
-            ANALYSES.c.wakes,
-            ANALYSES.c.status == "Alert",
-        )
-        .subquery()
-    )
-    query = select(found.c.field, found.c.start_ns, found.c.level).where(found.c.rank == 1).order_by(found.c.field)
-    return [Alarm(field, first, level or 0.0) for field, first, level in connection.execute(query)]
+# Of a strip: assay, device and field.
+Stream = tuple[str, str, str]
 
 
-def calm_since(connection: Connection, assay: str, device: str, field: str, since_ns: int) -> int | None:
-    """Return the end of the window that ended a field's last alarm; None while it lasts, or where there was none.
+def alerts(connection: Connection, strips: Sequence[Strip]) -> dict[Stream, Alerts]:
+    """Return the alerts of those strips that have any."""
+    start, is_alert = ANALYSES.c.start_ns, ANALYSES.c.status == "Alert"
+    of_alerts = case((is_alert, start))
+    told = (func.min(of_alerts), func.max(of_alerts), func.count(of_alerts), func.max(start))
+    found = _summed(connection, strips, told, ANALYSES.c.wakes, ANALYSES.c.status.in_(("Alert", "Warning")))
+    return {stream: Alerts(*facts) for stream, facts in found.items() if facts[2]}
+
+
+def windows_alerted(connection: Connection, strips: Sequence[Strip]) -> dict[tuple[str, str], int]:
+    """Count the windows of each assay × device in which at least one of these strips alerted and woke somebody."""
+    if not strips:
+        return {}
+    given, is_asked = _asked(connection, strips)
+    place = (ANALYSES.c.assay, ANALYSES.c.device)
+    query = select(*place, func.count(ANALYSES.c.start_ns.distinct())).select_from(given).join(ANALYSES, is_asked)
+    query = query.where(ANALYSES.c.wakes, ANALYSES.c.status == "Alert").group_by(*place)
+    return {(assay, device): count for assay, device, count in connection.execute(query)}
+
+
+def calm_after(connection: Connection, strips: Sequence[Strip]) -> dict[Stream, tuple[int, int]]:
+    """Return how many windows of each strip were Ok and wake somebody, and when the last of them ended."""
+    told = (func.count(), func.max(ANALYSES.c.end_ns))
+    found = _summed(connection, strips, told, ANALYSES.c.wakes, ANALYSES.c.status == "Ok")
+    return {stream: (count, end_ns) for stream, (count, end_ns) in found.items()}
+
+
+def over_since(connection: Connection, strips: Sequence[Strip]) -> dict[Stream, int]:
+    """Return, of those strips whose last alarm under a promise is over, the end of the window that ended it.
 
     A window that cannot be judged ends nothing, because `alarmed` lasts over it; one not heard of yet says nothing.
     """
-    told = (
-        ANALYSES.c.assay == assay,
-        ANALYSES.c.device == device,
-        ANALYSES.c.field == field,
-        ANALYSES.c.start_ns >= since_ns,
-        ANALYSES.c.wakes,
-        ANALYSES.c.status != "Late",
-    )
-    last = connection.execute(select(func.max(ANALYSES.c.start_ns)).where(*told, ANALYSES.c.alarmed)).scalar()
-    if last is None:
-        return None
-    return connection.execute(select(func.min(ANALYSES.c.end_ns)).where(*told, ANALYSES.c.start_ns > last)).scalar()
+    told = (ANALYSES.c.wakes, ANALYSES.c.status != "Late")
+    last = _summed(connection, strips, (func.max(ANALYSES.c.start_ns),), *told, ANALYSES.c.alarmed)
+    after = [Strip(*stream, start_ns + 1) for stream, (start_ns,) in last.items()]
+    ended = _summed(connection, after, (func.min(ANALYSES.c.end_ns),), *told)
+    return {stream: end_ns for stream, (end_ns,) in ended.items()}
 
 
-def alerts_since(connection: Connection, assay: str, device: str, since_ns: int) -> int:
-    """Count the windows with an alert that begin at or after a time, whichever fields alerted."""
-    query = select(func.count(ANALYSES.c.start_ns.distinct())).where(
-        ANALYSES.c.assay == assay,
-        ANALYSES.c.device == device,
-        ANALYSES.c.start_ns >= since_ns,
-        ANALYSES.c.wakes,
-        ANALYSES.c.status == "Alert",
-    )
-    return connection.execute(query).scalar_one()
+def _summed(
+    connection: Connection, strips: Sequence[Strip], told: Sequence[Any], *only: ColumnElement[bool]
+) -> dict[Stream, Sequence[Any]]:
+    """Return what is told of the chosen answers of each strip that has any."""
+    if not strips:
+        return {}
+    given, is_asked = _asked(connection, strips)
+    key = (ANALYSES.c.assay, ANALYSES.c.device, ANALYSES.c.field)
+    query = select(*key, *told).select_from(given).join(ANALYSES, is_asked).where(*only).group_by(*key)
+    return {(assay, device, field): facts for assay, device, field, *facts in connection.execute(query)}
+
+
+def answers_at(connection: Connection, places: Sequence[Strip]) -> dict[Strip, tuple[float | None, api.Analysis]]:
+    """Return single answers, each with how near to an alarm it was, by where they are: they begin at `since_ns`."""
+    if not places:
+        return {}
+    given, columns = sql.given(connection, places)
+    key = [ANALYSES.c[name] for name in _KEY]
+    is_there = and_(*(kept == asked for kept, asked in zip(key, columns, strict=True)))
+    query = select(*key, ANALYSES.c.level, ANALYSES.c.document).select_from(given).join(ANALYSES, is_there)
+    return {
+        Strip(row.assay, row.device, row.field, row.start_ns): (row.level, _analysis(row.document))
+        for row in connection.execute(query)
+    }
+
+
+def _analysis(document: bytes) -> api.Analysis:
+    return msgspec.json.decode(document, type=api.Analysis)
 
 
 def state_before(

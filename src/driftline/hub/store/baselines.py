@@ -5,7 +5,7 @@ binned with other edges and cut into other windows later. Versions are only adde
 version that is valid where the window begins; a device that has nothing in that version keeps what it had before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ def add_version(
 def versions(connection: Connection, assay: str) -> list[api.BaselineVersion]:
     """Return an assay's versions, the first one first."""
     rows = connection.execute(select(VERSIONS).where(VERSIONS.c.assay == assay).order_by(VERSIONS.c.version))
-    own = places(connection, assay)
+    own = places(connection, [assay])[assay]
     return [
         api.BaselineVersion(
             version=row["version"],
@@ -144,18 +144,21 @@ def versions(connection: Connection, assay: str) -> list[api.BaselineVersion]:
     ]
 
 
-def valid_from(connection: Connection, assay: str) -> dict[int, int]:
-    """Return from when each version of an assay's baseline is valid."""
-    rows = connection.execute(select(VERSIONS.c.version, VERSIONS.c.from_ns).where(VERSIONS.c.assay == assay))
-    return {row.version: row.from_ns for row in rows}
+def valid_from(connection: Connection, assays: Collection[str]) -> dict[str, dict[int, int]]:
+    """Return from when each version of some assays' baselines is valid."""
+    found: dict[str, dict[int, int]] = {one: {} for one in assays}
+    columns = (VERSIONS.c.assay, VERSIONS.c.version, VERSIONS.c.from_ns)
+    for assay, version, from_ns in connection.execute(select(*columns).where(VERSIONS.c.assay.in_(assays))):
+        found[assay][version] = from_ns
+    return found
 
 
-def places(connection: Connection, assay: str) -> dict[int, set[Place]]:
-    """Return what each version of an assay's baseline is a baseline for."""
-    found: dict[int, set[Place]] = {}
-    columns = (BASELINES.c.version, BASELINES.c.device, BASELINES.c.field)
-    for version, device, field in connection.execute(select(*columns).where(BASELINES.c.assay == assay)):
-        found.setdefault(version, set()).add(Place(device, field))
+def places(connection: Connection, assays: Collection[str]) -> dict[str, dict[int, set[Place]]]:
+    """Return what each version of some assays' baselines is a baseline for."""
+    found: dict[str, dict[int, set[Place]]] = {one: {} for one in assays}
+    columns = (BASELINES.c.assay, BASELINES.c.version, BASELINES.c.device, BASELINES.c.field)
+    for assay, version, *place in connection.execute(select(*columns).where(BASELINES.c.assay.in_(assays))):
+        found[assay].setdefault(version, set()).add(Place(*place))
     return found
 
 
@@ -194,13 +197,19 @@ def put_calibration(connection: Connection, assay: str, version: int, place: Pla
 
 def calibrations(connection: Connection, assay: str) -> dict[tuple[int, Place], Calibrating]:
     """Return what calibrating each baseline of an assay came to, by version and place."""
-    rows = connection.execute(select(CALIBRATIONS).where(CALIBRATIONS.c.assay == assay)).mappings()
-    return {
-        (row["version"], Place(row["device"], row["field"])): Calibrating(
-            row["n"], row["windows"], row["document"], row["refused"]
-        )
-        for row in rows
-    }
+    return calibrations_of(connection, [assay])[assay]
+
+
+def calibrations_of(connection: Connection, assays: Collection[str]) -> dict[str, dict[tuple[int, Place], Calibrating]]:
+    """Return what calibrating each baseline of some assays came to, by version and place."""
+    found: dict[str, dict[tuple[int, Place], Calibrating]] = {one: {} for one in assays}
+    columns = [CALIBRATIONS.c[name] for name in ("assay", "version", "device", "field")]
+    told = [CALIBRATIONS.c[name] for name in ("n", "windows", "document", "refused")]
+    rows = connection.execute(select(*columns, *told).where(CALIBRATIONS.c.assay.in_(assays)))
+    for row in rows:
+        one = Calibrating(row.n, row.windows, row.document, row.refused)
+        found[row.assay][row.version, Place(row.device, row.field)] = one
+    return found
 
 
 def forget_device(connection: Connection, device: str) -> None:

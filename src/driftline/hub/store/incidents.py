@@ -5,7 +5,7 @@ to it, from when it went wrong to when it was well again: rules look at parts, a
 `open_cause` and `open_key` are NULL once it is over, so that a unique column lets there be one open one of each.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,7 +28,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    tuple_,
     update,
 )
 
@@ -143,14 +142,11 @@ def close_parts(connection: Connection, incident: str, now_ns: int) -> None:
     connection.execute(update(PARTS).where(*is_open).values(resolved_ns=now_ns, open_key=None))
 
 
-def drifting_in(connection: Connection, places: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return those of some assays × devices that drift now."""
-    place = (PARTS.c.assay, PARTS.c.device)
-    is_open = (PARTS.c.kind == "drift", PARTS.c.resolved_ns.is_(None))
-    return {
-        (assay, device)
-        for assay, device in connection.execute(select(*place).where(*is_open, tuple_(*place).in_(places)))
-    }
+def drifting_in(connection: Connection, places: Sequence[tuple[str, str]]) -> dict[tuple[str | None, str], Part]:
+    """Return what those of some assays × devices that drift now give to their incidents."""
+    keys = [_key("drift", device, assay, None) for assay, device in places]
+    rows = connection.execute(select(PARTS).where(PARTS.c.open_key.in_(keys))).mappings()
+    return {(part.assay, part.device): part for part in map(_part, rows)}
 
 
 def drifting(connection: Connection) -> set[str]:
@@ -214,11 +210,6 @@ def last_of(connection: Connection, cause: str) -> api.Incident | None:
     return None if row is None else _read(row.document)
 
 
-def cause_of(connection: Connection, incident: str) -> str:
-    """Return an incident's cause; '' where there is no such incident."""
-    return connection.execute(select(INCIDENTS.c.cause).where(INCIDENTS.c.id == incident)).scalar() or ""
-
-
 def listed(
     connection: Connection,
     *,
@@ -267,18 +258,34 @@ def of_assay(connection: Connection, assay: str, *, is_open: bool | None = None,
     return [_read(row.document) for row in connection.execute(query)]
 
 
+def named(connection: Connection, identities: Collection[str]) -> list[api.Incident]:
+    """Return those of some incidents that there are."""
+    query = select(INCIDENTS.c.document).where(INCIDENTS.c.id.in_(identities))
+    return [_read(row.document) for row in connection.execute(query)]
+
+
 def one(connection: Connection, identity: str) -> api.Incident:
     """Return one incident.
 
     Raises:
         EntityNotFoundError: there is none of this id.
     """
-    row = connection.execute(select(INCIDENTS.c.document).where(INCIDENTS.c.id == identity)).first()
+    return with_cause(connection, identity)[0]
+
+
+def with_cause(connection: Connection, identity: str) -> tuple[api.Incident, str]:
+    """Return one incident with its cause.
+
+    Raises:
+        EntityNotFoundError: there is none of this id.
+    """
+    asked = select(INCIDENTS.c.document, INCIDENTS.c.cause).where(INCIDENTS.c.id == identity)
+    row = connection.execute(asked).first()
     if row is None:
         raise EntityNotFoundError(
             f"there is no incident with id {identity!r}; client.list_incidents() shows those there are"
         )
-    return _read(row.document)
+    return _read(row.document), row.cause
 
 
 def silences_over(connection: Connection, now_ns: int) -> list[api.Incident]:

@@ -1,6 +1,6 @@
 """The page of one incident: what happened, what a person can do about it, who did what, and what was sent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from driftline.errors import InvalidInputError
@@ -95,12 +95,12 @@ def one_incident(view: Incident) -> str:
         section("Devices", _parts(view.parts)),
         section("Rows for retraining", _rows(view)) if one.assay_id is not None else None,
         section("What happened", _history(view.history)),
-        section("What was sent", deliveries(view.notifications, here=True)),
+        section("What was sent", deliveries(view.notifications)),
     )
 
 
-def deliveries(sent: Sequence[api.Delivery], *, here: bool = False) -> Html:
-    """Return what was sent, and what waits or could not be; `here` leaves out which incident it was about."""
+def deliveries(sent: Sequence[api.Delivery], about: Mapping[str, str] | None = None) -> Html:
+    """Return what was sent, and what waits or could not be; `about` says of which incident, where that is not plain."""
     if not sent:
         return empty(
             "Nothing was sent. Channels are on the page ", el("a", "Notifications", href="/notifications"), "."
@@ -108,7 +108,8 @@ def deliveries(sent: Sequence[api.Delivery], *, here: bool = False) -> Html:
     rows = [
         [
             moment(one.created_ns),
-            one.change if here else el("a", one.change, href=path("incidents", one.incident)),
+            one.change,
+            *([] if about is None else [el("a", about.get(one.incident, "–"), href=path("incidents", one.incident))]),
             one.channel,
             chip(one.state),
             str(one.attempts),
@@ -118,8 +119,9 @@ def deliveries(sent: Sequence[api.Delivery], *, here: bool = False) -> Html:
         ]
         for one in sent
     ]
-    heads = ("happened", "what", "channel", "state", "tries", "delivered or next", "said", "")
-    return table(heads, rows, numbers=(4,))
+    which = () if about is None else ("of",)
+    heads = ("happened", "what", *which, "channel", "state", "tries", "delivered or next", "said", "")
+    return table(heads, rows, numbers=(4 + len(which),))
 
 
 def _when(one: api.Delivery) -> Content:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from driftline.hub.core import Hub
 from driftline.hub.fleet import Visible
 from driftline.hub.http import Call, Routes
+from driftline.hub.notify import message
 from driftline.hub.notify import routes as channels_of
 from driftline.hub.policy import ADMIN
+from driftline.hub.store import incidents
 from driftline.hub.store import notifications as store
 from driftline.hub.web.html import Content, Html, el, path
 from driftline.hub.web.incident_pages import deliveries
@@ -19,26 +21,32 @@ SHOWN_MAX = 100
 
 
 class Notifications(View):
-    """The channels and the outbox; `counts` are of all, the lists of the newest."""
+    """The channels and the outbox; `counts` are of all, the lists of the newest, `about` says what incidents are of."""
 
     channels: list[api.Channel]
     waiting: list[api.Delivery]
     dead: list[api.Delivery]
     delivered: list[api.Delivery]
     counts: dict[str, int]
+    about: dict[str, str]
 
 
 def notifications(hub: Hub, _visible: Visible = None) -> Notifications:
     """Return the channels and the outbox."""
     with hub.database.reading() as connection:
+        waiting = store.deliveries(connection, state="waiting", newest=SHOWN_MAX)
+        dead = store.deliveries(connection, state="dead", newest=SHOWN_MAX)
+        delivered = store.deliveries(connection, state="delivered", newest=SHOWN_MAX)
+        named = incidents.named(connection, {one.incident for one in (*waiting, *dead, *delivered)})
         return Notifications(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
             channels=[channels_of.shown(one) for one in store.channels(connection)],
-            waiting=store.deliveries(connection, state="waiting", newest=SHOWN_MAX),
-            dead=store.deliveries(connection, state="dead", newest=SHOWN_MAX),
-            delivered=store.deliveries(connection, state="delivered", newest=SHOWN_MAX),
+            waiting=waiting,
+            dead=dead,
+            delivered=delivered,
             counts=store.counts(connection),
+            about={one.id: message.about(one) for one in named},
         )
 
 
@@ -51,10 +59,10 @@ def all_notifications(view: Notifications) -> str:
         "/notifications",
         "/notifications.json",
         el("h1", _verdict(view)),
-        section("Not delivered", deliveries(view.dead), note=_more(dead)) if dead else None,
-        section("Waiting", deliveries(view.waiting), note=_more(waiting)) if waiting else None,
+        section("Not delivered", deliveries(view.dead, view.about), note=_more(dead)) if dead else None,
+        section("Waiting", deliveries(view.waiting, view.about), note=_more(waiting)) if waiting else None,
         section("Channels", _channels(view.channels)),
-        section("Delivered", deliveries(view.delivered), note=_more(view.counts.get("delivered", 0)))
+        section("Delivered", deliveries(view.delivered, view.about), note=_more(view.counts.get("delivered", 0)))
         if view.delivered
         else None,
     )
@@ -67,7 +75,9 @@ def _verdict(view: Notifications) -> str:
     if dead:
         return f"{counted(dead, 'notification')} could not be delivered"
     waiting = view.counts.get("waiting", 0)
-    return f"{counted(waiting, 'notification')} on the way" if waiting else "Everything was delivered"
+    if waiting:
+        return f"{counted(waiting, 'notification')} on the way"
+    return "Everything was delivered" if view.counts.get("delivered", 0) else "Nothing had to be told yet"
 
 
 def _more(count: int) -> Content:
