@@ -139,6 +139,33 @@ def test_an_earlier_alert_that_late_data_brings_moves_the_beginning(shop: Any) -
     assert (found.opened_ns, found.windows) == (ns(3), 2)
 
 
+def test_devices_that_are_told_of_together_get_what_each_would_alone(shop: Any) -> None:
+    told: dict[str, list[tuple[api.Status, float]]] = {
+        "camera-1": [("Alert", 0.5), ("Ok", 0.1), ("Ok", 0.1), ("Ok", 0.1)],
+        "camera-2": [("Ok", 0.1), ("Alert", 0.7), ("Alert", 0.9), ("Ok", 0.1)],
+        "camera-3": [("Ok", 0.1), ("Warning", 0.2), ("Ok", 0.1), ("Ok", 0.1)],
+        "camera-4": [("Alert", 0.3), ("Alert", 0.4), ("Warning", 0.2), ("Ok", 0.1)],
+    }
+    for window in range(4):
+        with shop.hub.database.writing() as connection:
+            answers = [
+                store.Answer(msgspec.structs.replace(answer(shop, window, *told[device][window], None), device=device))
+                for device in told
+            ]
+            kept = store.put_all(connection, answers)
+            windows = [incidents.Told(shop.assay.spec, [one]) for one in kept if one is not None]
+            assert len(windows) == len(told)
+            incidents.follow(connection, windows, ns(3 * window + 3))
+    with shop.hub.database.reading() as connection:
+        found = {one.device: one for one in incident_store.listed(connection)}
+    assert {name: (one.opened_ns, one.resolved_ns, one.windows) for name, one in found.items()} == {
+        "camera-1": (ns(0), ns(12), 1),
+        "camera-2": (ns(3), None, 2),
+        "camera-4": (ns(0), None, 2),
+    }
+    assert "score 0.9, threshold 0.25; 2 windows" in found["camera-2"].text
+
+
 def test_answers_told_twice_change_nothing(shop: Any) -> None:
     once = tell(shop, (0, "Alert", 0.5), (1, "Alert", 0.6))
     assert tell(shop, (0, "Alert", 0.5), (1, "Alert", 0.6)) == once

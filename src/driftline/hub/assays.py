@@ -264,19 +264,18 @@ def _standing_edges(hub: Hub, target: Target, assay: str) -> list[float]:
     """Return where this assay and the other standing ones cut a field, each in the newest version of its baselines."""
     edges: list[float] = []
     with hub.database.reading() as connection:
-        standing = [
-            kept
+        standing = {
+            kept.assay.id: kept.assay.spec
             for kept in store.every(connection)
             if kept.assay.spec.pipeline == target.pipeline
             and target.field in kept.field_types
             and (kept.assay.active or kept.assay.id == assay)
-        ]
-        materials = [(kept, versions.newest(connection, kept.assay.id)) for kept in standing]
-    for kept, by_place in materials:
-        own = [material for place, (_, material) in by_place.items() if place.field == target.field]
-        for material in own[:DEVICES_WITH_EDGES_MAX]:
+        }
+        newest = versions.newest_of(connection, standing, target.field)
+    for identity, own in newest.items():
+        for _, material in list(own.values())[:DEVICES_WITH_EDGES_MAX]:
             data = BaselineData.of_parts(parts_of(hub, material), target.field_type)
-            edges += data.layout(kept.assay.spec.summarizer).edges.tolist()
+            edges += data.layout(standing[identity].summarizer).edges.tolist()
     return edges
 
 

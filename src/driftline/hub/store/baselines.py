@@ -176,15 +176,24 @@ def material(connection: Connection, assay: str, version: int, place: Place) -> 
 
 def newest(connection: Connection, assay: str) -> dict[Place, tuple[int, Material]]:
     """Return every baseline in its newest version, by device and field; one that serves all replaces all before it."""
-    query = select(BASELINES).where(BASELINES.c.assay == assay)
-    found: dict[Place, tuple[int, Material]] = {}
+    return newest_of(connection, [assay])[assay]
+
+
+def newest_of(
+    connection: Connection, assays: Collection[str], field: str | None = None
+) -> dict[str, dict[Place, tuple[int, Material]]]:
+    """Return `newest` of some assays, of one field or of all; one query for all of them."""
+    found: dict[str, dict[Place, tuple[int, Material]]] = {one: {} for one in assays}
+    query = select(BASELINES).where(BASELINES.c.assay.in_(assays))
+    if field is not None:
+        query = query.where(BASELINES.c.field == field)
     rows = connection.execute(query.order_by(BASELINES.c.version, BASELINES.c.device, BASELINES.c.field))
     for row in rows.mappings():
-        place = Place(row["device"], row["field"])
+        place, own = Place(row["device"], row["field"]), found[row["assay"]]
         if place.device == EVERY_DEVICE:
-            found = {other: one for other, one in found.items() if other.field != place.field}
-        found[place] = row["version"], _material(row)
-    return dict(sorted(found.items()))
+            own = found[row["assay"]] = {other: one for other, one in own.items() if other.field != place.field}
+        own[place] = row["version"], _material(row)
+    return {assay: dict(sorted(own.items())) for assay, own in found.items()}
 
 
 def put_calibration(connection: Connection, assay: str, version: int, place: Place, found: Calibrating) -> None:
