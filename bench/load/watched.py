@@ -89,12 +89,17 @@ def watching(fleet: Fleet, assays: int, devices: int) -> list[str]:
     return made
 
 
-def minutes(fleet: Fleet, place: Path | str, folder: Path, *, answers: int, devices: int, count: int) -> list[Scored]:
-    """Let the watched devices send each minute when it is over, so many times; `answers` are due for each."""
+def minutes(
+    fleet: Fleet, place: Path | str, folder: Path, *, answers: int, devices: int, count: int, sent: int = 0
+) -> list[Scored]:
+    """Let the watched devices send each minute when it is over, so many times; `answers` are due for each.
+
+    `sent` are the minutes they sent before.
+    """
     watched = replace(fleet, senders=list(fleet.senders[FIRST : FIRST + devices]))
     found: list[Scored] = []
     with closing(Database(place)) as database:
-        for number in range(count):
+        for number in range(sent, sent + count):
             ends_s = (time.time() // MINUTE_S + 1) * MINUTE_S
             time.sleep(max(0.0, ends_s - time.time()))
             load(watched.after(number, 1).plan(batches=1, windows=1, connections=devices), fleet.hub, folder)

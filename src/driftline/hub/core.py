@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from driftline.clock import Clock
 from driftline.hub.accounts.people import Accounts
+from driftline.hub.courtesy import Courtesy
 from driftline.hub.figures import Figures
 from driftline.hub.lease import Lease
 from driftline.hub.limits import Limits
@@ -33,9 +34,10 @@ class Hub:
     to addresses of private networks and of this machine.
     `changed()` says that some device's desired state may be another now; `desired` remembers each as it was worked out,
     with its revision, `granted` what it may send, each with the generation it belongs to. `grids` are those that were
-    looked up, `batches` takes what devices send. `limits` is how often each caller may ask, `threads` says of each
-    that must go on whether it does, `figures` is what the hub counts of itself. `accounts` is None on a hub without
-    logins: whoever may ask is its admin. `name` is what other hubs on the same database know it by.
+    looked up, `batches` takes what devices send. `limits` is how often each caller may ask, `courtesy` lets background
+    work give way to people, `threads` says of each that must go on whether it does, `figures` is what the hub counts of
+    itself. `accounts` is None on a hub without logins: whoever may ask is its admin. `name` is what other hubs on the
+    same database know it by.
     """
 
     home: Path
@@ -54,6 +56,7 @@ class Hub:
     granted: dict[str, tuple[int, Grants]] = field(default_factory=dict[str, tuple[int, Grants]])
     grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
     limits: Limits = field(default_factory=Limits)
+    courtesy: Courtesy = field(default_factory=Courtesy)
     figures: Figures = field(default_factory=Figures)
     accounts: Accounts | None = None
     name: str = field(default_factory=lambda: str(uuid4()))

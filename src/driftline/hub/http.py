@@ -319,20 +319,28 @@ async def _answer(rule: Rule, request: Request) -> Response:
     if rule.upload:
         upload = await _stream(request, hub.temporary, rule.bytes_max)
         try:
-            return await run_in_threadpool(_run, rule, hub, request, who, b"", upload)
+            return await _served(hub, rule, _run, rule, hub, request, who, b"", upload)
         finally:
             upload.path.unlink(missing_ok=True)
     raw = b"" if request.method in {"GET", "HEAD", "DELETE"} else await read_body(request, rule.bytes_max)
     if iscoroutinefunction(rule.handler):
         return reply(await rule.handler(Call(hub, request.path_params, None, raw, request, who=who)))
-    return await run_in_threadpool(_run, rule, hub, request, who, raw, None)
+    return await _served(hub, rule, _run, rule, hub, request, who, raw, None)
+
+
+async def _served(hub: Hub, rule: Rule, act: Callable[..., B], *facts: object) -> B:
+    """Do something in a thread while background work gives way; whom a device waits for has time."""
+    if rule.policy == DEVICE:
+        return await run_in_threadpool(act, *facts)
+    with hub.courtesy.serving():
+        return await run_in_threadpool(act, *facts)
 
 
 async def _admitted(hub: Hub, rule: Rule, request: Request) -> Principal:
     if rule.policy == DEVICE:
         return ANYBODY  # known by its signature, over the body
     try:
-        return await run_in_threadpool(admit, hub, rule.policy, request)
+        return await _served(hub, rule, admit, hub, rule.policy, request)
     except NotAllowedError:
         if rule.media == HTML:  # the page that says so is theirs, too
             READER.set(await run_in_threadpool(reader, hub, request))

@@ -24,8 +24,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby, islice, zip_longest
-from typing import Any
+from itertools import chain, groupby, islice, zip_longest
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -39,6 +39,7 @@ from driftline.hub import fleet, incidents, journal, maintenance
 from driftline.hub.calendars import Calendars
 from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Rests, Walk, read, written
+from driftline.hub.courtesy import Worker
 from driftline.hub.lease import Lease
 from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
@@ -61,15 +62,19 @@ from driftline.hub.store.fleet import devices as device_rows
 from driftline.hub.store.telemetry import Heard
 from driftline.wire import api
 
+T = TypeVar("T")
+
 # Real seconds between two looks where nothing wakes the scorer: windows become due by time alone.
 PAUSE_S = 1.0
 # So many times as long as a look took, but not for longer than this, nothing wakes the next one: a hub that takes in
 # hundreds of batches a second would do little else.
-REST, REST_MAX_S = 9, 15.0
+REST, REST_MAX_S = 9, 5.0
 # Windows of one assay on one device answered at once, and answers stored in one transaction: the others, and the pages,
 # wait no longer than that. A commit costs as much as storing some ten answers.
 WINDOWS_AT_ONCE = 100
 ANSWERS_AT_ONCE = 200
+# Answers stored in one step of a transaction, after which the scorer gives way to who asks.
+ANSWERS_A_STEP = 50
 # Real seconds of one look that one assay may take before the others have their turn; it goes on with the next look.
 TURN_S = 2.0
 
@@ -202,6 +207,7 @@ class Round:
     windows_at_once: int = WINDOWS_AT_ONCE
     steady_s: Callable[[], float] = time.monotonic
     lease: Lease = field(init=False)
+    manners: Worker = field(init=False)
     listening_ns: int = field(init=False)
     _baselines: dict[tuple[str, int, Place], Baseline] = field(init=False)
     _streams: dict[tuple[str, int, Place], tuple[Calibrating, Stream]] = field(init=False)
@@ -217,6 +223,7 @@ class Round:
     def __post_init__(self) -> None:
         self.listening_ns = self.hub.now_ns()
         self.lease = self.hub.lease("scorer")
+        self.manners = Worker(self.hub.courtesy)
         self._baselines, self._streams, self._failures, self._editions = {}, {}, {}, {}
         self._sight, self._waiting = Sight(self.hub), []
         self._sites = sites.Sites({}, {})
@@ -288,6 +295,7 @@ class Round:
                         self._goes_on.setdefault(job.id, device)
                         more = True
                         continue
+                    self.manners.give_way()
                     before = progress.get(device) or self._beginning(job, there[device])
                     more |= self._look(job, before, late.get((job.spec.pipeline, device), ()), grace_ns.get(device, 0))
         except TemporaryError:
@@ -522,7 +530,9 @@ class Round:
                     restless.append((one.job.spec, answers))
                 else:
                     calm += answers
-            store.put_all(connection, calm)
+            for some in _steps(calm):
+                store.put_all(connection, some)
+                self.manners.give_way()
             self._follow(connection, restless)
             store.put_progress(connection, [one.after for one in good if one.after is not None])
         self.hub.figures.answers.inc(sum(len(one.answers) for one in good))
@@ -533,14 +543,17 @@ class Round:
             [(spec, list(fields)) for _, fields in groupby(answers, key=lambda one: one.analysis.start_ns)]
             for spec, answers in restless
         ]
-        for windows in zip_longest(*by_window):
-            now = [one for one in windows if one is not None]
+        windows = chain.from_iterable(
+            _steps([one for one in windows if one is not None]) for windows in zip_longest(*by_window)
+        )
+        for now in windows:
             kept = iter(store.put_all(connection, [answer for _, fields in now for answer in fields]))
             told = [
                 incidents.Told(spec, [one for one in islice(kept, len(fields)) if one is not None])
                 for spec, fields in now
             ]
             incidents.follow(connection, [one for one in told if one.answers], self.hub.now_ns())
+            self.manners.give_way()
 
     def _overtaken(self, connection: Connection, outcomes: Sequence[_Outcome]) -> list[bool]:
         """Say of which answers the progress moved since they were begun, the baseline, or what is known of sites."""
@@ -709,6 +722,10 @@ class Round:
             now_ns = self.hub.now_ns()
             excused = maintenance.excused(connection, self._maintenance, devices, now_ns)
             incidents.watch(connection, devices, heard_of, now_ns, excused)
+
+
+def _steps(every: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (every[at : at + ANSWERS_A_STEP] for at in range(0, len(every), ANSWERS_A_STEP))
 
 
 def _newest(answers: Iterable[Answered], end_ns: int) -> dict[str, Any]:

@@ -250,27 +250,23 @@ def changes_page(call: Call[None]) -> Response:
     after = call.request.query_params.get("after")
     with call.hub.database.reading() as connection:
         found = audit.list_changes(connection, audit.ChangesAsked(after=after), call.who.visible)
-    rows: list[list[Content]] = [
-        [
-            moment(one.at_ns),
-            one.name,
-            one.what.replace("_", " "),
-            el("span", one.subject, class_="wrap"),
-            _facts(one.before),
-            _facts(one.after),
-            one.address,
-        ]
-        for one in found
-    ]
-    heads = ("time", "who", "did", "of", "was", "is", "from")
-    shown = table(heads, rows) if rows else empty("Nobody has changed anything yet.")
+    listed = [_change(one) for one in found]
+    shown = el("ul", *listed, class_="trail") if listed else empty("Nobody has changed anything yet.")
     more = el("p", el("a", "earlier", href=f"/changes?after={quote(found.next)}")) if found.next else None
     twin = f"{api.PREFIX}/changes" + (f"?after={quote(after)}" if after else "")
     return _html(call.hub, "Changes", shown, more, twin=twin)
 
 
-def _facts(facts: Any) -> Content:
-    return el("span", _spelled(facts), class_="wrap") if isinstance(facts, dict) else "–"
+def _change(one: audit.Change) -> Html:
+    states = [
+        el("p", el("span", f"{name} ", class_="soft"), _spelled(facts))
+        for name, facts in (("was", one.before), ("is", one.after))
+        if isinstance(facts, dict)
+    ]
+    who = el(
+        "p", moment(one.at_ns), f" {one.name}, from {one.address}" if one.address else f" {one.name}", class_="soft"
+    )
+    return el("li", el("p", el("b", one.what.replace("_", " ")), " ", el("code", one.subject)), who, *states)
 
 
 def _spelled(value: Any, *, inside: bool = False) -> str:
@@ -278,10 +274,13 @@ def _spelled(value: Any, *, inside: bool = False) -> str:
 
     >>> _spelled({"alarm": {"type": "promise", "n": 2}, "fields": ["a", "b"], "until": None, "on": True})
     'alarm (type promise, n 2), fields (a, b), until –, on yes'
+    >>> _spelled({"windows": {"width_s": 60, "interval_s": None}})  # what is not said inside is nothing to tell of
+    'windows (width_s 60)'
     """
     if isinstance(value, dict):
         facts = cast("dict[str, Any]", value)
-        text = ", ".join(f"{name} {_spelled(one, inside=True)}" for name, one in facts.items())
+        told = {name: one for name, one in facts.items() if one not in (None, []) or not inside}
+        text = ", ".join(f"{name} {_spelled(one, inside=True)}" for name, one in told.items())
         return f"({text})" if inside else text
     if isinstance(value, list):
         return f"({', '.join(_spelled(one, inside=True) for one in cast('list[Any]', value))})"
@@ -437,8 +436,7 @@ def _is_admin(who: Principal) -> bool:
 def _everybody(who: Principal, everybody: Sequence[Any]) -> list[Content]:
     rows: list[list[Content]] = [
         [
-            one.name,
-            "admin" if one.is_admin else "–",
+            [one.name, el("span", " admin", class_="soft") if one.is_admin else None],
             moment(one.created_ns),
             "you" if one.id == who.person else [_new_password(one), _removal(one)],
         ]
@@ -451,7 +449,7 @@ def _everybody(who: Principal, everybody: Sequence[Any]) -> list[Content]:
         _password("new-password"),
         el("label", el("input", name="is_admin", type="checkbox"), " admin"),
     )
-    return [table(("name", "", "since", ""), rows), form]
+    return [table(("name", "since", ""), rows, spare=(1,)), form]
 
 
 def _new_password(person: Any) -> Html:

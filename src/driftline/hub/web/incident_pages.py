@@ -114,14 +114,15 @@ def deliveries(sent: Sequence[api.Delivery], about: Mapping[str, str] | None = N
             chip(one.state),
             str(one.attempts),
             _when(one),
-            el("span", one.reason or "–", class_="wrap"),
+            one.reason or "–",
             _retry(one),
         ]
         for one in sent
     ]
     which = () if about is None else ("of",)
     heads = ("happened", "what", *which, "channel", "state", "tries", "delivered or next", "said", "")
-    return table(heads, rows, numbers=(4 + len(which),))
+    after = len(which)
+    return table(heads, rows, numbers=(4 + after,), spare=(0, 4 + after, 5 + after), wrapped=(6 + after,))
 
 
 def _when(one: api.Delivery) -> Content:

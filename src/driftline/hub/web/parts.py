@@ -291,11 +291,23 @@ def counted(count: int, noun: str) -> str:
 # ── blocks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[Content]], *, numbers: Iterable[int] = ()) -> Html:
-    """Return a table; `numbers` are the columns that are read by their digits. It scrolls where it is too wide."""
-    right = set(numbers)
-    head = el("tr", *(el("th", name, scope="col", class_="n" if i in right else None) for i, name in enumerate(heads)))
-    body = [el("tr", *(el("td", one, class_="n" if i in right else None) for i, one in enumerate(row))) for row in rows]
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Content]],
+    *,
+    numbers: Iterable[int] = (),
+    spare: Iterable[int] = (),
+    wrapped: Iterable[int] = (),
+) -> Html:
+    """Return a table; it scrolls where it is too wide.
+
+    Of its columns `numbers` are read by their digits, `spare` ones are left out on a phone, and `wrapped` ones hold
+    long texts and share the room that is left.
+    """
+    kinds = (("n", set(numbers)), ("for-wide", set(spare)), ("long-text", set(wrapped)))
+    classes = [" ".join(name for name, places in kinds if at in places) or None for at in range(len(heads))]
+    head = el("tr", *(el("th", name, scope="col", class_=classes[at]) for at, name in enumerate(heads)))
+    body = [el("tr", *(el("td", one, class_=classes[at]) for at, one in enumerate(row))) for row in rows]
     return el("div", el("table", el("thead", head), el("tbody", *body)), class_="wide", tabindex="0")
 
 

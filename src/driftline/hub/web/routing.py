@@ -67,7 +67,9 @@ def acts(routes: Routes, address: str, act: Callable[[Call[None], str, Fields], 
         there = act(call, identity, _fields(call.raw))
         return RedirectResponse(there, 303) if isinstance(there, str) else _said(call, there)
 
-    post.__name__ = address.strip("/").replace("/", "_").replace("{", "").replace("}", "") + "_form"
+    # As the trail tells of it: `/assays/{assay}/edit` is "edit assay".
+    *_, things, _, verb = address.split("/")
+    post.__name__ = f"{verb}_{things.removesuffix('ies').removesuffix('s') + 'y' * things.endswith('ies')}"
     routes.post(address, policy=policy, takes=FORM, media=HTML, bytes_max=FORM_BYTES_MAX)(post)
 
 
