@@ -72,7 +72,7 @@ def told(shop: Any, device: str = "camera-2") -> list[api.Analysis]:
 def began(connection: Any, incident: api.Incident, opened_ns: int) -> None:
     """Let an incident have begun at another time."""
     part = incident_store.parts(connection, incident.id)[-1]
-    incident_store.put_part(connection, replace(part, opened_ns=opened_ns))
+    incident_store.put_parts(connection, [replace(part, opened_ns=opened_ns)])
 
 
 def drift(shop: Any) -> list[api.Incident]:

@@ -45,7 +45,7 @@ def gather(
         known, change = _home(connection, part, cause, now_ns, within)
         part = replace(part, incident=known.id, episode=known.reopened)
         store.put(connection, known, cause)
-    store.put_part(connection, part)
+    store.put_parts(connection, [part])
     parts = store.parts(connection, known.id)
     told = described(known, parts)
     store.put(connection, told, cause)
@@ -57,6 +57,14 @@ def gather(
         of_now = [one.resolved_ns or 0 for one in parts if one.episode == told.reopened]
         if of_now:
             _do(connection, told, cause, Deed("resolved", max(of_now), settled=settled), now_ns)
+
+
+def go_on(connection: Connection, parts: Sequence[Part]) -> None:
+    """Keep what devices go on giving to open incidents: what is said of these changes, and nothing is told of it."""
+    store.put_parts(connection, parts)
+    known = store.with_causes(connection, {one.incident for one in parts})
+    made_of = store.parts_of(connection, known)
+    store.put_all(connection, [(described(one, made_of[one.id]), cause) for one, cause in known.values()])
 
 
 def act(connection: Connection, identity: str, deed: Deed) -> api.Incident:

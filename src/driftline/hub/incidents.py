@@ -99,6 +99,7 @@ def follow(connection: Connection, windows: Sequence[Told], now_ns: int) -> None
     several = [strip for strip in strips if len(alarms[strip[:2]]) > 1]
     counted, over = store.windows_alerted(connection, several), _over(connection, alarms, parts)
     texts = _texts(connection, alarms, parts)
+    lasting: list[Part] = []
     for one, part, _ in parts:
         found = alarms[one.place]
         if not found:
@@ -115,9 +116,14 @@ def follow(connection: Connection, windows: Sequence[Told], now_ns: int) -> None
             text=texts[one.place],
             resolved_ns=None if None in ends else max(end for end in ends if end is not None),
         )
-        if changed != part:
+        if changed == part:
+            continue
+        if part.incident and changed.resolved_ns is None:
+            lasting.append(changed)
+        else:
             within_ns = life.reopens_within_ns(one.spec.windows.interval_s or one.spec.windows.width_s)
             causes.gather(connection, changed, now_ns, within_ns=within_ns)
+    causes.go_on(connection, lasting)
 
 
 def may_be_news(answer: Answer) -> bool:

@@ -5,7 +5,7 @@ to it, from when it went wrong to when it was well again: rules look at parts, a
 `open_cause` and `open_key` are NULL once it is over, so that a unique column lets there be one open one of each.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from sqlalchemy import (
 
 from driftline.errors import EntityNotFoundError
 from driftline.hub.paging import Page, page
+from driftline.hub.store import sql
 from driftline.hub.store.database import metadata
 from driftline.wire import api
 
@@ -126,14 +127,27 @@ def open_parts_of(connection: Connection, device: str) -> list[Part]:
 
 def parts(connection: Connection, incident: str) -> list[Part]:
     """Return what an incident was ever made of, in the order of its beginnings."""
-    query = select(PARTS).where(PARTS.c.incident == incident).order_by(PARTS.c.opened_ns, PARTS.c.device, PARTS.c.id)
-    return [_part(row) for row in connection.execute(query).mappings()]
+    return parts_of(connection, [incident])[incident]
 
 
-def put_part(connection: Connection, part: Part) -> None:
-    """Keep a part, new or changed."""
-    key = _key(part.kind, part.device, part.assay, part.source)
-    _put(connection, PARTS, asdict(part) | {"open_key": key if part.resolved_ns is None else None})
+def parts_of(connection: Connection, incidents: Collection[str]) -> dict[str, list[Part]]:
+    """Return `parts` of some incidents."""
+    found: dict[str, list[Part]] = {one: [] for one in incidents}
+    query = select(PARTS).where(PARTS.c.incident.in_(incidents)).order_by(PARTS.c.opened_ns, PARTS.c.device, PARTS.c.id)
+    for row in connection.execute(query).mappings():
+        found[row["incident"]].append(_part(row))
+    return found
+
+
+def put_parts(connection: Connection, some: Iterable[Part]) -> None:
+    """Keep parts, new or changed."""
+    columns = [column.name for column in PARTS.c if column.name != "id"]
+    rows: list[list[Any]] = []
+    for part in some:
+        key = _key(part.kind, part.device, part.assay, part.source) if part.resolved_ns is None else None
+        facts = asdict(part) | {"open_key": key}
+        rows.append([part.id, *(facts[name] for name in columns)])
+    sql.put_many(connection, PARTS, ["id"], columns, rows)
 
 
 def close_parts(connection: Connection, incident: str, now_ns: int) -> None:
@@ -179,17 +193,25 @@ def forget_device(connection: Connection, device: str) -> list[str]:
 
 def put(connection: Connection, incident: api.Incident, cause: str) -> None:
     """Keep an incident, new or changed."""
-    facts = {
-        "id": incident.id,
-        "cause": cause,
-        "open_cause": cause if incident.resolved_ns is None else None,
-        "assay": incident.assay_id,
-        "opened_ns": incident.opened_ns,
-        "resolved_ns": incident.resolved_ns,
-        "silenced_until_ns": incident.silenced_until_ns,
-        "document": api.encode(incident),
-    }
-    _put(connection, INCIDENTS, facts)
+    put_all(connection, [(incident, cause)])
+
+
+def put_all(connection: Connection, incidents: Iterable[tuple[api.Incident, str]]) -> None:
+    """Keep incidents with their causes, new or changed."""
+    columns = [column.name for column in INCIDENTS.c if column.name != "id"]
+    rows: list[list[Any]] = []
+    for incident, cause in incidents:
+        facts = {
+            "cause": cause,
+            "open_cause": cause if incident.resolved_ns is None else None,
+            "assay": incident.assay_id,
+            "opened_ns": incident.opened_ns,
+            "resolved_ns": incident.resolved_ns,
+            "silenced_until_ns": incident.silenced_until_ns,
+            "document": api.encode(incident),
+        }
+        rows.append([incident.id, *(facts[name] for name in columns)])
+    sql.put_many(connection, INCIDENTS, ["id"], columns, rows)
 
 
 def open_of(connection: Connection, cause: str) -> api.Incident | None:
@@ -258,12 +280,6 @@ def of_assay(connection: Connection, assay: str, *, is_open: bool | None = None,
     return [_read(row.document) for row in connection.execute(query)]
 
 
-def named(connection: Connection, identities: Collection[str]) -> list[api.Incident]:
-    """Return those of some incidents that there are."""
-    query = select(INCIDENTS.c.document).where(INCIDENTS.c.id.in_(identities))
-    return [_read(row.document) for row in connection.execute(query)]
-
-
 def one(connection: Connection, identity: str) -> api.Incident:
     """Return one incident.
 
@@ -279,13 +295,19 @@ def with_cause(connection: Connection, identity: str) -> tuple[api.Incident, str
     Raises:
         EntityNotFoundError: there is none of this id.
     """
-    asked = select(INCIDENTS.c.document, INCIDENTS.c.cause).where(INCIDENTS.c.id == identity)
-    row = connection.execute(asked).first()
-    if row is None:
+    found = with_causes(connection, [identity])
+    if identity not in found:
         raise EntityNotFoundError(
             f"there is no incident with id {identity!r}; client.list_incidents() shows those there are"
         )
-    return _read(row.document), row.cause
+    return found[identity]
+
+
+def with_causes(connection: Connection, identities: Collection[str]) -> dict[str, tuple[api.Incident, str]]:
+    """Return those of some incidents that there are, with their causes, by id."""
+    columns = (INCIDENTS.c.id, INCIDENTS.c.document, INCIDENTS.c.cause)
+    rows = connection.execute(select(*columns).where(INCIDENTS.c.id.in_(identities)))
+    return {row.id: (_read(row.document), row.cause) for row in rows}
 
 
 def silences_over(connection: Connection, now_ns: int) -> list[api.Incident]:
@@ -324,12 +346,6 @@ def history(connection: Connection, incident: str) -> list[api.Transition]:
 
 def _key(kind: str, device: str, assay: str | None, source: str | None) -> str:
     return msgspec.json.encode([kind, device, assay, source]).decode()
-
-
-def _put(connection: Connection, table: Table, facts: Mapping[str, Any]) -> None:
-    # One writer at a time: nobody else inserts between the two.
-    if connection.execute(update(table).where(table.c.id == facts["id"]).values(**facts)).rowcount == 0:
-        connection.execute(insert(table).values(**facts))
 
 
 def _part(row: RowMapping) -> Part:

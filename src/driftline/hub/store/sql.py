@@ -97,7 +97,7 @@ def put_many(
     instead = f"ON CONFLICT ({_names(key)}) DO UPDATE SET {news}"
     into = f"INSERT INTO {table.name} ({names})"
     if is_postgres(connection):
-        arrays = _arrays(table, [*key, *columns])
+        arrays = _arrays(table, (*key, *columns))
         connection.exec_driver_sql(f"{into} SELECT * FROM unnest({arrays}) {instead}", _sides(rows))  # noqa: S608
     else:
         marks = ",".join("?" * (len(key) + len(columns)))
@@ -115,7 +115,7 @@ def update_many(connection: Connection, table: Table, key: str, facts: Mapping[A
         news = ", ".join(f'"{one}" = v."{one}"' for one in columns)
         names = _names([*columns, "_at"])
         connection.exec_driver_sql(
-            f"UPDATE {table.name} SET {news} FROM unnest({_arrays(table, [*columns, key])}) AS v ({names}) "  # noqa: S608
+            f"UPDATE {table.name} SET {news} FROM unnest({_arrays(table, (*columns, key))}) AS v ({names}) "  # noqa: S608
             f'WHERE {table.name}."{key}" = v._at',
             _sides(rows),
         )
@@ -157,7 +157,8 @@ def _names(columns: Sequence[str]) -> str:
     return ", ".join(f'"{one}"' for one in columns)
 
 
-def _arrays(table: Table, columns: Sequence[str]) -> str:
+@lru_cache(maxsize=64)
+def _arrays(table: Table, columns: tuple[str, ...]) -> str:
     dialect = postgresql.dialect()
     return ", ".join(f"CAST(%s AS {table.c[one].type.compile(dialect)}[])" for one in columns)
 

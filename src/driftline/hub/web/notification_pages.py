@@ -37,7 +37,7 @@ def notifications(hub: Hub, _visible: Visible = None) -> Notifications:
         waiting = store.deliveries(connection, state="waiting", newest=SHOWN_MAX)
         dead = store.deliveries(connection, state="dead", newest=SHOWN_MAX)
         delivered = store.deliveries(connection, state="delivered", newest=SHOWN_MAX)
-        named = incidents.named(connection, {one.incident for one in (*waiting, *dead, *delivered)})
+        known = incidents.with_causes(connection, {one.incident for one in (*waiting, *dead, *delivered)})
         return Notifications(
             now_ns=hub.now_ns(),
             banner=hub.clock.banner,
@@ -46,7 +46,7 @@ def notifications(hub: Hub, _visible: Visible = None) -> Notifications:
             dead=dead,
             delivered=delivered,
             counts=store.counts(connection),
-            about={one.id: message.about(one) for one in named},
+            about={identity: message.about(one) for identity, (one, _) in known.items()},
         )
 
 
