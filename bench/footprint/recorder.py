@@ -1,7 +1,8 @@
 """What recording costs beside the detector: CPU seconds of YOLOX-Nano alone, and with observers and recorder.
 
-Frames of a real clip go through the detector one after the other, as fast as it can; then through the whole
-pipeline, whose twenty fields are counted. Both in turns, so that both meet the same neighbours.
+Frames of a real clip go one after the other, as fast as it can, through the detector, and through the whole pipeline,
+whose twenty fields are counted. Both in turns with each frame, now one first and now the other, so that both meet the
+same neighbours and the same pace of the machine.
 """
 
 import statistics
@@ -53,17 +54,22 @@ def recording(*, quick: bool, samples: Path) -> tuple[dict[str, object], list[st
         pipeline.start()
         recorder = _recorder(definition)
 
-        def detect() -> None:
-            for frame in frames:
-                alone.run({"image": frame})
+        def detect(number: int) -> None:
+            alone.run({"image": frames[number]})
 
-        def record() -> None:
-            for number, frame in enumerate(frames):
-                at_ns = T0_NS + number * NS_PER_S // 30
-                recorder.record("pv", at_ns, pipeline.values({"image": frame}, pipeline.frame(frame)))
+        def record(number: int) -> None:
+            frame, at_ns = frames[number], T0_NS + number * NS_PER_S // 30
+            recorder.record("pv", at_ns, pipeline.values({"image": frame}, pipeline.frame(frame)))
 
-        detect(), record()
-        turns = [(_cpu_s(detect), _cpu_s(record)) for _ in range(2 if quick else ROUNDS)]
+        def turn(first: int) -> tuple[float, float]:
+            spent = {detect: 0.0, record: 0.0}
+            for number in range(len(frames)):
+                for one in (detect, record) if (number + first) % 2 else (record, detect):
+                    spent[one] += _cpu_s(one, number)
+            return spent[detect], spent[record]
+
+        turn(0)
+        turns = [turn(one) for one in range(2 if quick else ROUNDS)]
     without, whole = (statistics.median(one) / len(frames) * 1e3 for one in zip(*turns, strict=True))
     share = statistics.median(b / a - 1 for a, b in turns) * 100
     figures = [
@@ -93,7 +99,7 @@ def _recorder(definition: dict[str, object]) -> Recorder:
     return recorder
 
 
-def _cpu_s(call: Callable[[], None]) -> float:
+def _cpu_s(call: Callable[[int], None], number: int) -> float:
     began = time.process_time()
-    call()
+    call(number)
     return time.process_time() - began

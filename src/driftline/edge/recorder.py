@@ -52,7 +52,7 @@ log = logging.getLogger("driftline.edge")
 EMPTY_WINDOWS_MAX = 24 * 60
 # Rows of one open window are handed over before they weigh more than this as a record; as objects they take some ten
 # times as much, and a link takes 32 MB in one piece.
-ROWS_WEIGHT_MAX = 256 * 1024
+ROWS_WEIGHT_MAX = 64 * 1024
 INT64_MAX = 2**63 - 1
 
 Deliver = Callable[[RecordKind, bytes, Stamp | None], None]

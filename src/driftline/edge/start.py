@@ -2,10 +2,11 @@
 
 Whoever reads a command line has argparse in memory, and an agent runs for years: it is handed its options as JSON and
 replaces the process that read them, under the same number. `dataclasses` imports `inspect`, for classes without a
-docstring, `linecache` the tokenizer, for the source of a traceback, `urllib.parse` the addresses, for those in
-brackets, `traceback` the wrapping of text, `ssl` base64, for certificates as text, `socket` selectors, to send files,
-the limits chance, and the supervisor subprocesses, for a worker, which a device that only observes need not have.
-Together they and what they import are 2.5 MB that an agent hardly ever asks anything, so they are loaded when it does.
+docstring, `logging` `traceback`, for errors it is handed, that `textwrap` and `linecache`, and this the tokenizer, for
+the source, `urllib.parse` the addresses, for those in brackets, `ssl` base64, for certificates as text, `socket`
+selectors, to send files, the limits chance, and the supervisor subprocesses, for a worker, which a device that only
+observes need not have. Together they and what they import are 2.8 MB that an agent hardly ever asks anything, so they
+are loaded when it does.
 (`importlib.util.LazyLoader` does the same, but an import statement wakes what it made.) What importing the rest has
 freed goes back to the system (`heap.py`).
 """
@@ -24,7 +25,10 @@ from driftline.errors import DriftlineError
 if TYPE_CHECKING:
     from argparse import Namespace
 
-HARDLY_ASKED = ("inspect", "tokenize", "ipaddress", "textwrap", "base64", "selectors", "subprocess", "random", "locale")
+HARDLY_ASKED = (
+    "inspect", "tokenize", "ipaddress", "traceback", "textwrap", "base64", "selectors", "subprocess", "random",
+    "locale",
+)  # fmt: skip
 
 
 def run(options: "Namespace") -> int:
