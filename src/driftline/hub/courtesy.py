@@ -1,6 +1,6 @@
 """Who works in the background gives way to people: threads of one process take turns at one interpreter.
 
-An answer over PostgreSQL waits for it a hundred times, half a millisecond each while the scorer has something to work
+An answer over PostgreSQL waits for it dozens of times, half a millisecond each while the scorer has something to work
 out. So the scorer stops between two steps while somebody is being answered, but never for longer than it has worked
 meanwhile: whoever asks without a pause slows it down by half and starves nothing.
 """

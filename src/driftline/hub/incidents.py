@@ -123,7 +123,8 @@ def follow(connection: Connection, windows: Sequence[Told], now_ns: int) -> None
         else:
             within_ns = life.reopens_within_ns(one.spec.windows.interval_s or one.spec.windows.width_s)
             causes.gather(connection, changed, now_ns, within_ns=within_ns)
-    causes.go_on(connection, lasting)
+    if lasting:
+        causes.go_on(connection, lasting)
 
 
 def may_be_news(answer: Answer) -> bool:

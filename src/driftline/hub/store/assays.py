@@ -508,17 +508,11 @@ def statuses(
     return [(row.start_ns, row.end_ns, row.status) for row in found]
 
 
-def latest_alert(
-    connection: Connection, assay: str, devices: Sequence[str], *, field: str | None = None, since_ns: int | None = None
-) -> api.Analysis | None:
-    """Return the newest alert of some devices, of one field or of any; since a time, those that woke somebody."""
+def latest_alert(connection: Connection, assay: str, devices: Sequence[str]) -> api.Analysis | None:
+    """Return the newest alert of some devices."""
     query = select(ANALYSES.c.document).where(
         ANALYSES.c.assay == assay, ANALYSES.c.device.in_(devices), ANALYSES.c.status == "Alert"
     )
-    if field is not None:
-        query = query.where(ANALYSES.c.field == field)
-    if since_ns is not None:
-        query = query.where(ANALYSES.c.start_ns >= since_ns, ANALYSES.c.wakes)
     # Ordered by a sum, so that no index in the order of time is gone through: a fleet has many answers, a device few.
     order = ((ANALYSES.c.start_ns + 0).desc(), ANALYSES.c.level.desc().nulls_last(), ANALYSES.c.field)
     document = connection.execute(query.order_by(*order).limit(1)).scalar_one_or_none()
