@@ -1,12 +1,16 @@
 """A PostgreSQL as the hub's database: what only its owner can mend is said, and its password never."""
 
+import select
 import socket
 import sys
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from driftline.errors import ConflictError, DriftlineError, InvalidInputError, PermanentError, TemporaryError
 from driftline.hub.store import postgres
@@ -125,6 +129,103 @@ def test_a_character_that_postgresql_does_not_keep_is_refused_and_explained(data
     database = Database(database_url)
     with pytest.raises(InvalidInputError, match="U\\+0000"), database.writing() as connection:
         connection.exec_driver_sql("INSERT INTO workspaces (id, name, created_ns) VALUES (%s, 'x', 1)", ("a\0b",))
+    database.close()
+
+
+def test_a_statement_and_the_transaction_it_begins_take_one_trip(database_url: str):
+    rows, turns = 3000, Turns(database_url)
+    with turns as url:
+        database = Database(url)
+        with database.writing() as connection:
+            connection.exec_driver_sql("CREATE TABLE notes (number INT, text TEXT)")
+        with turns.counted() as write, database.writing() as connection:
+            marks = ", ".join(["(%s, %s)"] * rows)
+            values = [part for number in range(rows) for part in (number, "100 %" * 20)]
+            connection.exec_driver_sql(f"INSERT INTO notes VALUES {marks}", tuple(values))  # noqa: S608
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT 1 WHERE 1 = %s", (1,)).scalar() == 1
+        with turns.counted() as read, database.reading() as connection:
+            found = connection.exec_driver_sql("SELECT text FROM notes WHERE number >= %s", (0,)).scalars().all()
+            assert found == ["100 %" * 20] * rows
+            assert connection.exec_driver_sql("SELECT count(*) FROM notes WHERE text LIKE '1%%' AND number < %s", (9,))
+        database.close()
+    assert len(write) == 2, "a transaction with its statement, and the commit"
+    assert len(read) == 3, "a transaction with its first statement, the second one, and the end"
+
+
+class Turns:
+    """A way to the server on which it is counted how often somebody waited for an answer."""
+
+    def __init__(self, url: str) -> None:
+        name, _, folder = url.partition("@/")[2].partition("?host=")
+        self._server, self._name, self._closing = f"{folder}/.s.PGSQL.5432", name, threading.Event()
+        self._heard: list[float] = []
+
+    def __enter__(self) -> str:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._serve, daemon=True).start()
+        return f"postgresql://postgres@127.0.0.1:{self._listening.getsockname()[1]}/{self._name}?sslmode=disable"
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+
+    @contextmanager
+    def counted(self) -> Generator[list[float]]:
+        """Give a list that has an entry a turn at the end."""
+        found: list[float] = []
+        self._heard.clear()
+        yield found
+        found += self._heard
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+
+    def _relay(self, client: socket.socket) -> None:
+        answered = True
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(self._server)
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                if client in ready:
+                    said = client.recv(1 << 16)
+                    if not said:
+                        return
+                    if answered:
+                        self._heard.append(time.monotonic())
+                    answered = False
+                    server.sendall(said)
+                else:
+                    answered = True
+                    client.sendall(server.recv(1 << 16))
+
+
+def test_values_that_cannot_be_written_leave_nothing_half_said(database_url: str):
+    database = Database(database_url)
+    with database.writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE notes (text TEXT)")
+    for before in ([], ["lost"]):
+        with pytest.raises(UnicodeEncodeError), database.writing() as connection:  # noqa: PT012
+            for text in [*before, "\ud800"]:
+                connection.exec_driver_sql("INSERT INTO notes VALUES (%s)", (text,))
+        with database.writing() as connection:
+            connection.exec_driver_sql("INSERT INTO notes VALUES (%s)", ("kept",))
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT text FROM notes").scalars().all() == ["kept", "kept"]
+    database.close()
+
+
+def test_a_statement_that_is_refused_is_the_end_of_its_transaction_alone(database_url: str):
+    database = Database(database_url)
+    with database.reading() as connection:
+        for _ in range(2):
+            with pytest.raises(DBAPIError, match="nothing_of_this_name"):
+                connection.exec_driver_sql("SELECT %s FROM nothing_of_this_name", (1,))
+            connection.rollback()
+        assert connection.exec_driver_sql("SELECT CAST(%s AS INT)", (1,)).scalar() == 1
+        assert connection.exec_driver_sql("SELECT CAST(%s AS TEXT)", (None,)).scalar() is None
     database.close()
 
 
