@@ -217,7 +217,8 @@ def _spec(asked: api.Summarizer) -> api.AssaySpec:
 
 
 def _analysis(asked: api.Summarizer, baseline: BaselineData, part: Part) -> api.Analysis:
-    return analyse(_spec(asked), WATCHED, baseline, [part], device="d", start_ns=0, end_ns=1, heard=True)
+    window = baseline.read([part])
+    return analyse(_spec(asked), WATCHED, baseline, window, device="d", start_ns=0, end_ns=1, heard=True)
 
 
 # ── recording ────────────────────────────────────────────────────────────────────────────────────────────────────

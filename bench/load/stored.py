@@ -113,8 +113,8 @@ def _answers(assay: api.Assay, mean: float, different: int) -> list[api.Analysis
     (watched,) = assay.spec.watched
     grid = grid_for(assay.spec, baseline, "float64")
     windows = [of_values(draw.normal(mean, 2.0, VALUES), grid) for _ in range(different)]
-    parts = [[Part(summary=one, grid=grid)] for one in windows]
-    return [analyse(assay.spec, watched, baseline, one, device="", start_ns=0, end_ns=1, heard=True) for one in parts]
+    read = [baseline.read([Part(summary=one, grid=grid)]) for one in windows]
+    return [analyse(assay.spec, watched, baseline, one, device="", start_ns=0, end_ns=1, heard=True) for one in read]
 
 
 def _row(assay: str, made: api.Analysis, at: int, start_ns: int) -> dict[str, Any]:

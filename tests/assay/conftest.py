@@ -49,7 +49,7 @@ def ask() -> Callable[..., api.Analysis]:
             spec,
             WATCHED,
             baseline,
-            parts,
+            baseline.read(parts),
             device="camera-1",
             start_ns=0,
             end_ns=180 * S,

@@ -266,7 +266,9 @@ def statuses(one: Stream, windows: list[Any], spec: Make, ask: Make) -> list[str
     asked = spec(compat=None, alarm=api.Promise(false_alarm_every_s=10**7))
     state, found = one.begin(), []
     for window in windows:
-        told, state = one.step(state, ask(asked, one.baseline, part(window)), [part(window)], A, min_count=20)
+        told, state = one.step(
+            state, ask(asked, one.baseline, part(window)), one.baseline.read([part(window)]), A, min_count=20
+        )
         found.append(told.status)
     return found
 

@@ -329,8 +329,8 @@ def test_every_metric_has_an_analysis_that_travels(spec: Make, as_rows: Make):
     for metric in OF_NUMBERS:
         asked = spec(metric=metric, num_bins=METRICS[metric].bins)
         made = analyse(
-            asked, asked.watched[0], baseline, [as_rows(np.arange(90.0))], device="c", start_ns=0, end_ns=1,
-            heard=True,
+            asked, asked.watched[0], baseline, baseline.read([as_rows(np.arange(90.0))]), device="c", start_ns=0,
+            end_ns=1, heard=True,
         )  # fmt: skip
         assert api.decode(api.encode(made), api.Analysis) == made
         assert made.metric == metric

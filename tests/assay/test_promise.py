@@ -38,9 +38,9 @@ def answer(spec: Make, ask: Make, as_rows: Make, stream: Stream) -> Make:
     """Answers a window by itself, before the stream has its say."""
     asked = spec(compat=None, alarm=PROMISE)
 
-    def make(values: Any, **heard: bool) -> tuple[api.Analysis, list[Any]]:
+    def make(values: Any, **heard: bool) -> tuple[api.Analysis, Any]:
         part = as_rows(values)
-        return ask(asked, stream.baseline, part, **heard), [part]
+        return ask(asked, stream.baseline, part, **heard), stream.baseline.read([part])
 
     return make
 
@@ -48,10 +48,10 @@ def answer(spec: Make, ask: Make, as_rows: Make, stream: Stream) -> Make:
 def test_a_window_gets_its_evidence_and_its_status_from_what_came_together(stream: Stream, answer: Make):
     memory, statuses, last = stream.begin(), list[str](), None
     for window in rows(8, 2, shift=0.5):
-        analysis, parts = answer(window)
+        analysis, seen = answer(window)
         assert (analysis.status, analysis.evidence) == ("Ok", None)
-        told, after = stream.step(memory, analysis, parts, A, min_count=20)
-        _, alone = step(stream.calibration, memory.state, stream.yardstick.measure(parts), A)
+        told, after = stream.step(memory, analysis, seen, A, min_count=20)
+        _, alone = step(stream.calibration, memory.state, stream.yardstick.measured(seen), A)
         assert told.evidence is not None
         assert (told.evidence.value, told.evidence.e) == (alone.evidence, alone.e)
         assert (told.evidence.alarm_at, told.evidence.kind, told.evidence.counted) == (A, "rows", True)
@@ -72,9 +72,9 @@ def test_an_answer_with_evidence_travels(stream: Stream, answer: Make):
 
 
 def test_a_window_that_nothing_was_heard_of_changes_nothing(stream: Stream, answer: Make):
-    analysis, parts = answer([], heard=False)
+    analysis, seen = answer([], heard=False)
     memory = stream.begin()
-    assert stream.step(memory, analysis, parts, A, min_count=20) == (analysis, memory)
+    assert stream.step(memory, analysis, seen, A, min_count=20) == (analysis, memory)
     assert stream.aside(memory, analysis, A) == analysis
 
 
@@ -154,8 +154,8 @@ def test_an_alarm_lasts_over_windows_that_cannot_be_judged_until_it_is_resolved(
 
 
 def see(stream: Stream, memory: Memory, answered: Any, min_count: int = 20) -> tuple[api.Analysis, Memory]:
-    analysis, parts = answered
-    return stream.step(memory, analysis, parts, A, min_count=min_count)
+    analysis, seen = answered
+    return stream.step(memory, analysis, seen, A, min_count=min_count)
 
 
 # ── which windows count, and how much evidence an alarm takes ────────────────────────────────────────────────────
@@ -230,8 +230,8 @@ def test_a_change_that_is_surely_smaller_than_min_effect_warns_and_says_so(
 ):
     memory, seen, said = stream.begin(), set[str](), list[str]()
     for window in rows(40, 21, shift=shift):
-        analysis, parts = answer(window)
-        told, memory = stream.step(memory, analysis, parts, A, min_count=20, min_effect=1.5)
+        analysis, read = answer(window)
+        told, memory = stream.step(memory, analysis, read, A, min_count=20, min_effect=1.5)
         assert told.evidence is not None
         assert told.evidence.alarmed == (told.status == "Alert")
         seen.add(told.status)

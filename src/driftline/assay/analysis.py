@@ -38,6 +38,7 @@ __all__ = [
     "effect",
     "fixed_alarm_text",
     "grid_for",
+    "window_of",
 ]
 
 # What a window is compared with, and what is read of a window: numbers or categories.
@@ -60,6 +61,17 @@ VALUES_MAX = 100_000
 def baseline_of(parts: Sequence[Part], field_type: str) -> Baseline:
     """Return what windows of a field of this type are compared with."""
     return CategoryBaseline.of_parts(parts) if field_type == "string" else BaselineData.of_parts(parts, field_type)
+
+
+def window_of(parts: Sequence[Part], field_type: str) -> Window:
+    """Read a window of a field of this type; every baseline of the field would read the same.
+
+    Raises:
+        InvalidInputError: the parts are text where the field holds numbers, or the other way round.
+    """
+    if field_type == "string":
+        return Categories.of_parts(parts)
+    return Observed.of_parts(parts, float32=field_type == "float32")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +102,7 @@ def analyse(
     spec: api.AssaySpec,
     watched: api.Watched,
     baseline: Baseline,
-    parts: Sequence[Part],
+    window: Window,
     *,
     device: str,
     start_ns: int,
@@ -100,12 +112,11 @@ def analyse(
 ) -> api.Analysis:
     """Answer for the window [start_ns, end_ns) of one device and field; `driftline.assay.promise` adds the evidence.
 
-    The spec has passed `check` and `check_field`. `heard` says whether the device has told everything up to the
-    window's end; until then the status is Late and there is no score. Where there are values, too few of them still
-    have a score.
+    The window was read by its baseline, or as `window_of` reads it. The spec has passed `check` and `check_field`.
+    `heard` says whether the device has told everything up to the window's end; until then the status is Late and there
+    is no score. Where there are values, too few of them still have a score.
     Mean, median and std are over finite values; the median of counts is interpolated inside its cell. Text has none.
     """
-    window = baseline.read(parts)
     judged = heard and not unjudgeable(spec.summarizer, baseline, window)
     compared = compare(spec.summarizer, baseline, window) if judged else None
     measured = None if compared is None else compared.measured
@@ -131,7 +142,7 @@ def analyse(
         mean=moments.mean,
         median=moments.median,
         std=moments.std,
-        source="rows" if parts and all(part.values is not None for part in parts) else "counts",
+        source="rows" if isinstance(window, Observed) and window.exact else "counts",
         metric=spec.summarizer.metric,
         effect=effect(baseline, window) if heard and window.count else None,
         p_value=None if measured is None else measured.p_value,
@@ -141,7 +152,7 @@ def analyse(
 
 
 def effect(baseline: Baseline, window: Window) -> api.Effect:
-    """Say how much a window changed; it was read by its baseline."""
+    """Say how much a window changed; see `analyse`."""
     if isinstance(baseline, CategoryBaseline):
         return effect_of_categories(baseline, cast("Categories", window))
     return effect_of(baseline, cast("Observed", window))

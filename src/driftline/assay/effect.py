@@ -9,8 +9,9 @@ import numpy as np
 from driftline.assay.baseline import BaselineData
 from driftline.assay.categories import Categories, CategoryBaseline
 from driftline.assay.metrics.sample import in_sd
-from driftline.assay.observed import Counted, Floats, Observed
+from driftline.assay.observed import Counted, Floats, Observed, distinct, in_bins
 from driftline.assay.statistics import CELLS
+from driftline.summary.summary import FINITE_MAX
 from driftline.wire.api import Effect
 
 # What "at least" means: wrong for one window in twenty.
@@ -29,8 +30,8 @@ def effect_of(baseline: BaselineData, window: Observed, *, rows_per_fact: float 
     counts, shares = _cells(baseline, window)
     psi = _psi(counts / window.n, shares)
     return Effect(
-        mean_shift=float(in_sd(np.array(now.mean - then.mean), then.std, baseline.n)),
-        median_shift=float(in_sd(np.array(now.median - then.median), then.std, baseline.n)),
+        mean_shift=float(in_sd(now.mean - then.mean, then.std, baseline.n)),
+        median_shift=float(in_sd(now.median - then.median, then.std, baseline.n)),
         wasserstein=wasserstein(baseline.observed, window),
         outside=_outside(baseline.observed, window),
         psi=psi,
@@ -66,17 +67,17 @@ def wasserstein(baseline: Observed, window: Observed) -> float:
     counted = [piece for piece in window.pieces if isinstance(piece, Counted)]
     exact = not counted and baseline.exact
     if exact:
-        knots = np.union1d(baseline.knots, window.knots)
+        knots = distinct(baseline.knots, window.knots)
     elif counted:
         ends = np.array([min(baseline.least, window.least), max(baseline.greatest, window.greatest)])
-        knots = np.union1d(np.concatenate([piece.knots for piece in counted]), ends)
+        knots = distinct(*(piece.knots for piece in counted), ends)
         if baseline.least < window.least or baseline.greatest > window.greatest:
             outer = baseline.knots[(baseline.knots < window.least) | (baseline.knots > window.greatest)]
-            knots = np.union1d(knots, outer)
+            knots = distinct(knots, outer)
     else:
-        knots = np.union1d(baseline.knots, np.array(window.range or ()))
+        knots = distinct(baseline.knots, np.array(window.range or ()))
     difference = _curve(window, knots) - _curve(baseline, knots)
-    widths = np.diff(knots)
+    widths = knots[1:] - knots[:-1]
     if exact:
         return float(np.abs(difference[:-1]) @ widths)
     left, right = difference[:-1], difference[1:]
@@ -120,7 +121,7 @@ def psi_at_least(counts: Floats, shares: Floats, baseline_n: int, *, rows_per_fa
 
 def _curve(observed: Observed, at: Floats) -> Floats:
     """Return the share of finite values at or below each place."""
-    upto = observed.upto(np.append(at, [-np.finfo(np.float64).max]))
+    upto = observed.upto(np.concatenate((at, [-FINITE_MAX])))
     return (upto[:-1] - upto[-1]) / max(observed.finite, 1)
 
 
@@ -135,7 +136,7 @@ def _cells(baseline: BaselineData, window: Observed) -> tuple[Floats, Floats]:
     for piece in window.pieces:
         if piece.n:
             cut = baseline.cut(CELLS, piece.grid)
-            counts = counts + np.diff(piece.upto(cut.edges), prepend=0.0, append=float(piece.n))
+            counts = counts + in_bins(piece.upto(cut.edges), piece.n)
             shares = shares + cut.shares * (piece.n / window.n)
     return counts, shares
 

@@ -163,19 +163,22 @@ class Counted:
         inside = (knots >= low) & (knots < high)
         knots = np.concatenate(([just_below(low, float32=float32)], knots[inside], [high]))
         heights = np.concatenate(([self._below], heights[inside], [top]))
-        knots, first = np.unique(knots, return_index=True)
-        return knots, heights[first].astype(np.float64)
+        order = knots.argsort(kind="stable")
+        first = order[differs(knots[order])]
+        return knots[first], heights[first].astype(np.float64)
 
     def upto(self, edges: Floats) -> Floats:
         """Return how many values are at or below each edge, interpolated inside cells."""
         if not self.knots.size:
             return np.full(len(edges), float(self._below))
         # There are two knots at least: just below the least value, and the greatest.
-        above = np.clip(np.searchsorted(self.knots, edges, side="left"), 1, self.knots.size - 1)
-        low, high = self.knots[above - 1], self.knots[above]
-        # Not np.interp: its slope overflows where neighbouring edges are denormal numbers.
-        part = (np.clip(edges, low, high) - low) / (high - low)
-        return self._upto[above - 1] + part * (self._upto[above] - self._upto[above - 1])
+        above = np.minimum(np.maximum(self.knots.searchsorted(edges), 1), self.knots.size - 1)
+        below = above - 1
+        low, high, before = self.knots[below], self.knots[above], self._upto[below]
+        # Not np.interp: its slope overflows where neighbouring edges are denormal numbers. Nor np.clip, which takes
+        # three times as long for a few edges.
+        part = (np.minimum(np.maximum(edges, low), high) - low) / (high - low)
+        return before + part * (self._upto[above] - before)
 
     def straddled(self, edges: Floats) -> Floats:
         """Return how many values lie in the cell that each edge cuts in two; 0 where it cuts none."""
@@ -216,6 +219,23 @@ def in_bins(upto: Floats, n: float) -> Floats:
     # np.diff(prepend=…, append=…) does the same and takes three times as long.
     ends = np.concatenate(([0.0], upto, [n]))
     return ends[1:] - ends[:-1]
+
+
+def differs(ascending: Floats) -> NDArray[np.bool_]:
+    """Say of each of ascending values whether it is another than the one before it."""
+    return np.concatenate(([True], ascending[1:] != ascending[:-1]))[: ascending.size]
+
+
+def distinct(*values: Floats) -> Floats:
+    """Return all values, ascending, none twice and none of them NaN.
+
+    >>> distinct(np.array([2.0, 1.0]), np.array([2.0])).tolist()
+    [1.0, 2.0]
+    """
+    # np.unique does the same and takes three times as long.
+    every = np.concatenate(values)
+    every.sort()
+    return every[differs(every)]
 
 
 class Observed:
@@ -282,6 +302,8 @@ class Observed:
 
     def upto(self, edges: Floats) -> Floats:
         """Return how many values are at or below each edge."""
+        if len(self.pieces) == 1:
+            return self.pieces[0].upto(edges)
         return sum((piece.upto(edges) for piece in self.pieces), np.zeros(len(edges)))
 
     def straddled(self, edges: Floats) -> Floats:
@@ -291,7 +313,7 @@ class Observed:
     @cached_property
     def knots(self) -> Floats:
         """Where the cumulative curve bends: the values, and the ends of the cells in use; ascending, none twice."""
-        return np.unique(np.concatenate([np.empty(0), *(piece.knots for piece in self.pieces)]))
+        return distinct(np.empty(0), *(piece.knots for piece in self.pieces))
 
     def ranked(self, ranks: Sequence[int]) -> Floats:
         """Return the value of each rank among the finite ones (1 is the least): the first knot that reaches it.

@@ -16,11 +16,11 @@ import msgspec
 
 from driftline.assay.baseline import BaselineData
 from driftline.assay.calibration import Calibration, calibrate, promise_health
-from driftline.assay.categories import CategoryBaseline
+from driftline.assay.categories import Categories, CategoryBaseline
 from driftline.assay.evidence import WARNING, Answer, State, alarm_level, step
 from driftline.assay.hours import OpeningHours
 from driftline.assay.magnitude import Magnitude, weigh
-from driftline.assay.observed import Part
+from driftline.assay.observed import Observed, Part
 from driftline.assay.season import zone_of
 from driftline.assay.statistics import CategoryYardstick, Yardstick, yardstick_of
 from driftline.assay.window import WindowPlan
@@ -65,19 +65,21 @@ class Stream:
         self,
         memory: Memory,
         analysis: api.Analysis,
-        parts: Sequence[Part],
+        seen: Observed | Categories,
         alarm_at: float,
         *,
         min_count: int,
         min_effect: float | None = None,
     ) -> tuple[api.Analysis, Memory]:
-        """Count a window that was answered already; one that nothing was heard of yet changes nothing.
+        """Count a window that was answered already, as it was `seen`; one that nothing was heard of changes nothing.
 
         The answer gets its evidence, and its status from that: pure, so that late data is answered by stepping again.
         """
         if analysis.status == "Late":
             return analysis, memory
-        window, start_ns = self.yardstick.measure(parts), analysis.start_ns
+        # A baseline of numbers reads numbers, one of text reads text.
+        measured: Any = self.yardstick.measured
+        window, start_ns = measured(seen), analysis.start_ns
         state, answer = step(
             self.calibration, memory.state, window, alarm_at, min_count=max(1, min_count), start_ns=start_ns
         )

@@ -77,12 +77,12 @@ class Walk:
     def _answer(self, watched: api.Watched, start_ns: int, end_ns: int, footing: Footing, alarm_at: float) -> Answered:
         course, span = self.course, self.spans[watched.field]
         target = course.targets[watched.field]
-        parts = span.parts(start_ns, end_ns)
+        window = span.window(start_ns, end_ns)
         plain = analyse(
             course.spec,
             watched,
             baseline_of([], target.field_type) if footing.baseline is None else footing.baseline,
-            parts,
+            window,
             device=span.device,
             start_ns=start_ns,
             end_ns=end_ns,
@@ -108,7 +108,7 @@ class Walk:
         answer, after = footing.stream.step(
             memory,
             plain,
-            parts,
+            window,
             alarm_at,
             min_count=min_count(course.spec),
             min_effect=promise.min_effect,

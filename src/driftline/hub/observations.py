@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftline.assay import analysis
-from driftline.assay.analysis import Baseline, Part
+from driftline.assay.analysis import Baseline, Part, Window, window_of
 from driftline.clock import NS_PER_S
 from driftline.hub import grids
 from driftline.hub.core import Hub
@@ -48,7 +48,7 @@ class Span:
         first_s, end_s = start_ns // NS_PER_S, -(-end_ns // NS_PER_S)
         few = hub.telemetry.inferences(target.pipeline, device, first_s, end_s) <= ROWS_MAX
         self._rows = _rows(hub, target, device, start_ns, end_ns) if few else None
-        self._parts: dict[tuple[int, int], list[Part]] = {}
+        self._read: dict[tuple[int, int], Window] = {}
 
     @property
     def holds_every_row(self) -> bool:
@@ -59,14 +59,19 @@ class Span:
         """Whether the device has told everything of this window."""
         return self._heard.has(start_ns, end_ns)
 
-    def parts(self, start_ns: int, end_ns: int) -> list[Part]:
-        """Return what came in [start_ns, end_ns): one part of values, or one a summary."""
-        window = (start_ns, end_ns)
-        if window not in self._parts:
-            self._parts[window] = self._read(start_ns, end_ns)
-        return self._parts[window]
+    def window(self, start_ns: int, end_ns: int) -> Window:
+        """Return what came in [start_ns, end_ns), read once whatever number of assays ask.
 
-    def _read(self, start_ns: int, end_ns: int) -> list[Part]:
+        Raises:
+            InvalidInputError: it is text, and the field holds numbers, or the other way round.
+        """
+        window = (start_ns, end_ns)
+        if window not in self._read:
+            self._read[window] = window_of(self.parts(start_ns, end_ns), self.target.field_type)
+        return self._read[window]
+
+    def parts(self, start_ns: int, end_ns: int) -> list[Part]:
+        """Return what came in [start_ns, end_ns): one part of values, or one a grid."""
         rows = _rows(self.hub, self.target, self.device, start_ns, end_ns) if self._rows is None else self._rows
         values = rows.within(start_ns, end_ns)
         if values is not None:

@@ -38,7 +38,7 @@ def rooted(parts: Floats) -> Floats:
     return np.divide(parts, distance, out=np.zeros_like(parts), where=distance > 0)
 
 
-def in_sd(shift: Floats, std: Numbers, n: Numbers) -> Floats:
+def in_sd(shift: Numbers, std: Numbers, n: Numbers) -> Floats:
     """Return shifts in the baseline's standard deviation.
 
     A baseline of one value has no spread. A shift d then counts in d / √n, about the spread that one other value among
@@ -47,5 +47,7 @@ def in_sd(shift: Floats, std: Numbers, n: Numbers) -> Floats:
     >>> in_sd(np.array([-3.0, 0.0]), 1.5, 100).tolist(), in_sd(np.array([-3.0, 0.0]), 0.0, 100).tolist()
     ([-2.0, 0.0], [-10.0, 0.0])
     """
+    if isinstance(std, float) and std > 0:
+        return np.asarray(shift) / std + 0.0
     known = np.asarray(std, dtype=np.float64)
     return np.where(known > 0, shift / np.where(known > 0, known, 1.0), np.sign(shift) * np.sqrt(n)) + 0.0
