@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from driftline.errors import EntityNotFoundError
+from driftline.hub.accounts import people
 from driftline.hub.http import HTML, Call, Routes
 from driftline.hub.openapi import names_in
 from driftline.hub.policy import DEVICE, VIEWER
@@ -145,16 +146,24 @@ positive_data_acceptance.enabled = false
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_schemathesis_finds_nothing(hub: Any, ask: Any, shop_on: Any, tmp_path: Path):
+def test_schemathesis_finds_nothing_that_an_admin_could_do(hub: Any, ask: Any, shop_on: Any, tmp_path: Path):
     ids = shop_on(ask)
+    hub.accounts = people.Accounts()
+    with hub.database.writing() as connection:
+        admin = people.add(connection, "root", people.hash_password("a long password"), hub.now_ns(), is_admin=True)
+        token, _ = people.give(connection, "token", admin.id, label="fuzz", scope="admin")
     (tmp_path / "hooks.py").write_text(HOOKS)
     known = "".join(f'"path.{name}" = "{value}"\n' for name, value in ids.items())
     (tmp_path / "schemathesis.toml").write_text(CONFIG + known)
     command = [Path(sys.executable).with_name("schemathesis"), "run", hub.url + "/openapi.json"]
     # More threads than one make CPython 3.11 fail in `ast`, which hypothesis uses.
     options = ["--phases", "coverage,fuzzing", "--workers", "1", "--no-color", "--exclude-checks", "ignored_auth"]
+    options += ["--header", f"Authorization: Bearer {token}"]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": str(tmp_path / "hooks.py"), "PYTHONPATH": ""}
     done = subprocess.run(
         [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+    # It was let in to the end, and not refused a hundred times.
+    reply = httpx2.get(hub.url + "/api/v1/me", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    assert (reply.status_code, reply.json()["name"]) == (200, "root")

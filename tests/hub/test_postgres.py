@@ -138,10 +138,13 @@ def test_a_statement_and_the_transaction_it_begins_take_one_trip(database_url: s
         database = Database(url)
         with database.writing() as connection:
             connection.exec_driver_sql("CREATE TABLE notes (number INT, text TEXT)")
-        with turns.counted() as write, database.writing() as connection:
+        with database.writing() as connection:
             marks = ", ".join(["(%s, %s)"] * rows)
             values = [part for number in range(rows) for part in (number, "100 %" * 20)]
             connection.exec_driver_sql(f"INSERT INTO notes VALUES {marks}", tuple(values))  # noqa: S608
+        # A short one: while a long one is still on its way the server answers what went before.
+        with turns.counted() as write, database.writing() as connection:
+            connection.exec_driver_sql("INSERT INTO notes VALUES (%s, %s)", (-1, "one more"))
         with database.reading() as connection:
             assert connection.exec_driver_sql("SELECT 1 WHERE 1 = %s", (1,)).scalar() == 1
         with turns.counted() as read, database.reading() as connection:

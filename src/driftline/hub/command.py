@@ -32,7 +32,6 @@ from driftline.clock import VARIABLE, from_environment, iso
 from driftline.errors import ConflictError, InvalidInputError, NotAllowedError, PermanentError
 from driftline.hub import fleet, identity, journal, registry, service
 from driftline.hub.accounts import audit, people
-from driftline.hub.accounts.who import Principal
 from driftline.hub.config import Config, effective
 from driftline.hub.core import Hub
 from driftline.hub.notify.notifier import Notifier
@@ -240,8 +239,7 @@ def _ask_for_admin(hub: Hub) -> None:
             made = people.hash_password(getpass("password (at least 12 characters): "))
             with hub.database.writing() as connection:
                 row = people.add(connection, name, made, hub.now_ns(), is_admin=True)
-            told = {"name": row.name, "is_admin": True}
-            audit.record(hub, Principal(row.id, row.name), "the hub's terminal", "set_up", {}, {}, told)
+                audit.set_up(connection, hub, row, "the hub's terminal")
         except InvalidInputError as error:
             print(f"driftline: {error}", file=sys.stderr, flush=True)
         else:

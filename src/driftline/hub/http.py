@@ -356,14 +356,11 @@ def _run(rule: Rule, hub: Hub, request: Request, who: Principal, raw: bytes, upl
     call: Call[Any] = Call(hub, request.path_params, message, raw, request, upload, who)
     if not rule.changes:
         return reply(rule.handler(call))
-    with hub.database.reading() as connection:
-        before = audit.state_of(connection, call.path)
-    answer = reply(rule.handler(call))
     told = msgspec.to_builtins(message) if message is not None and len(raw) <= AUDITED_BYTES_MAX else None
     if rule.takes == FORM:
         told = dict(parse_qsl(raw.decode(errors="replace")))
-    audit.record(hub, who, call.address, rule.handler.__name__, call.path, before, told)
-    return answer
+    with audit.recorded(hub, audit.Asked(who, call.address, rule.handler.__name__, call.path, told)):
+        return reply(rule.handler(call))
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

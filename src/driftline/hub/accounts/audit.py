@@ -1,14 +1,16 @@
 """The audit trail: who changed what, when, from where, from what to what.
 
-The layer under the routes writes it, not each route: whatever changes something is in it, also what is added later. It
-is written right after the change itself: a hub that is killed between the two has changed something without a line.
+The layer under the routes writes it, not each route: whatever changes something is in it, also what is added later. A
+line is written in the transaction of the change itself, so that there is neither without the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from driftline.errors import DriftlineError
 from driftline.hub.accounts.places import workspaces_of
@@ -18,6 +20,7 @@ from driftline.hub.core import Hub
 from driftline.hub.paging import Page, page
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents
+from driftline.hub.store.database import WITNESS
 from driftline.hub.store.fleet import devices
 from driftline.wire import api
 
@@ -71,34 +74,84 @@ def state_of(connection: Connection, path: Mapping[str, str]) -> dict[str, Any]:
     return {}
 
 
-def record(
-    hub: Hub,
-    who: Principal,
-    address: str,
-    what: str,
-    path: Mapping[str, str],
-    before: Mapping[str, Any],
-    body: Any,
-) -> None:
-    """Write what a request changed; where nothing of the thing itself became different, what was asked for."""
-    with hub.database.writing() as connection:
-        workspaces = workspaces_of(connection, path)
-        after = state_of(connection, path)
+@dataclass(frozen=True)
+class Asked:
+    """A request that changes something: of whom, from which address, to do what to the thing its `path` names.
+
+    `body` is what was sent with it, None where that is nothing, or too long to be kept.
+    """
+
+    who: Principal
+    address: str
+    what: str
+    path: Mapping[str, str]
+    body: Any
+
+
+@contextmanager
+def recorded(hub: Hub, asked: Asked) -> Generator[None]:
+    """Write what a request changes; where nothing of the thing itself becomes different, what was asked for.
+
+    The line is written in the first transaction of this thread, and brought up to date in each one after it. A request
+    that is refused half way has a line that says so; one that succeeds has a line whatever it did.
+    """
+    with hub.database.reading() as connection:
+        line = _Line(hub, asked, state_of(connection, asked.path), workspaces_of(connection, asked.path))
+    token = WITNESS.set(line.write)
+    try:
+        yield
+        if line.id is None:
+            line.write_alone()
+    except Exception as error:
+        if line.id is not None:
+            line.refused = str(error)
+            with suppress(DriftlineError):  # what stopped the request may stop this, too
+                line.write_alone()
+        raise
+    finally:
+        WITNESS.reset(token)
+
+
+def set_up(connection: Connection, hub: Hub, admin: Row[Any], address: str) -> None:
+    """Write in a transaction that it made the hub's first admin."""
+    told = {"name": admin.name, "is_admin": True}
+    _Line(hub, Asked(Principal(admin.id, admin.name), address, "set_up", {}, told), {}, None).write(connection)
+
+
+class _Line:
+    """One request's line: of a thing as it was `before`, in these workspaces; its `id` is None until it is written."""
+
+    def __init__(self, hub: Hub, asked: Asked, before: Mapping[str, Any], workspaces: Sequence[str] | None) -> None:
+        self.id: int | None = None
+        self.refused: str | None = None
+        self._hub, self._asked, self._before, self._workspaces = hub, asked, before, workspaces
+
+    def write(self, connection: Connection) -> None:
+        """Write it as it is now, in this transaction."""
+        asked, before, after = self._asked, self._before, state_of(connection, self._asked.path)
         was = {name: before[name] for name in before if before.get(name) != after.get(name)}
         now = {name: after[name] for name in after if before.get(name) != after.get(name)}
-        connection.execute(
-            insert(changes).values(
-                at_ns=hub.now_ns(),
-                person=who.person,
-                name=who.name,
-                address=address,
-                workspace=path.get("workspace") or next(iter(workspaces or ()), None),
-                what=what,
-                subject=" ".join(path.values())[:CHARACTERS_MAX],
-                before=trimmed(was) or None,
-                after=trimmed(now or body) or None,
-            )
-        )
+        told = (now or asked.body) if self.refused is None else now | {"refused": self.refused}
+        facts = {"before": trimmed(was) or None, "after": trimmed(told) or None}
+        if self.id is not None:
+            connection.execute(update(changes).where(changes.c.id == self.id).values(facts))
+            return
+        workspaces = self._workspaces or workspaces_of(connection, asked.path) or ()
+        own = {
+            "at_ns": self._hub.now_ns(),
+            "person": asked.who.person,
+            "name": asked.who.name,
+            "address": asked.address,
+            "workspace": asked.path.get("workspace") or next(iter(workspaces), None),
+            "what": asked.what,
+            "subject": " ".join(asked.path.values())[:CHARACTERS_MAX],
+        }
+        self.id = connection.execute(insert(changes).values(own | facts).returning(changes.c.id)).scalar_one()
+
+    def write_alone(self) -> None:
+        """Write it in a transaction of its own."""
+        with self._hub.database.writing():
+            pass  # its witness does
 
 
 def list_changes(connection: Connection, asked: ChangesAsked, visible: frozenset[str] | None) -> Page[Change]:

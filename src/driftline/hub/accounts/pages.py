@@ -175,11 +175,11 @@ def set_up(call: Call[None]) -> Response:
             if not is_empty(connection):
                 raise NotAllowedError("this hub has its first admin already; log in, or ask them for an account")
             row = add(connection, given.get("name", ""), made, hub.now_ns(), is_admin=True)
+            audit.set_up(connection, hub, row, call.address)
     except ValueError as error:
         return _setup(call, given.get("token", ""), str(error), status=400)
     if hub.accounts is not None:
         hub.accounts.setup = None
-    audit.record(hub, Principal(row.id, row.name), call.address, "set_up", {}, {}, {"name": row.name, "is_admin": True})
     return _begun(call, row.id, "/")
 
 

@@ -7,8 +7,9 @@ types both know: times are `BigInteger`, numbers that the database gives out are
 
 import json
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,9 @@ metadata = MetaData(
 
 # A number that the database gives out: SQLite does so for its own INTEGER alone.
 Number = BigInteger().with_variant(Integer, "sqlite")
+
+# Writes down in each transaction of a thread what it did.
+WITNESS: ContextVar[Callable[[Connection], None] | None] = ContextVar("witness", default=None)
 
 
 class Json(TypeDecorator[Any]):
@@ -114,6 +118,8 @@ class Database:
     def writing(self) -> Generator[Connection]:
         """Give the only writing connection; commits at the end, rolls back on an error. Not to be nested.
 
+        Who is a `WITNESS` in this thread writes down before the commit what was done, or nothing is done.
+
         One at a time, whoever writes: numbers that a table gives out are then seen in the order they were given, on
         which those rely who ask for what came after one.
         """
@@ -124,6 +130,9 @@ class Database:
             try:
                 with connection.begin():
                     yield connection
+                    witness = WITNESS.get()
+                    if witness is not None:
+                        witness(connection)
             finally:
                 self._writer = None
 
