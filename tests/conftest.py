@@ -30,8 +30,8 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """One worker more than there are cores: tests wait for fast time, for a process to start, for a disk."""
-    return (yield) + 1
+    """Two workers more than there are cores: half of their time tests wait for fast time, a process, a disk."""
+    return (yield) + 2
 
 
 @pytest.hookimpl(trylast=True)
