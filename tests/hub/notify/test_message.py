@@ -82,9 +82,11 @@ def test_words_say_who_did_what() -> None:
     said = message.lines(told("acknowledged", "Ada", "the lamp"), "http://hub/")
     assert said[:2] == ["Acknowledged: out.sharpness has drifted", "by Ada: the lamp"]
     assert said[-1] == "http://hub/incidents/1a"
-    assert "until 2026-01-01T10:00:00+00:00" in " ".join(
+    assert "until 2026-01-01 10:00 UTC" in " ".join(
         message.lines(told("silenced", "Ada", silenced_until_ns=NOW_NS), "")
     )
+    silent = message.lines(told(text="silent since 2026-01-01T09:36:00+00:00", resolved_ns=NOW_NS), "")
+    assert silent == ["silent since 2026-01-01 09:36 UTC", "opened 2026-01-01 09:00 UTC, resolved 2026-01-01 10:00 UTC"]
     at_site = told("widened", devices=["till-1", "till-2"], site="Berlin")
     assert message.subject(at_site) == "More devices: drift (shelf light) on 2 devices at Berlin"
 

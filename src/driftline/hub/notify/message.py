@@ -13,6 +13,7 @@ import msgspec
 
 from driftline.clock import iso
 from driftline.errors import InvalidInputError
+from driftline.hub.moments import minute, readable
 from driftline.wire import api
 
 # Standard Webhooks write secrets this way, so that they are found where they should not be.
@@ -49,14 +50,15 @@ def about(one: api.Incident, assay: str | None = None) -> str:
 def lines(told: api.Notification, url: str) -> list[str]:
     """Say everything in sentences, one a line; `url` is the hub's dashboard, '' where nobody reaches it."""
     one = told.incident
-    said = [f"{_CHANGED[told.change]}{one.text}"]
+    said = [f"{_CHANGED[told.change]}{readable(one.text)}"]
     if told.change in {"acknowledged", "silenced", "reopened"} or (told.change == "resolved" and told.actor != "hub"):
         said.append(f"by {told.actor}" + (f": {told.note}" if told.note else ""))
     elif told.note:
         said.append(told.note)
     if told.change == "silenced" and one.silenced_until_ns is not None:
-        said.append(f"Nothing is told of it until {iso(one.silenced_until_ns)}.")
-    said.append(f"opened {iso(one.opened_ns)}" + (f", resolved {iso(one.resolved_ns)}" if one.resolved_ns else ""))
+        said.append(f"Nothing is told of it until {minute(one.silenced_until_ns)}.")
+    ended = f", resolved {minute(one.resolved_ns)}" if one.resolved_ns else ""
+    said.append(f"opened {minute(one.opened_ns)}{ended}")
     if len(one.devices) > 1:
         said.append(f"devices: {', '.join(one.devices)}")
     if url:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from driftline.clock import iso
+from driftline.hub.moments import minute
 from driftline.hub.store.assays import Mark
 
 # Drawn at twice its size and made smaller, so that lines and letters are smooth.
@@ -53,8 +53,8 @@ def png(title: str, streams: Mapping[str, Sequence[Mark]], *, promised: bool) ->
         if x + width <= WIDTH - RIGHT:
             _write(canvas, name, x, TOP + 2, _COLOURS[at], 0.38)
         x += width + 18
-    _write(canvas, f"{iso(first_ns)[:16]} UTC", LEFT, HEIGHT - 12, _INK, 0.38)
-    _write(canvas, f"{iso(last_ns)[:16]} UTC", WIDTH - RIGHT - 130, HEIGHT - 12, _INK, 0.38)
+    _write(canvas, minute(first_ns), LEFT, HEIGHT - 12, _INK, 0.38)
+    _write(canvas, minute(last_ns), WIDTH - RIGHT - 130, HEIGHT - 12, _INK, 0.38)
     small = cv2.resize(canvas, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     done, data = cv2.imencode(".png", small)
     return data.tobytes() if done else None

@@ -7,7 +7,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from driftline.clock import NS_PER_S, iso, parse_iso
+from driftline.clock import NS_PER_S, iso
+from driftline.hub import moments
 from driftline.hub.accounts.who import READER
 from driftline.hub.incidents import duration_text
 from driftline.hub.store.assays import Mark
@@ -183,7 +184,7 @@ def moment(time_ns: int | None, now_ns: int | None = None) -> Html:
     """Return a time to the minute, and how long ago that is where `now_ns` is given."""
     if time_ns is None:
         return el("span", "never", class_="soft")
-    stamp = el("time", f"{iso(time_ns)[:16].replace('T', ' ')} UTC", datetime=iso(time_ns))
+    stamp = el("time", moments.minute(time_ns), datetime=iso(time_ns))
     return stamp if now_ns is None else Html(stamp + " " + el("span", ago(time_ns, now_ns), class_="soft ago"))
 
 
@@ -191,8 +192,7 @@ def past(time_ns: int | None, now_ns: int) -> Html:
     """Return how long ago something was; the time itself shows where a pointer rests on it."""
     if time_ns is None:
         return moment(None)
-    shown = f"{iso(time_ns)[:16].replace('T', ' ')} UTC"
-    return el("time", ago(time_ns, now_ns), datetime=iso(time_ns), title=shown)
+    return el("time", ago(time_ns, now_ns), datetime=iso(time_ns), title=moments.minute(time_ns))
 
 
 def prose(sentence: str) -> Html:
@@ -201,11 +201,7 @@ def prose(sentence: str) -> Html:
     >>> prose("silent since 2026-01-01T09:36:00+00:00")
     'silent since <time datetime="2026-01-01T09:36:00+00:00">2026-01-01 09:36 UTC</time>'
     """
-    parts = _ISO.split(sentence)
-    return text(moment(parse_iso(part)) if i % 2 else part for i, part in enumerate(parts))
-
-
-_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)")
+    return text(moments.parts(sentence, moment, text))
 
 
 def ago(time_ns: int, now_ns: int) -> str:
