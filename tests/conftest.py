@@ -41,13 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if item.get_closest_marker("slow")]
     rest = [item for item in items if not item.get_closest_marker("slow")]
     # `--dist worksteal` gives each worker a block of equal length to begin with.
-    items[:] = [item for share in _dealt(slow, rest, workers) for item in share]
+    items[:] = [item for share in dealt(slow, rest, workers) for item in share]
 
 
-def _dealt(first: Sequence[Any], rest: Sequence[Any], hands: int) -> Iterator[list[Any]]:
+def dealt(first: Sequence[Any], rest: Sequence[Any], hands: int) -> Iterator[list[Any]]:
     """Yield each hand's block: its share of what comes first, filled up from the rest in order.
 
-    >>> list(_dealt("ABC", "stuvw", 2))
+    >>> list(dealt("ABC", "stuvw", 2))
     [['A', 'C', 's', 't'], ['B', 'u', 'v', 'w']]
     """
     left, begun = len(first) + len(rest), 0

@@ -1,17 +1,14 @@
 """The order in which `make test` begins its tests."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 
-_dealt = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["_dealt"]
+from tests.conftest import dealt
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
 def test_every_worker_begins_with_its_share_of_the_slow_tests(workers: int):
     slow, rest = "ABCDE", "abcdefghijklmnopqrstuvwxyz"
-    blocks = list(_dealt(slow, rest, workers))
+    blocks = list(dealt(slow, rest, workers))
     assert sorted("".join(map("".join, blocks))) == sorted(slow + rest), "none is lost or comes twice"
     for block in blocks:
         share = [one for one in block if one in slow]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from bench.machine import machine
 
 from bench import alarms, assay_speed, fleet, peers, power, quiet, real, streams, window_sizes
+from bench.machine import machine
 from driftline.demo.scene import blurred
 
 ROOT = Path(__file__).parents[2]

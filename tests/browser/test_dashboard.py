@@ -1,6 +1,5 @@
 """The dashboard in a real Chromium, over a hub that answers on a socket."""
 
-import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from driftline.hub.scorer import Round
 from driftline.hub.store import incidents as store
+from tests.hub.shop import Shop
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -16,9 +16,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}"),
 ]
-
-_shop = runpy.run_path(str(Path(__file__).parents[1] / "hub" / "shop.py"))
-Shop, ns = _shop["Shop"], _shop["ns"]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +31,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.days(range(30, 36), ("camera-1", "camera-2"))
     made.days(range(36, 48), ("camera-1", "camera-2"), blurred="camera-2")
     Round(made.hub).run()
-    made.hub.database.close()
-    return made
+    return made.closed()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Where records land whose clock was wrong: within a base window of the truth, or marked."""
 
-import runpy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,8 +31,7 @@ from driftline.wire.device import (
     encode_rows,
     encode_window,
 )
-
-Crystal = runpy.run_path(str(Path(__file__).with_name("crystal.py")))["Crystal"]
+from tests.edge.crystal import Crystal
 
 T0_S = 1_767_261_600  # 2026-01-01T10:00:00+00:00
 T0 = T0_S * NS_PER_S

@@ -1,7 +1,6 @@
 """Hubs, devices and disks to break, and what a run of faults reports."""
 
 import os
-import runpy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -11,8 +10,7 @@ from typing import Any
 
 import pytest
 
-_rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
-Hub, Image, lacking, tmpfs = _rig["Hub"], _rig["Image"], _rig["lacking"], _rig["tmpfs"]
+from tests.faults.rig import Hub, Image, lacking, tmpfs
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -30,7 +30,7 @@ from typing import Any
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
-DEVICE = "/dev/net/tun"
+TUN = Path("/dev/net/tun")
 NAME = "bad0"
 ADDRESSES = {"hub": "10.77.0.1", "device": "10.77.0.2"}
 PACKET_BYTES_MAX = 1400
@@ -210,7 +210,7 @@ def host(address: str, other: str) -> tuple[int, str]:
     if _libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare is not allowed")
     # Opened here, so that the device appears here.
-    end = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK)
+    end = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH", NAME.encode(), IFF_TUN | IFF_NO_PI))
     for arguments in (
         "link set lo up",

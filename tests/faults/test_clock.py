@@ -4,7 +4,6 @@ A real recorder, agent, spool and hub; true time moves when told to, and the dev
 Each inference counts a number of its own, so that one that is lost, doubled or put elsewhere shows.
 """
 
-import runpy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +23,8 @@ from driftline.hub.store import incidents as incident_store
 from driftline.summary.codec import decode
 from driftline.wire import api
 from driftline.wire.device import Reply, Stamp
-
-_TESTS = Path(__file__).parents[1]
-Api = runpy.run_path(str(_TESTS / "hub" / "conftest.py"))["Api"]
-Crystal = runpy.run_path(str(_TESTS / "edge" / "crystal.py"))["Crystal"]
+from tests.edge.crystal import Crystal
+from tests.hub.conftest import Api
 
 T0 = parse_iso("2026-01-01T10:00:00+00:00")
 DAY_S, MINUTE_S, PERIOD_S = 86_400, 60, 10

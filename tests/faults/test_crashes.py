@@ -1,7 +1,6 @@
 """Agent and hub are killed at a write, a sync, a rename, wherever a run has one, and lose nothing they acknowledged."""
 
 import random
-import runpy
 from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
@@ -9,11 +8,7 @@ from typing import Any
 
 import pytest
 
-_rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
-Client, Device, FULL, Hub = _rig["Client"], _rig["Device"], _rig["FULL"], _rig["Hub"]
-attached, counted, counting, lacking, spread = (
-    _rig[name] for name in ("attached", "counted", "counting", "lacking", "spread")
-)
+from tests.faults.rig import FULL, Client, Device, Hub, attached, counted, counting, lacking, spread
 
 pytestmark = pytest.mark.skipif(bool(lacking("strace")), reason=str(lacking("strace")))
 

@@ -1,15 +1,12 @@
 """Full disks, by one's own or somebody else's file, and failing ones: nothing is acknowledged that is not kept."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
-Client, Device, FULL, Hub = _rig["Client"], _rig["Device"], _rig["FULL"], _rig["Hub"]
-Fault, failing, fill, lacking, resized = (_rig[name] for name in ("Fault", "failing", "fill", "lacking", "resized"))
+from tests.faults.rig import FULL, Client, Device, Fault, Hub, failing, fill, lacking, resized
 
 needs_strace = pytest.mark.skipif(bool(lacking("strace")), reason=str(lacking("strace")))
 TRIES_S = 1.0

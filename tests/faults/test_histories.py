@@ -1,6 +1,5 @@
 """What becomes of devices and hubs over their lives: offline restarts, backups, clones, new disks, deleted spools."""
 
-import runpy
 import shutil
 import time
 from collections import Counter
@@ -10,8 +9,7 @@ from typing import Any
 
 import pytest
 
-_rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
-Client, Device, Verdict = _rig["Client"], _rig["Device"], _rig["Verdict"]
+from tests.faults.rig import Client, Device, Verdict
 
 
 @pytest.fixture

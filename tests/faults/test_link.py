@@ -5,7 +5,6 @@ within a bounded time, most of it while the weather is as bad as before.
 """
 
 import random
-import runpy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,13 +26,8 @@ from driftline.wire.device import (
     encode_rows,
     encode_window,
 )
-
-_rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
-_network = runpy.run_path(str(Path(__file__).with_name("network.py")))
-Device, FIRST_START_S, FULL, Hub, Ledger, Made, lacking = (
-    _rig[name] for name in ("Device", "FIRST_START_S", "FULL", "Hub", "Ledger", "Made", "lacking")
-)
-Network, TUN = _network["Network"], Path(_network["DEVICE"])
+from tests.faults.network import TUN, Network
+from tests.faults.rig import FIRST_START_S, FULL, Device, Hub, Ledger, Made, lacking
 
 
 def missing() -> str | None:

@@ -1,7 +1,6 @@
 """The power goes at any moment, as a disk sees it: an ext4 image is shut down without flushing its log."""
 
 import random
-import runpy
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +9,7 @@ from typing import Any
 
 import pytest
 
-_rig = runpy.run_path(str(Path(__file__).with_name("rig.py")))
-Client, Device, FULL, Hub = _rig["Client"], _rig["Device"], _rig["FULL"], _rig["Hub"]
+from tests.faults.rig import FULL, Client, Device, Hub
 
 CUTS = 10 if FULL else 2  # one after the other, on one disk
 DISKS = 5 if FULL else 1

@@ -3,6 +3,7 @@
 import hashlib
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,6 +15,7 @@ from driftline.summary.codec import encode
 from driftline.summary.grid import UNIVERSAL, Grid
 from driftline.summary.summary import Tally
 from driftline.wire import device as wire
+from tests.hub.shop import Shop
 
 
 class Api:
@@ -198,3 +200,11 @@ def shop_of(api: Api) -> dict[str, str]:
         "workspace": workspace, "pipeline": pipeline["id"], "publish": publish, "model": model, "name": till.name,
         "assay": assay,
     }  # fmt: skip
+
+
+@pytest.fixture
+def shop(before: Shop, tmp_path: Path) -> Iterator[Shop]:
+    """What happened in a module's shop `before` each test, in a folder of its own."""
+    made = before.twin(tmp_path)
+    yield made
+    made.closed()

@@ -14,6 +14,7 @@ from driftline.clock import NS_PER_S, ManualClock, parse_iso
 from driftline.hub import assays, fleet, grids, registry
 from driftline.hub.core import Hub
 from driftline.hub.http import Call
+from driftline.hub.scorer import Round
 from driftline.hub.server import open_hub
 from driftline.hub.store.fleet import devices
 from driftline.hub.store.registry import models, workspaces
@@ -65,6 +66,11 @@ class Shop:
         """Open a shop whose hub nobody can ask over the network."""
         clock = ManualClock(ns(0))
         return cls(open_hub(home, clock, database_url=database_url), clock)
+
+    def closed(self) -> "Shop":
+        """Close the database, so that the shop can have twins; return the shop."""
+        self.hub.database.close()
+        return self
 
     def twin(self, home: Path, opens: Callable[[Path, ManualClock], Hub] = open_hub) -> "Shop":
         """Open a shop at `home` to which all has happened that happened to this one, whose database is closed.
@@ -231,3 +237,9 @@ class Shop:
     def at(self, minutes: float) -> None:
         """Let it be so many minutes after opening."""
         self.clock.set(ns(minutes))
+
+    def look(self, one: Round | None = None) -> None:
+        """Let the scorer look, as that of a running hub would, until nothing is left."""
+        one = one or Round(self.hub)
+        while one.run():
+            pass

@@ -1,8 +1,5 @@
 """What people do to a standing assay: edited, copied, removed."""
 
-import runpy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +14,8 @@ from driftline.hub.server import application
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 BLURRED = "camera-2"
 
@@ -35,22 +31,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.assay = made.save()
     made.at(42)
     made.days(range(36, 42), CAMERAS, blurred=BLURRED)
-    look(made)
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
-
-
-def look(shop: Any) -> None:
-    one = Round(shop.hub)
-    while one.run():
-        pass
+    made.look()
+    return made.closed()
 
 
 def answers(shop: Any, assay: api.Assay, device: str = BLURRED) -> list[api.Analysis]:
@@ -85,7 +67,7 @@ def test_answers_keep_the_version_they_were_given_under(shop: Any) -> None:
     )  # fmt: skip
     shop.at(48)
     shop.days(range(42, 48), CAMERAS, blurred=BLURRED)
-    look(shop)
+    shop.look()
     found = answers(shop, shop.assay)
     assert found[: len(before)] == before
     assert [(one.baseline_version, one.alert_threshold, one.status) for one in found[-3:]] == [
@@ -100,7 +82,7 @@ def test_windows_of_another_width_follow_without_a_hole_or_an_overlap(shop: Any)
     edit(shop, windows=api.Windows(width_s=240))
     shop.at(54)
     shop.days(range(42, 54), CAMERAS)
-    look(shop)
+    shop.look()
     assert windows_of(shop, shop.assay)[3:] == [
         (39, 42, 1), (42, 43, 2), (43, 44, 2), (44, 45, 2), (45, 46, 2), (46, 50, 3), (50, 54, 3),
     ]  # fmt: skip
@@ -112,14 +94,14 @@ def test_a_device_that_was_away_is_answered_by_the_question_of_the_time(shop: An
     edit(shop, windows=api.Windows(width_s=60))
     shop.at(50)
     shop.days(range(42, 50), CAMERAS[1:])
-    look(shop)
+    shop.look()
     assert windows_of(shop, shop.assay)[4:] == [(42, 45, 1), (45, 48, 1), (48, 49, 2), (49, 50, 2)]
 
 
 def test_late_data_revises_a_window_under_the_question_it_had(shop: Any) -> None:
     edit(shop, alarm=api.Fixed(threshold=50.0), windows=api.Windows(width_s=120))
     shop.counts(BLURRED, 40, {"out.sharpness": [1.0] * 40}, heard=False)
-    look(shop)
+    shop.look()
     revised = [one for one in answers(shop, shop.assay) if one.revision > 1]
     assert [(one.start_ns, one.end_ns, one.baseline_version, one.alert_threshold) for one in revised] == [
         (ns(39), ns(42), 1, 0.25)
@@ -129,7 +111,7 @@ def test_late_data_revises_a_window_under_the_question_it_had(shop: Any) -> None
 def test_a_promise_that_is_edited_is_calibrated_for_its_new_windows_and_its_evidence_begins_again(shop: Any) -> None:
     promised = shop.save("promised", alarm=api.Promise(false_alarm_every_s=86_400), windows=api.Windows(width_s=60))
     baseline_routes.take(shop.hub, promised.id, api.NewBaseline(baseline=api.Baseline(start_ns=ns(2), end_ns=ns(34))))
-    look(shop)
+    shop.look()
     assert answers(shop, promised)[-1].status == "Alert"
     after = edit(shop, promised, windows=api.Windows(width_s=120))
     assert after.baseline_version == 3
@@ -137,7 +119,7 @@ def test_a_promise_that_is_edited_is_calibrated_for_its_new_windows_and_its_evid
         assert (one.version, one.calibrated.refused, one.calibrated.n, one.calibrated.windows) == (3, None, 80, 16)
     shop.at(46)
     shop.days(range(42, 46), CAMERAS)
-    look(shop)
+    shop.look()
     last = answers(shop, promised)[-1]
     assert (last.baseline_version, last.status) == (3, "Ok")
     assert last.evidence.value < 3  # where the last version had come to thousands
@@ -171,7 +153,7 @@ def test_an_edit_is_the_end_of_what_was_an_alarm_under_another_question(shop: An
     assert (incident.state, last.note) == ("resolved", "the assay was edited (version 2)")
     shop.at(45)
     shop.days(range(42, 45), CAMERAS, blurred=BLURRED)
-    look(shop)
+    shop.look()
     with shop.hub.database.reading() as connection:
         assert [one.state for one in incident_store.listed(connection)] == ["open", "resolved"]
 
@@ -194,7 +176,7 @@ def test_an_assay_that_has_no_window_yet_is_edited_as_a_whole(shop: Any) -> None
     values = api.Baseline(values={"out.sharpness": [400.0, 410.0, 420.0]})
     assay = shop.save("early", pipeline=door.id, baseline=values)
     after = edit(shop, assay, windows=api.Windows(width_s=60))
-    look(shop)
+    shop.look()
     assert (after.baseline_version, after.spec.windows.width_s) == (2, 60)
 
 
@@ -212,7 +194,7 @@ def test_a_copy_answers_as_the_first_one_does_from_the_next_window_on(shop: Any,
     assert "a copy of assay 'first'" in copy.notes[-1]
     shop.at(48)
     shop.days(range(42, 48), CAMERAS)
-    look(shop)
+    shop.look()
     whole, found = answers(shop, first), answers(shop, copy)
     assert [one.start_ns for one in found] == [ns(42), ns(45)]
     assert [one.score for one in found] == [one.score for one in whole[-2:]]
@@ -268,13 +250,13 @@ def test_the_name_of_what_is_removed_is_free(shop: Any) -> None:
     alter.remove(shop.hub, shop.assay.id)
     again = shop.save()
     assert again.spec.name == "sharpness"
-    look(shop)
+    shop.look()
     assert len(answers(shop, again)) == 4
 
 
 def test_answers_of_what_is_removed_go_with_the_next_sweep_and_no_others(shop: Any) -> None:
     other = shop.save("other")
-    look(shop)
+    shop.look()
     alter.remove(shop.hub, shop.assay.id)
     assert Sweep(shop.hub, Settings(None, None, None)).run()["analyses"] == 8
     assert answers(shop, shop.assay) == []

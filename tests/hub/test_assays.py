@@ -1,6 +1,3 @@
-import runpy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,9 +12,8 @@ from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 
 
@@ -31,15 +27,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.days(range(30), CAMERAS, rows=True)
     made.at(42)
     made.days(range(30, 42), CAMERAS)
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 def run(shop: Any, *fields: str, **changes: Any) -> api.AssayRun:

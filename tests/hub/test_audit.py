@@ -1,6 +1,5 @@
 """The audit trail: a change and its line are one transaction."""
 
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from driftline.hub.accounts import audit
 from driftline.hub.accounts.tables import changes
 from driftline.hub.accounts.who import LOCAL
 from driftline.hub.store import assays as store
+from tests.hub.shop import Shop
 
-Shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))["Shop"]
 STORES = ("sqlite", "postgres")
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import runpy
 import shutil
 import signal
 import sqlite3
@@ -23,9 +22,7 @@ from driftline.edge.join import join
 from driftline.errors import ConflictError, DriftlineError, EntityNotFoundError, InvalidInputError
 from driftline.hub.backup import NAME, backup
 from driftline.hub.restore import restore
-
-_sync = runpy.run_path(str(Path(__file__).with_name("test_sync.py")))
-Machine, START_S = _sync["Machine"], _sync["START_S"]
+from tests.hub.test_sync import Machine
 
 
 @pytest.fixture

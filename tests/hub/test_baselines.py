@@ -1,7 +1,4 @@
-import runpy
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,9 +12,8 @@ from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns, scene
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 PROMISE = api.Promise(false_alarm_every_s=86_400)
 
@@ -33,27 +29,13 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.assay = made.save(alarm=PROMISE, baseline=api.Baseline(start_ns=ns(0), end_ns=ns(60)))
     goes(made, range(60, 66))
     goes(made, range(66, 96), blurred="camera-2")
-    rounds(made)
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    made.look()
+    return made.closed()
 
 
 def goes(shop: Any, minutes: range, **changes: Any) -> None:
     shop.at(minutes.stop)
     shop.days(minutes, CAMERAS, **changes)
-
-
-def rounds(shop: Any) -> None:
-    one = Round(shop.hub)
-    while one.run():
-        pass
 
 
 def take(shop: Any, **new: Any) -> api.Assay:
@@ -92,14 +74,14 @@ def everything(shop: Any) -> list[Any]:
 
 def test_a_new_baseline_ends_the_incident_and_its_windows_are_answered_again_from_nothing(shop: Any) -> None:
     goes(shop, range(96, 105), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     assert [one.resolved_ns for one in drift(shop)] == [None]
     assay = take(shop, baseline=between(66, 96))
     assert (assay.baseline_version, assay.spec.baseline) == (2, between(66, 96))
     (over,) = drift(shop)
     assert (over.resolved_ns, over.text.endswith("; new baseline (version 2)")) == (ns(105), True)
     before = told(shop)
-    rounds(shop)
+    shop.look()
     after = told(shop)
     assert after[:12] == before[:12]
     again = after[12:]
@@ -115,10 +97,10 @@ def test_a_new_baseline_ends_the_incident_and_its_windows_are_answered_again_fro
 def test_windows_begun_before_the_new_baseline_wake_nobody_any_more(shop: Any) -> None:
     take(shop, baseline=between(66, 95))
     goes(shop, range(96, 102), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     assert [one.baseline_version for one in told(shop)][-3:] == [1, 2, 2]
     shop.counts("camera-2", 94, {"out.sharpness": [9.0] * 60}, heard=False)
-    rounds(shop)
+    shop.look()
     assert len(drift(shop)) == 1
     late = next(one for one in told(shop) if one.start_ns == ns(93))
     assert (late.baseline_version, late.count, late.revision) == (1, 180, 2)
@@ -128,7 +110,7 @@ def test_drift_from_the_new_baseline_opens_an_incident_of_its_own(shop: Any) -> 
     take(shop, baseline=between(66, 96))
     goes(shop, range(96, 102), blurred="camera-2")
     goes(shop, range(102, 114))
-    rounds(shop)
+    shop.look()
     newest, first = drift(shop)
     assert first.resolved_ns == ns(96)
     assert newest.resolved_ns is None
@@ -138,7 +120,7 @@ def test_drift_from_the_new_baseline_opens_an_incident_of_its_own(shop: Any) -> 
 def test_a_new_baseline_between_versions_is_the_newest_that_is_valid(shop: Any) -> None:
     take(shop, baseline=between(60, 90))
     take(shop, baseline=between(66, 84))
-    rounds(shop)
+    shop.look()
     listed = shop.call(baseline_routes.list_versions, assay=shop.assay.id)
     assert [(one.version, one.from_ns) for one in listed] == [(1, ns(60)), (2, ns(90)), (3, ns(84))]
     assert [one.created_ns for one in listed] == [ns(60), ns(96), ns(96)]
@@ -157,7 +139,7 @@ def test_an_incident_becomes_the_baseline_of_what_came_since_it_was_opened(shop:
     assert (first.devices, newest.devices) == ([*CAMERAS], ["camera-2"])
     assert newest.baseline == api.Baseline(start_ns=incident.opened_ns, end_ns=ns(96))
     goes(shop, range(96, 102), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     assert [one.status for one in told(shop)][-2:] == ["Ok", "Ok"]
 
 
@@ -165,12 +147,12 @@ def test_an_incident_renews_its_own_device_and_leaves_the_others_alone(shop: Any
     shop.at(117)
     for camera in CAMERAS:
         shop.days(range(96, 117), (camera,), blurred=camera)
-    rounds(shop)
+    shop.look()
     both = {one.device: one for one in drift(shop)}
     assert {name: one.resolved_ns for name, one in both.items()} == dict.fromkeys(CAMERAS)
     before = others(shop)
     assay = take(shop, incident=both["camera-2"].id)
-    rounds(shop)
+    shop.look()
     assert others(shop) == before
     assert assay.spec == shop.assay.spec
     assert [one.device for one in drift(shop) if one.resolved_ns is None] == ["camera-1"]
@@ -178,7 +160,7 @@ def test_an_incident_renews_its_own_device_and_leaves_the_others_alone(shop: Any
     for camera in CAMERAS:
         shop.days(range(117, 120), (camera,), blurred=camera)
     shop.at(120)
-    rounds(shop)
+    shop.look()
     newest, renewed = told(shop, "camera-1")[-1], told(shop)[-1]
     assert (newest.status, newest.baseline_version) == ("Alert", 1)
     assert (renewed.status, renewed.baseline_version) == ("Ok", 2)
@@ -192,12 +174,12 @@ def others(shop: Any) -> list[Any]:
 def test_a_field_that_gave_nothing_since_the_incident_keeps_its_baseline(shop: Any) -> None:
     assay = shop.save("both", "out.sharpness", "out.avg_confidence", alarm=PROMISE, baseline=between(0, 60))
     shop.assay = assay
-    rounds(shop)
+    shop.look()
     shop.at(170)
     for minute in range(96, 170):
-        fields = _shop["scene"](2, minute, blurred=True) | {"out.avg_confidence": [float("nan")] * 40}
+        fields = scene(2, minute, blurred=True) | {"out.avg_confidence": [float("nan")] * 40}
         shop.counts("camera-2", minute, fields)
-    rounds(shop)
+    shop.look()
     incident = next(one for one in drift(shop) if one.assay_id == assay.id and one.device == "camera-2")
     with shop.hub.database.writing() as connection:
         began(connection, incident, ns(99))
@@ -216,24 +198,24 @@ def test_what_is_known_of_other_devices_is_still_said_after_an_incident(shop: An
     shop.assay = shop.save("noted", alarm=PROMISE, baseline=between(0, 60))
     (note,) = shop.assay.notes
     assert "device camera-20 gave no value" in note
-    rounds(shop)
+    shop.look()
     incident = next(one for one in drift(shop) if one.assay_id == shop.assay.id)
     assert take(shop, incident=incident.id).notes == [note]
 
 
 def test_values_that_serve_the_other_devices_are_calibrated_after_an_incident_too(shop: Any) -> None:
-    values = [value for minute in range(60) for value in _shop["scene"](2, minute)["out.sharpness"]]
+    values = [value for minute in range(60) for value in scene(2, minute)["out.sharpness"]]
     windows = api.Windows(width_s=180, start_ns=ns(60))
     given = api.Baseline(values={"out.sharpness": list(map(float, values))})
     shop.assay = shop.save("values", alarm=PROMISE, baseline=given, windows=windows)
-    rounds(shop)
+    shop.look()
     incident = next(one for one in drift(shop) if one.assay_id == shop.assay.id and one.device == "camera-2")
     take(shop, incident=incident.id)
     shop.device("camera-3")
     shop.at(114)
     for minute in range(96, 114):
-        shop.counts("camera-3", minute, _shop["scene"](2, minute))
-    rounds(shop)
+        shop.counts("camera-3", minute, scene(2, minute))
+    shop.look()
     newest = told(shop, "camera-3")[-1]
     assert newest.evidence is not None
     assert newest.baseline_version == 1
@@ -243,14 +225,14 @@ def test_a_device_that_gave_nothing_in_the_range_keeps_its_baseline_and_its_evid
     shop.at(111)
     shop.days(range(96, 111), ("camera-2",), blurred="camera-2")
     shop.heard("camera-1", 111)
-    rounds(shop)
+    shop.look()
     quiet = told(shop, "camera-1")
     assay = take(shop, baseline=between(96, 111))
     assert any("device camera-1 gave no value of out.sharpness" in note for note in assay.notes)
     stats = shop.call(baseline_routes.list_baselines, assay=shop.assay.id)
     assert [(one.device, one.version) for one in stats] == [("camera-1", 1), ("camera-2", 2)]
     goes(shop, range(111, 114), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     found = told(shop, "camera-1")
     assert found[: len(quiet)] == quiet
     assert found[-1].baseline_version == 1
@@ -292,12 +274,12 @@ def test_what_is_no_new_baseline_is_refused(shop: Any, new: dict[str, Any], says
 
 def test_values_are_valid_from_the_next_window_on(shop: Any) -> None:
     shop.at(97)
-    values = [value for minute in range(20) for value in _shop["scene"](2, minute, blurred=True)["out.sharpness"]]
+    values = [value for minute in range(20) for value in scene(2, minute, blurred=True)["out.sharpness"]]
     take(shop, baseline=api.Baseline(values={"out.sharpness": list(map(float, values))}))
     listed = shop.call(baseline_routes.list_versions, assay=shop.assay.id)
     assert listed[-1].from_ns == ns(99)
     goes(shop, range(96, 102), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     *_, old, new = told(shop)
     assert [(one.baseline_version, one.status) for one in (old, new)] == [(1, "Alert"), (2, "Ok")]
     # The window that had begun before alerts against the old baseline, and wakes nobody any more.
@@ -337,7 +319,7 @@ def test_a_scorer_at_work_meanwhile_stores_nothing_of_the_old_baseline(shop: Any
 def test_what_the_new_baseline_decides_a_preview_with_it_decides_too(shop: Any) -> None:
     assay = take(shop, baseline=between(66, 96))
     goes(shop, range(96, 108), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     asked = msgspec.structs.replace(assay.spec, windows=api.Windows(width_s=180, start_ns=ns(96)))
     previewed = [one for one in assays.run(shop.hub, shop.workspace, asked).analyses if one.device == "camera-2"]
     found = [one for one in told(shop) if one.start_ns >= ns(96)]

@@ -1,6 +1,5 @@
 """One incident a cause: what several devices of a site have in common is told once."""
 
-import runpy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,7 @@ from driftline.hub.scorer import Round
 from driftline.hub.store import incidents as store
 from driftline.hub.store.incidents import Part
 from driftline.wire import api
-
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns, scene = _shop["Shop"], _shop["ns"], _shop["scene"]
+from tests.hub.shop import Shop, ns, scene
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """A window without data says what its device dropped, whenever the hub came to hear of it."""
 
-import runpy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +11,8 @@ from driftline.hub.scorer import Round
 from driftline.hub.store.telemetry import Incoming, Writing
 from driftline.wire import api
 from driftline.wire.device import Record, encode_event
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 NOTE = "the device had no room and dropped 6 base windows between 2026-01-01T09:30:00+00:00 and "
 
 
@@ -31,15 +27,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.at(39)
     made.days(range(36, 39), ("camera-1",))
     Round(made.hub).run()
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 def tell(shop: Any, **windows: Any) -> None:

@@ -1,6 +1,5 @@
 """Every page, and its data, of a hub that has something to show, on both stores."""
 
-import runpy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,9 +10,9 @@ from driftline.hub.command import listen
 from driftline.hub.scorer import Round
 from driftline.hub.server import Listener, application, rules_of
 from driftline.hub.store import incidents as store
+from tests.hub.shop import Shop
 
 STORES = ("sqlite", "postgres")
-Shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))["Shop"]
 
 
 def test_every_page_is_there(tmp_path: Path, database_url: str | None) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import runpy
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,16 +15,14 @@ from starlette.testclient import TestClient
 from driftline.clock import NS_PER_S, iso
 from driftline.errors import EntityNotFoundError, InvalidInputError
 from driftline.hub import export
-from driftline.hub.scorer import Round
 from driftline.hub.server import application
 from driftline.hub.store import incidents as store
 from driftline.hub.store.columns import kinds_of, pack
 from driftline.sdk.client import Client
 from driftline.wire import api
 from driftline.wire.device import RowsRecord, encode_rows
+from tests.hub.shop import Shop, ns, scene
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns, scene = _shop["Shop"], _shop["ns"], _shop["scene"]
 CAMERAS = ("camera-1", "camera-3")
 FACTS = [name for name, _ in export.FACTS]
 
@@ -43,9 +40,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.days(range(36, 48), CAMERAS, blurred="camera-3", rows=True)
     made.days(range(48, 60), CAMERAS, rows=True)
     made.at(60)
-    looks = Round(made.hub)
-    while looks.run():
-        pass
+    made.look()
     with made.hub.database.reading() as connection:
         (made.incident,) = [one for one in store.listed(connection) if one.kind == "drift"]
     yield made
@@ -130,9 +125,7 @@ def test_where_only_counts_came_it_says_how_rows_come(tmp_path: Path) -> None:
     shop.save(alarm=api.Fixed(warning=0.2))
     shop.at(40)
     shop.days(range(30, 40), ("camera-3",), blurred="camera-3")
-    looks = Round(shop.hub)
-    while looks.run():
-        pass
+    shop.look()
     with shop.hub.database.reading() as connection:
         (incident,) = store.listed(connection)
     ask = TestClient(application(shop.hub), base_url="http://127.0.0.1:8710")

@@ -1,6 +1,3 @@
-import runpy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,9 +7,8 @@ from driftline.hub import fleet, incidents
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 VALUES = api.Baseline(values={"out.sharpness": [300.0, 400.0, 500.0]})
 
 
@@ -22,15 +18,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = Shop.open(tmp_path_factory.mktemp("shop"))
     made.device("camera-1")
     made.assay = made.save(baseline=VALUES)
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 def answer(

@@ -1,7 +1,6 @@
 """Two hubs on one database: one scores at a time, and the other goes on where it ended."""
 
 import copy
-import runpy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,8 @@ from driftline.hub.scorer import Round, Scorer
 from driftline.hub.server import open_hub
 from driftline.hub.store import assays as store
 from driftline.hub.store.leases import LEASES
+from tests.hub.shop import Shop
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 STORES = ("sqlite", "postgres")
 CAMERA = "camera-1"
 

@@ -1,8 +1,5 @@
 """While somebody works on devices, what is seen wakes nobody."""
 
-import runpy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +12,8 @@ from driftline.hub.server import application
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 BLURRED = "camera-2"
 MARK = "in maintenance (new lens): it wakes nobody"
@@ -33,15 +29,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.at(36)
     made.days(range(36), CAMERAS)
     made.assay = made.save()
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 def plan(shop: Any, first: float, last: float, **whom: Any) -> api.Maintenance:
@@ -52,9 +40,7 @@ def plan(shop: Any, first: float, last: float, **whom: Any) -> api.Maintenance:
 def blurred(shop: Any, minutes: range) -> None:
     shop.at(minutes.stop)
     shop.days(minutes, CAMERAS, blurred=BLURRED)
-    one = Round(shop.hub)
-    while one.run():
-        pass
+    shop.look()
 
 
 def answers(shop: Any, device: str = BLURRED, assay: api.Assay | None = None) -> list[api.Analysis]:
@@ -99,9 +85,7 @@ def test_the_evidence_of_a_promise_does_not_step_over_it(shop: Any) -> None:
     assert len({one.evidence.value for one in found}) == 1
     shop.at(48)
     shop.days(range(42, 48), CAMERAS)
-    one = Round(shop.hub)
-    while one.run():
-        pass
+    shop.look()
     assert {one.status for one in answers(shop, assay=promised)[6:]} == {"Ok"}
     preview = assays.run(shop.hub, shop.workspace, promised.spec)
     by_start = {one.start_ns: one for one in preview.analyses if one.device == BLURRED}

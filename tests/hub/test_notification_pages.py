@@ -1,6 +1,5 @@
 """The pages of one incident and of notifications, as a browser without scripts has them."""
 
-import runpy
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,9 +17,8 @@ from driftline.hub.server import application
 from driftline.hub.store import incidents as store
 from driftline.hub.store.incidents import Part
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 MARKUP = "<b>till"
 
 

@@ -1,4 +1,3 @@
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ import pytest
 from driftline.hub import grids
 from driftline.hub.observations import Span, Target, baseline_of, counted, parts_of, seen
 from driftline.summary.grid import quantile_grid
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 STORES = ("sqlite", "postgres")
 KEY = "out.sharpness"
 

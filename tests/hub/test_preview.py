@@ -1,8 +1,5 @@
 """What an assay would do: alarms in the past, and what it would find, over real stores."""
 
-import runpy
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +9,11 @@ from driftline.charts.detectability import stream_text
 from driftline.errors import InvalidInputError
 from driftline.hub import assays, preview
 from driftline.hub.baselines import take
-from driftline.hub.scorer import Round
 from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 PROMISE = api.Promise(false_alarm_every_s=30 * 86_400)
 
@@ -31,15 +26,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
         made.device(name)
     made.at(60)
     made.days(range(60), CAMERAS)
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 def usual(shop: Any, *fields: str, **changes: Any) -> api.AssaySpec:
@@ -166,18 +153,12 @@ def saved(shop: Any, assay: api.Assay, **query: str) -> api.Preview:
     return shop.call(preview.preview_standing, assay=assay.id, query=query)
 
 
-def rounds(shop: Any) -> None:
-    one = Round(shop.hub)
-    while one.run():
-        pass
-
-
 @pytest.mark.parametrize("alarm", [PROMISE, api.Fixed()])
 def test_a_saved_assay_would_find_what_it_would_have_found_before(shop: Any, alarm: api.Fixed | api.Promise) -> None:
     blurred(shop)
     before = ask(shop, alarm=alarm)
     assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=alarm))
-    rounds(shop)
+    shop.look()
     found = saved(shop, assay)
     assert found.streams == before.streams
     assert saved(shop, assay, within="5").streams[0].detectable != before.streams[0].detectable
@@ -188,13 +169,13 @@ def test_a_saved_assay_would_find_what_it_would_have_found_before(shop: Any, ala
 def test_after_an_incident_became_usual_each_device_is_previewed_against_its_own(shop: Any) -> None:
     blurred(shop)
     assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=PROMISE))
-    rounds(shop)
+    shop.look()
     with shop.hub.database.reading() as connection:
         (incident,) = incident_store.listed(connection)
     take(shop.hub, assay.id, api.NewBaseline(incident=incident.id))
     shop.at(99)
     shop.days(range(90, 99), CAMERAS, blurred="camera-2")
-    rounds(shop)
+    shop.look()
     streams = {one.device: one for one in saved(shop, assay).streams}
     clear, renewed = streams["camera-1"], streams["camera-2"]
     assert (clear.past_windows, clear.calibrated.windows) == (13, 20)
@@ -208,7 +189,7 @@ def test_of_a_long_past_the_newest_windows_are_looked_at(shop: Any, monkeypatch:
     monkeypatch.setattr(preview, "PAST_MAX", 8)
     blurred(shop)
     assay = assays.save(shop.hub, shop.workspace, usual(shop, alarm=PROMISE))
-    rounds(shop)
+    shop.look()
     found = saved(shop, assay)
     assert {one.past_windows for one in found.streams} == {4}
     assert any("the last 4 windows of each stream" in note for note in found.notes)
@@ -222,7 +203,7 @@ def test_a_saved_assay_of_values_is_previewed_once_windows_show_how_many_they_ho
     (waiting,) = saved(shop, assay).streams
     assert (waiting.calibrated.refused, waiting.detectable) == (assays.NOT_CALIBRATED_YET, [])
     blurred(shop)
-    rounds(shop)
+    shop.look()
     (one,) = saved(shop, assay).streams
     assert (one.calibrated.n, one.calibrated.windows, one.past_windows) == (120, 25, 10)
     assert one.detectable[-1].found == 1.0

@@ -1,5 +1,4 @@
-import runpy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 FIELDS = ("out.sharpness", "out.avg_confidence")
 DAY_S = 86_400
@@ -38,15 +36,7 @@ def opened(home: Path, cameras: Sequence[str] = CAMERAS, *, rows: bool = False) 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = opened(tmp_path_factory.mktemp("shop"))
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 HOUR = api.Baseline(start_ns=ns(0), end_ns=ns(60))

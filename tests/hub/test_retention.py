@@ -1,6 +1,5 @@
 """What is older than it is kept for goes, a little at a time; what is still needed stays."""
 
-import runpy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,7 @@ from driftline.hub.store import kept
 from driftline.hub.store.incidents import Part
 from driftline.hub.store.telemetry import rows, summaries, undated, windows
 from driftline.wire import api
-
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-OPENS_S, Shop, ns = _shop["OPENS_S"], _shop["Shop"], _shop["ns"]
+from tests.hub.shop import OPENS_S, Shop, ns
 
 STORES = ("sqlite", "postgres")
 CAMERA = "camera-1"

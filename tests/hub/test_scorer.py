@@ -1,4 +1,3 @@
-import runpy
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ from driftline.hub.store import assays as store
 from driftline.hub.store import incidents as incident_store
 from driftline.hub.store.baselines import BASELINES
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 STORES = ("sqlite", "postgres")
 CAMERAS = ("camera-1", "camera-2")
 
@@ -36,8 +34,7 @@ def begun(home: Path, database_url: str | None = None) -> Any:
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = begun(tmp_path_factory.mktemp("shop"))
-    made.hub.database.close()
-    return made
+    return made.closed()
 
 
 @pytest.fixture
@@ -50,13 +47,6 @@ def shop(before: Any, tmp_path: Path, database_url: str | None) -> Iterator[Any]
 def day(shop: Any, minutes: range, names: tuple[str, ...] = CAMERAS, **changes: Any) -> None:
     shop.at(minutes.stop)
     shop.days(minutes, names, **changes)
-
-
-def rounds(shop: Any) -> None:
-    """Look once as the running hub would, until nothing is left."""
-    one = Round(shop.hub)
-    while one.run():
-        pass
 
 
 def statuses(shop: Any, device: str) -> list[str]:
@@ -76,17 +66,17 @@ def incidents(shop: Any, kind: str = "drift") -> list[api.Incident]:
 
 def test_every_due_window_of_every_device_is_answered_once(shop: Any) -> None:
     day(shop, range(30, 42))
-    rounds(shop)
+    shop.look()
     first = [answers(shop, name) for name in CAMERAS]
     assert [statuses(shop, name) for name in CAMERAS] == [["Ok"] * 4] * 2
-    rounds(shop)
+    shop.look()
     assert [answers(shop, name) for name in CAMERAS] == first
     assert {one.revision for found in first for one in found} == {1}
 
 
 def test_scheduled_answers_equal_the_preview(shop: Any) -> None:
     day(shop, range(30, 42), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     previewed = assays.run(shop.hub, shop.workspace, shop.assay.spec).analyses
     for name in CAMERAS:
         asked = [one for one in previewed if one.device == name]
@@ -98,17 +88,17 @@ def test_scheduled_answers_equal_the_preview(shop: Any) -> None:
 def test_a_window_is_not_due_before_its_end_has_passed(shop: Any) -> None:
     day(shop, range(30, 33))
     shop.at(32.9)
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == []
     shop.at(33)
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == ["Ok"]
 
 
 def test_run_until_ends_the_scheduled_runs(shop: Any) -> None:
     shop.assay = shop.save("short", run_until_ns=ns(36))
     day(shop, range(30, 42))
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == ["Ok"] * 2
 
 
@@ -157,7 +147,7 @@ def test_while_the_newest_come_first_older_windows_are_late_and_no_silence(shop:
     assert statuses(shop, "camera-1") == ["Late"] * 2 + ["Ok"] * 2 + ["Alert"] * 2
     shop.days(range(30, 36), ("camera-1",))
     shop.heard("camera-1", 48)
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == ["Ok"] * 4 + ["Alert"] * 2
     (incident,) = incidents(shop)
     assert incident.resolved_ns is None
@@ -198,16 +188,16 @@ def test_a_window_without_inferences_is_no_data_and_one_with_few_is_too_few(shop
         shop.counts("camera-1", minute, {})
     for minute in range(33, 36):
         shop.counts("camera-1", minute, {"out.sharpness": [400.0] * 10})
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == ["NoData", "TooFew"]
     assert answers(shop, "camera-1")[1].score is not None
 
 
 def test_late_data_makes_a_revision_of_just_the_windows_it_touches(shop: Any) -> None:
     day(shop, range(30, 42))
-    rounds(shop)
+    shop.look()
     shop.counts("camera-1", 34, {"out.sharpness": [90.0] * 200}, heard=False)
-    rounds(shop)
+    shop.look()
     found = answers(shop, "camera-1")
     assert [one.revision for one in found] == [1, 2, 1, 1]
     assert (found[1].status, found[1].count) == ("Alert", 320)
@@ -218,9 +208,9 @@ def test_late_data_makes_a_revision_of_just_the_windows_it_touches(shop: Any) ->
 def test_overlapping_windows_are_all_revised(shop: Any) -> None:
     shop.assay = shop.save("sliding", windows=api.Windows(width_s=180, interval_s=60))
     day(shop, range(30, 40))
-    rounds(shop)
+    shop.look()
     shop.counts("camera-1", 34, {"out.sharpness": [90.0] * 200}, heard=False)
-    rounds(shop)
+    shop.look()
     assert [one.revision for one in answers(shop, "camera-1")] == [1, 1, 2, 2, 2, 1, 1, 1]
 
 
@@ -229,14 +219,14 @@ def test_a_killed_scorer_continues_where_it_was(shop: Any) -> None:
     first = Round(shop.hub, windows_at_once=3)
     assert first.run()
     assert len(statuses(shop, "camera-1")) == 3
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == ["Ok"] * 10
     assert {one.revision for one in answers(shop, "camera-1")} == {1}
 
 
 def test_scorers_that_run_at_once_agree(shop: Any) -> None:
     day(shop, range(30, 48), blurred="camera-2")
-    both = [threading.Thread(target=rounds, args=(shop,)) for _ in range(2)]
+    both = [threading.Thread(target=shop.look) for _ in range(2)]
     for thread in both:
         thread.start()
     for thread in both:
@@ -306,7 +296,7 @@ def test_an_answer_that_cannot_be_stored_is_its_own_assays_concern(
     assert capsys.readouterr().err.count("'broken' could not be answered") == 1
     with shop.hub.database.writing() as connection:
         connection.execute(delete(store.ANALYSES).where(store.ANALYSES.c.assay == broken.id))
-    rounds(shop)
+    shop.look()
     with shop.hub.database.reading() as connection:
         assert store.one(connection, broken.id).failure is None
         assert len(store.analyses(connection, broken.id, device="camera-1")) == 3
@@ -323,7 +313,7 @@ def test_ten_assays_on_a_field_read_its_windows_once(shop: Any) -> None:
         shop.save(f"again-{number}")
     day(shop, range(30, 36))
     event.listen(shop.hub.database.engine, "before_cursor_execute", note)
-    rounds(shop)
+    shop.look()
     with shop.hub.database.reading() as connection:
         assert sum(len(store.analyses(connection, kept.assay.id)) for kept in store.every(connection)) == 10 * 2 * 2
     # The stretch of each of the two cameras; baselines are kept as they were counted.
@@ -334,10 +324,10 @@ def test_an_assay_without_a_start_begins_with_the_first_inference(tmp_path: Path
     shop = Shop.open(tmp_path)
     shop.device("camera-1")
     shop.assay = shop.save(baseline=api.Baseline(values={"out.sharpness": [350.0, 400.0, 450.0]}))
-    rounds(shop)
+    shop.look()
     shop.at(10)
     shop.days(range(4, 10), ("camera-1",))
-    rounds(shop)
+    shop.look()
     assert [one.start_ns for one in answers(shop, "camera-1")] == [ns(4), ns(7)]
     shop.hub.database.close()
 
@@ -346,7 +336,7 @@ def test_a_device_that_joins_later_has_no_windows_from_before(shop: Any) -> None
     shop.at(37)
     shop.device("camera-3")
     day(shop, range(37, 45), ("camera-3",))
-    rounds(shop)
+    shop.look()
     assert [one.start_ns for one in answers(shop, "camera-3")] == [ns(36), ns(39), ns(42)]
     assert all("no baseline" in one.notes[0] for one in answers(shop, "camera-3"))
 
@@ -356,19 +346,19 @@ def test_removed_and_unjoined_devices_are_not_asked(shop: Any) -> None:
     shop.call(fleet.remove_device, name="camera-2")
     day(shop, range(30, 36), ("camera-1",))
     shop.at(90)
-    rounds(shop)
+    shop.look()
     shop.at(95)
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-2") == statuses(shop, "camera-9") == []
 
 
 def test_an_assay_switched_off_rests_and_catches_up_when_switched_on(shop: Any) -> None:
     assays.switch(shop.hub, shop.assay.id, active=False)
     day(shop, range(30, 36))
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == []
     assays.switch(shop.hub, shop.assay.id, active=True)
-    rounds(shop)
+    shop.look()
     assert statuses(shop, "camera-1") == ["Ok"] * 2
 
 
@@ -388,30 +378,30 @@ def test_the_thread_wakes_on_ingest_and_stops_when_told(shop: Any) -> None:
 def test_an_alert_opens_one_incident_and_three_ok_windows_resolve_it(shop: Any) -> None:
     day(shop, range(30, 36))
     day(shop, range(36, 45), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     (incident,) = incidents(shop)
     assert (incident.device, incident.field, incident.opened_ns) == ("camera-2", "out.sharpness", ns(36))
     assert (incident.windows, incident.resolved_ns) == (3, None)
     assert "2026-01-01T09:36:00+00:00" in incident.text
     assert fleet.device(shop.hub, "camera-2").states == ["drifting"]
     day(shop, range(45, 51))
-    rounds(shop)
+    shop.look()
     assert incidents(shop)[0].resolved_ns is None
     day(shop, range(51, 54))
-    rounds(shop)
+    shop.look()
     assert incidents(shop)[0].resolved_ns == ns(54)
     assert fleet.device(shop.hub, "camera-2").states == ["healthy"]
 
 
 def test_an_incident_closed_by_hand_is_opened_again_by_the_next_alert_only(shop: Any) -> None:
     day(shop, range(30, 36), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     incident_routes.do(shop.hub, incidents(shop)[0].id, "resolved", api.Act())
-    rounds(shop)
+    shop.look()
     (closed,) = incidents(shop)
     assert (closed.state, closed.reopened) == ("resolved", 0)
     day(shop, range(36, 39), blurred="camera-2")
-    rounds(shop)
+    shop.look()
     (again,) = incidents(shop)
     assert (again.id, again.state, again.reopened) == (closed.id, "open", 1)
     with shop.hub.database.reading() as connection:
@@ -446,10 +436,10 @@ def test_a_hub_does_not_blame_devices_for_its_own_absence(shop: Any) -> None:
 
 def test_a_lost_camera_has_an_incident_of_its_own(shop: Any) -> None:
     shop.says("camera-1", sources={"front": "camera lost", "back": "feed frozen"})
-    rounds(shop)
-    rounds(shop)
+    shop.look()
+    shop.look()
     assert len(incidents(shop, "camera lost")) == len(incidents(shop, "feed frozen")) == 1
     shop.says("camera-1", sources={"front": "ok", "back": "feed frozen"})
-    rounds(shop)
+    shop.look()
     assert incidents(shop, "camera lost")[0].resolved_ns is not None
     assert incidents(shop, "feed frozen")[0].resolved_ns is None

@@ -1,6 +1,5 @@
 """`/metrics`: what Prometheus reads, checked with Prometheus' own parser."""
 
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.clock import NS_PER_S
 from driftline.hub import causes, scrape
-from driftline.hub.scorer import Round
 from driftline.hub.store.incidents import Part
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 STORES = ("sqlite", "postgres")
 
 
@@ -108,17 +105,14 @@ def looked(shop: Any) -> dict[str, float]:
 def test_the_scorer_is_as_late_as_the_oldest_window_without_an_answer(shop: Any) -> None:
     shop.days(range(30, 33), ("camera-1",))
     shop.at(33)
-    looks = Round(shop.hub)
-    while looks.run():
-        pass
+    shop.look()
     assert looked(shop)["driftline_scorer_lag_seconds{}"] == 0
     assert looked(shop)["driftline_analyses_total{}"] == 1
     shop.days(range(33, 42), ("camera-1",))
     shop.at(43)
     # The window from minute 33 to 36 is the oldest.
     assert looked(shop)["driftline_scorer_lag_seconds{}"] == 7 * 60
-    while looks.run():
-        pass
+    shop.look()
     assert looked(shop)["driftline_analyses_total{}"] == 4
     assert looked(shop)["driftline_assays{state=active}"] == 1
 

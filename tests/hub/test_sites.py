@@ -1,8 +1,6 @@
 """A site's time zone and opening hours are those of every assay that says none itself, from when they are said."""
 
-import runpy
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,8 @@ from driftline.hub.store import assays as store
 from driftline.hub.store import baselines
 from driftline.hub.store import incidents as incident_store
 from driftline.wire import api
+from tests.hub.shop import Shop, ns, scene
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 STORES = ("sqlite", "postgres")
 CAMERAS = ("camera-1", "camera-2")
 BLURRED = "camera-2"
@@ -44,15 +41,7 @@ def opened(home: Path, database_url: str | None = None) -> Any:
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = opened(tmp_path_factory.mktemp("shop"))
-    made.hub.database.close()
-    return made
-
-
-@pytest.fixture
-def shop(before: Any, tmp_path: Path) -> Iterator[Any]:
-    made = before.twin(tmp_path)
-    yield made
-    made.hub.database.close()
+    return made.closed()
 
 
 def say(shop: Any, hours: str | None, site: str = "Berlin", zone: str | None = None) -> api.SiteHours:
@@ -67,12 +56,6 @@ def save(shop: Any, *name: str, **changes: Any) -> api.Assay:
 def goes(shop: Any, minutes: range, names: Any = CAMERAS, **changes: Any) -> None:
     shop.at(minutes.stop)
     shop.days(minutes, names, **changes)
-
-
-def look(shop: Any, one: Round | None = None) -> None:
-    one = one or Round(shop.hub)
-    while one.run():
-        pass
 
 
 def answers(shop: Any, assay: api.Assay, device: str = BLURRED) -> list[api.Analysis]:
@@ -111,7 +94,7 @@ def test_outside_the_hours_of_its_site_a_device_wakes_nobody(tmp_path: Path, dat
     say(shop, "daily 09:00-11:06", zone="Europe/Berlin")
     assay = save(shop)
     goes(shop, range(60, 72), blurred=BLURRED)
-    look(shop)
+    shop.look()
     assert closed(shop, assay) == [False, False, True, True]
     assert closed(shop, assay, "camera-1") == [False] * 4
     assert [one.status for one in answers(shop, assay)] == ["Alert"] * 4
@@ -137,7 +120,7 @@ def test_what_an_assay_says_itself_goes_before_its_site(shop: Any, own: api.Cale
     say(shop, "daily 00:00-11:06", zone="Europe/Berlin")
     assay = save(shop, calendar=own)
     goes(shop, range(60, 72))
-    look(shop)
+    shop.look()
     assert closed(shop, assay) == expected
     preview = assays.run(shop.hub, shop.workspace, assay.spec)
     assert [course.OUTSIDE_HOURS in one.notes for one in preview.analyses if one.device == BLURRED] == expected
@@ -149,7 +132,7 @@ def test_what_another_workspace_says_of_a_site_is_none_of_its_concern(shop: Any)
     sites.say(shop.hub, other.id, "Berlin", new, "Ada")
     assay = save(shop)
     goes(shop, range(60, 66))
-    look(shop)
+    shop.look()
     assert closed(shop, assay) == [False, False]
     assert shop.call(sites.list_sites) == []
 
@@ -168,11 +151,11 @@ def test_a_window_has_the_hours_of_its_time_however_late_its_data_comes(shop: An
         shop.at(minutes.stop)
         if not late:
             shop.days(minutes, CAMERAS)
-            look(shop)
+            shop.look()
         say(shop, hours)
     if late:
         shop.days(range(60, 72), CAMERAS)
-    look(shop)
+    shop.look()
     # Closed from minute 64 to 70: the window that was under way when it closed, and the one that ended meanwhile.
     assert closed(shop, assay) == [False, True, True, False]
 
@@ -185,10 +168,10 @@ def test_a_device_that_moves_has_the_hours_of_where_it_was(shop: Any, late: bool
         shop.at(minutes.stop)
         if not late:
             shop.days(minutes, CAMERAS)
-            look(shop)
+            shop.look()
         sites.place(shop.hub, BLURRED, site)
     goes(shop, range(60 if late else 70, 72))
-    look(shop)
+    shop.look()
     assert closed(shop, assay) == [False, True, True, False]
 
 
@@ -196,7 +179,7 @@ def test_an_assay_that_is_saved_later_has_the_hours_of_then_in_its_past(shop: An
     goes(shop, range(60, 66))
     say(shop, "daily 09:00-10:03")
     assay = save(shop)
-    look(shop)
+    shop.look()
     assert closed(shop, assay) == [False, True]
 
 
@@ -211,7 +194,7 @@ def test_what_is_said_while_the_scorer_looks_holds_for_windows_that_end_afterwar
             goes(shop, range(60, 66))
         return time.monotonic()
 
-    look(shop, Round(shop.hub, steady_s=steady_s))
+    shop.look(Round(shop.hub, steady_s=steady_s))
     assert [closed(shop, one) for one in both] == [[True, True]] * 2
 
 
@@ -222,13 +205,13 @@ def test_a_promise_is_calibrated_anew_for_the_devices_of_the_site_alone(tmp_path
     shop = opened(tmp_path, database_url)
     assay = save(shop, alarm=PROMISE)
     goes(shop, range(60, 78), blurred=BLURRED)
-    look(shop)
+    shop.look()
     assert incidents(shop) == [("drift", BLURRED, "open")]
     say(shop, "daily 09:30-20:00")
     # Before anything more is seen: what was an alarm in other hours is none in these.
     assert incidents(shop) == [("drift", BLURRED, "resolved")]
     goes(shop, range(78, 84))
-    look(shop)
+    shop.look()
     # An hour has twenty windows, its second half ten.
     assert calibrated_on(shop, assay) == {(1, "camera-1"): 20, (1, BLURRED): 20, (2, BLURRED): 10}
     assert [one.baseline_version for one in answers(shop, assay)] == [1] * 6 + [2] * 2
@@ -269,7 +252,7 @@ def test_a_device_whose_baseline_carries_no_promise_where_it_moves_says_so(shop:
     assay = save(shop, alarm=PROMISE)
     sites.place(shop.hub, BLURRED, "Bonn")
     goes(shop, range(60, 63))
-    look(shop)
+    shop.look()
     (one,) = answers(shop, assay)
     assert one.status == "TooFew"
     said = f"there is no promise for out.sharpness of device {BLURRED}: the baseline has 2 windows"
@@ -302,13 +285,13 @@ def test_what_was_calibrated_in_hours_that_changed_meanwhile_is_not_kept(shop: A
 
 
 def test_the_evidence_of_a_baseline_of_values_goes_on(shop: Any) -> None:
-    values = [float(one) for minute in range(60) for one in _shop["scene"](2, minute)["out.sharpness"]]
+    values = [float(one) for minute in range(60) for one in scene(2, minute)["out.sharpness"]]
     assay = save(shop, alarm=PROMISE, baseline=api.Baseline(values={"out.sharpness": values}), devices=[BLURRED])
     goes(shop, range(60, 75))
-    look(shop)
+    shop.look()
     say(shop, "daily 09:30-20:00")
     goes(shop, range(75, 78))
-    look(shop)
+    shop.look()
     assert {one.baseline_version for one in answers(shop, assay)} == {1}
     assert {one.evidence.counted for one in answers(shop, assay) if one.evidence} == {True}
 

@@ -1,5 +1,4 @@
 import re
-import runpy
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,9 +22,8 @@ from driftline.hub.web import views
 from driftline.hub.web.html import Html, el, path, text
 from driftline.hub.web.parts import LOOKS, strip, strip_text
 from driftline.wire import api
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).with_name("shop.py")))
-Shop, ns = _shop["Shop"], _shop["ns"]
 NASTY = "<script>alert(1)</script>&'\"?#100%"
 
 
@@ -47,9 +45,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.at(48)
     made.days(range(30, 36))
     made.days(range(36, 48), blurred="camera-3")
-    looks = Round(made.hub)
-    while looks.run():
-        pass
+    made.look()
     yield made
     made.hub.database.close()
 

@@ -1,6 +1,5 @@
 """A promise from the notebook's side, over a real hub with two cameras, the second of which loses focus at 10:36."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ import pytest
 from driftline import Client, Promise
 from driftline.errors import InvalidInputError
 from driftline.hub.scorer import Round
+from tests.hub.shop import Shop, ns
 
-_shop = runpy.run_path(str(Path(__file__).parents[1] / "hub" / "shop.py"))
-Shop, ns = _shop["Shop"], _shop["ns"]
 CAMERAS = ("camera-1", "camera-2")
 FIELDS = ["out.sharpness", "out.avg_confidence"]
 
@@ -25,8 +23,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.at(120)
     made.days(range(96), CAMERAS)
     made.days(range(96, 120), CAMERAS, blurred="camera-2")
-    made.hub.database.close()
-    return made
+    return made.closed()
 
 
 @pytest.fixture

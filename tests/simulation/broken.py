@@ -4,11 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tests.simulation.account import WatchedOutbox
-from tests.simulation.fleet import Parts
-from tests.simulation.machine import Build
-from tests.simulation.world import WINDOW_S
-
 from driftline.clock import NS_PER_S, Clock
 from driftline.edge.exchange import Exchange, Outcome, Sent
 from driftline.edge.timekeeping import Timekeeper
@@ -16,6 +11,10 @@ from driftline.hub import intake
 from driftline.hub.store.telemetry import Incoming
 from driftline.spool.outbox import Batch, Outbox
 from driftline.wire.device import BatchHead, Record, RecordKind, Reply, Stamp
+from tests.simulation.account import WatchedOutbox
+from tests.simulation.fleet import Parts
+from tests.simulation.machine import Build
+from tests.simulation.world import WINDOW_S
 
 
 def taken_twice(

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from driftline.edge.exchange import Wishes
 from tests.simulation.link import DOWN, GOOD, POOR
 from tests.simulation.machine import Armed, KilledError, Machine, PowerCutError
 from tests.simulation.world import DAY_S, HOUR_S
-
-from driftline.edge.exchange import Wishes
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet

@@ -24,17 +24,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from driftline.clock import NS_PER_S
+from driftline.edge.exchange import Wishes
+from driftline.hub import intake
+from driftline.wire.device import decode_event, decode_window
 from tests.simulation import faults
 from tests.simulation.account import Account, Disk
 from tests.simulation.hub import PIPELINES, Decide, Hub
 from tests.simulation.link import GOOD, Link, Weather
 from tests.simulation.machine import Build, Machine
 from tests.simulation.world import BEGIN_NS, DAY_S, HOUR_S, WINDOW_S, World
-
-from driftline.clock import NS_PER_S
-from driftline.edge.exchange import Wishes
-from driftline.hub import intake
-from driftline.wire.device import decode_event, decode_window
 
 DEVICES, DAYS = 5, 30
 CLONES_MAX = 2

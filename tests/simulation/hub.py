@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from tests.simulation.world import OBSERVED, WINDOW_S, World
-
 from driftline.errors import DriftlineError, NotAllowedError, StaleRequestError
 from driftline.hub import check, ingest, intake
 from driftline.hub.store.telemetry import Incoming
 from driftline.summary.grid import UNIVERSAL
 from driftline.wire.device import Reply, decode_batch
+from tests.simulation.world import OBSERVED, WINDOW_S, World
 
 # Its parts decide without a database, though it is no part of its interface.
 INGEST: Any = ingest

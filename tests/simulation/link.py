@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from driftline.errors import DriftlineError
+from driftline.wire.device import Reply
 from tests.simulation.hub import Hub
 from tests.simulation.machine import Flight, Machine
 from tests.simulation.world import DAY_S, World
-
-from driftline.errors import DriftlineError
-from driftline.wire.device import Reply
 
 
 class Weather(NamedTuple):

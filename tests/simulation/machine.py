@@ -12,9 +12,6 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.simulation.account import Disk, Made, WatchedOutbox
-from tests.simulation.world import HOUR_S, OBSERVED, WINDOW_S, SimulatedClock, World
-
 from driftline.clock import NS_PER_S
 from driftline.edge.exchange import Exchange, Sent, Wishes
 from driftline.edge.recorder import Recorder, window_start_s
@@ -37,6 +34,8 @@ from driftline.wire.device import (
     window_head,
     window_span,
 )
+from tests.simulation.account import Disk, Made, WatchedOutbox
+from tests.simulation.world import HOUR_S, OBSERVED, WINDOW_S, SimulatedClock, World
 
 if TYPE_CHECKING:
     from tests.simulation.link import Link

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from driftline.clock import NS_PER_S
 from tests.simulation.__main__ import report, run
 from tests.simulation.broken import BROKEN
 from tests.simulation.fleet import Fleet
 from tests.simulation.link import DOWN, GOOD
 from tests.simulation.world import BEGIN_NS, DAY_S, WINDOW_S
-
-from driftline.clock import NS_PER_S
 
 ROOT = Path(__file__).parents[2]
 IS_FULL = os.environ.get("DRIFTLINE_FAULTS") == "full"

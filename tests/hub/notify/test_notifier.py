@@ -1,6 +1,5 @@
 """The outbox and the notifier, with a real hub's database, real receivers, and time that moves when told to."""
 
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from driftline.hub.store import incidents as incident_store
 from driftline.hub.store import notifications as store
 from driftline.hub.store.incidents import Part
 from driftline.wire import api
-
-_shop = runpy.run_path(str(Path(__file__).parents[1] / "shop.py"))
-Shop, ns = _shop["Shop"], _shop["ns"]
+from tests.hub.shop import Shop, ns
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import hmac
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -22,9 +21,8 @@ import pytest
 
 from driftline.clock import NS_PER_S
 from driftline.wire.device import BASE_WINDOW_S
+from tests.hub.conftest import Api
 
-_hub_conftest = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))
-Api = _hub_conftest["Api"]
 PROGRAM = Path(__file__).with_name("hub_process.py")
 PATIENCE_S = 90.0
 USUAL, BLURRED = [300.0, 350.0, 400.0, 450.0, 500.0] * 8, [60.0, 70.0, 80.0, 90.0, 100.0] * 8
