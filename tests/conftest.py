@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -268,3 +270,23 @@ def driftline_up(tmp_path: Path) -> Iterator[Starter]:
                 os.killpg(up.process.pid, signal.SIGKILL)
                 up.process.wait()
     _end_what_lives_in(tmp_path)
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """The address of somebody who takes what is sent to them."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/t0ken"
+    server.shutdown()
+    server.server_close()

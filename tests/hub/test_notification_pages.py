@@ -1,9 +1,7 @@
 """The pages of one incident and of notifications, as a browser without scripts has them."""
 
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -37,24 +35,6 @@ def shop(tmp_path: Path) -> Iterator[Any]:
 @pytest.fixture
 def browser(shop: Any) -> TestClient:
     return TestClient(application(shop.hub), base_url="http://127.0.0.1:8710", follow_redirects=False)
-
-
-@pytest.fixture
-def receiver() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/t0ken"
-    server.shutdown()
-    server.server_close()
 
 
 def opened(shop: Any) -> str:

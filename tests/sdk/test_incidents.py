@@ -1,10 +1,7 @@
 """Incidents and notifications from a notebook and from the command line, against a real hub."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -26,24 +23,6 @@ def known(hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
         for name in ("till-1", "till-2"):
             fleet.ensure_device(connection, name, hub.now_ns())
     return Client()
-
-
-@pytest.fixture
-def receiver() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/t0ken"
-    server.shutdown()
-    server.server_close()
 
 
 def opens(hub: Any, *devices: str) -> None:

@@ -18,7 +18,6 @@ Of several hubs on one database one scores at a time (`lease.py`); the others lo
 
 import threading
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +40,7 @@ from driftline.hub.core import Hub
 from driftline.hub.course import Answered, Course, Footing, Rests, Walk, read, written
 from driftline.hub.courtesy import Worker
 from driftline.hub.lease import Lease
+from driftline.hub.looker import Looker
 from driftline.hub.observations import Target, baseline_of
 from driftline.hub.promises import (
     WINDOWS_TO_KNOW_N,
@@ -64,8 +64,6 @@ from driftline.wire import api
 
 T = TypeVar("T")
 
-# Real seconds between two looks where nothing wakes the scorer: windows become due by time alone.
-PAUSE_S = 1.0
 # So many times as long as a look took, but not for longer than this, nothing wakes the next one: a hub that takes in
 # hundreds of batches a second would do little else.
 REST, REST_MAX_S = 9, 5.0
@@ -79,49 +77,16 @@ ANSWERS_A_STEP = 50
 TURN_S = 2.0
 
 
-class Scorer:
+class Scorer(Looker):
     """A thread that looks for due windows after every ingest, as often as `REST` lets it, and when nothing comes."""
 
     def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        self._stopping = threading.Event()
         self._round = Round(hub)
-        self._trouble: str | None = None
-        self._thread = threading.Thread(target=self._work, name="scorer", daemon=True)
+        super().__init__("scorer", self._round.run, hub.wake, lambda took_s: min(REST_MAX_S, REST * took_s))
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        """Whether it still looks."""
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End after the windows under way; what is left is answered after the next start."""
-        self._stopping.set()
-        self.hub.wake.set()
-        self._thread.join(timeout=10)
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            self.hub.wake.clear()
-            more, trouble, began_s = False, None, time.monotonic()
-            try:
-                more = self._round.run(self._stopping)
-            except TemporaryError as error:
-                trouble = f"the scorer waits: {error}"
-            except Exception:  # noqa: BLE001  the scorer goes on whatever happens; the next look may succeed
-                trouble = traceback.format_exc()
-            # Once, not with every look: a disk that is full must not be filled by a log of it.
-            if trouble is not None and trouble != self._trouble:
-                journal.tell(trouble)
-            self._trouble = trouble
-            if not more:
-                self._stopping.wait(min(REST_MAX_S, REST * (time.monotonic() - began_s)))
-                self.hub.wake.wait(PAUSE_S)
-        with suppress(TemporaryError):  # it runs out by itself
+    def last(self) -> None:
+        """Let another hub on the database go on at once."""
+        with suppress(TemporaryError):  # the lease runs out by itself
             self._round.lease.release()
 
 

@@ -6,9 +6,7 @@ out, and it is sent again, with the same event id.
 """
 
 import random
-import threading
 import time
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +16,15 @@ from driftline.clock import NS_PER_S
 from driftline.errors import EntityNotFoundError, TemporaryError
 from driftline.hub import journal
 from driftline.hub.core import Hub
+from driftline.hub.looker import Looker
 from driftline.hub.notify import chart, schedule, ways
 from driftline.hub.notify.connection import TOTAL_S, Network
 from driftline.hub.store import notifications as store
 from driftline.hub.store.notifications import Waiting
 from driftline.wire import api
 
-# Real seconds between two looks where nothing wakes the notifier.
-PAUSE_S = 1.0
+# Seconds after which what is under way is cut off where the hub is to stop.
+END_S = 5.0
 # A try takes TOTAL_S to send, half of that again to look a name up, and the rest is for a busy machine.
 CLAIM_S = 4 * TOTAL_S
 AT_ONCE = 32
@@ -116,40 +115,14 @@ class Round:
             store.failed(connection, one.id, result.text, None if dead else now_ns + int(pause_s * NS_PER_S))
 
 
-class Notifier:
+class Notifier(Looker):
     """A thread that looks after every change, and at least once a second."""
 
     def __init__(self, hub: Hub, *, claim_s: float = CLAIM_S) -> None:
-        self.hub = hub
         self._round = Round(hub, network_of(hub), claim_s=claim_s)
-        self._stopping = threading.Event()
-        self._trouble: str | None = None
-        self._thread = threading.Thread(target=self._work, name="notifier", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        super().__init__("notifier", lambda _: self._round.run(), hub.outbox, end_s=END_S)
 
     def stop(self) -> None:
         """End after what is under way; what takes longer is cut off, and sent again after the next start."""
-        self._stopping.set()
-        self.hub.outbox.set()
-        self._thread.join(timeout=5)
+        super().stop()
         self._round.close()
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            self.hub.outbox.clear()
-            more, trouble = False, None
-            try:
-                more = self._round.run()
-            except TemporaryError as error:
-                trouble = f"the notifier waits: {error}"
-            except Exception:  # noqa: BLE001  the notifier goes on whatever happens; the next look may succeed
-                trouble = traceback.format_exc()
-            # Once, not with every look: a disk that is full must not be filled by a log of it.
-            if trouble is not None and trouble != self._trouble:
-                journal.tell(trouble)
-            self._trouble = trouble
-            if not more:
-                self.hub.outbox.wait(PAUSE_S)
