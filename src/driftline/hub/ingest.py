@@ -110,7 +110,9 @@ def answers(calls: Sequence[Call[None]]) -> list[Response | DriftlineError]:
         # Of two batches of one device the second is to see what became of the first.
         turn = list({one.row.id: at for at, one in reversed(batches.items())}.values())
         together = [batches.pop(at) for at in turn]
-        for at, batch, decision in zip(turn, together, _committed(hub, together), strict=True):
+        decisions = _committed(hub, together)
+        _count(hub, [one for one in decisions if not isinstance(one, DriftlineError)])
+        for at, batch, decision in zip(turn, together, decisions, strict=True):
             answered[at] = decision if isinstance(decision, DriftlineError) else _replied(hub, batch, decision)
     return [answered[at] for at in range(len(calls))]
 
@@ -162,7 +164,6 @@ def _committed(hub: Hub, batches: Sequence[Batch]) -> list[Decision[Incoming] | 
 
 
 def _replied(hub: Hub, batch: Batch, decision: Decision[Incoming]) -> Response:
-    _count(hub, decision)
     for pipeline in sorted({one.pipeline for one in decision.new if one.rows is not None}):
         grids.learn(hub, pipeline)
     desired, revision = fleet.desired_state(hub, batch.row)
@@ -181,17 +182,17 @@ def _replied(hub: Hub, batch: Batch, decision: Decision[Incoming]) -> Response:
     return Response(device.encode_reply(reply), media_type=JSON)
 
 
-def _count(hub: Hub, decision: Decision[Incoming]) -> None:
-    figures, new = hub.figures, decision.new
-    figures.batches.inc()
+def _count(hub: Hub, decisions: Sequence[Decision[Incoming]]) -> None:
+    figures, new = hub.figures, [one for decision in decisions for one in decision.new]
+    figures.batches.inc(len(decisions))
     windows = [one.window for one in new if one.window is not None]
     rows = sum(one.rows is not None for one in new)
     for kind, count in (("window", len(windows)), ("rows", rows), ("other", len(new) - len(windows) - rows)):
         figures.records.labels(kind).inc(count)
     figures.summaries.inc(sum(len(window.fields) for window in windows))
-    figures.again.inc(len(decision.again))
-    figures.conflicts.inc(len(decision.conflicts))
-    figures.refused.inc(len(decision.refused))
+    figures.again.inc(sum(len(one.again) for one in decisions))
+    figures.conflicts.inc(sum(len(one.conflicts) for one in decisions))
+    figures.refused.inc(sum(len(one.refused) for one in decisions))
 
 
 _DEVICES = select(devices).where(devices.c.id.in_(bindparam("ids", expanding=True))).order_by(devices.c.id)
