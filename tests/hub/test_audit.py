@@ -1,14 +1,15 @@
 """The audit trail: a change and its line are one transaction."""
 
 from collections.abc import Iterator
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.exc import DBAPIError
 
-from driftline.errors import ConflictError
+from driftline.errors import ConflictError, TemporaryError
 from driftline.hub import assays
 from driftline.hub.accounts import audit
 from driftline.hub.accounts.tables import changes
@@ -65,6 +66,37 @@ def test_where_the_line_cannot_be_written_nothing_is_changed(shop: Any):
         assays.switch(shop.hub, shop.assay.id, active=False)
     assert is_active(shop)
     assert trail(shop) == []
+
+
+def test_a_line_that_was_not_committed_is_nobody_elses(shop: Any):
+    other = audit.Asked(LOCAL, "127.0.0.2", "something_else", {}, {"name": "theirs"})
+
+    def theirs() -> None:
+        with audit.recorded(shop.hub, other):
+            pass
+
+    def full(_connection: Any) -> None:
+        raise TemporaryError("the disk is full")
+
+    engine = shop.hub.database.store.writer().engine
+    with pytest.raises(TemporaryError), audit.recorded(shop.hub, asked(shop)):  # noqa: PT012
+        event.listen(engine, "commit", full)
+        try:
+            assays.switch(shop.hub, shop.assay.id, active=False)
+        finally:
+            event.remove(engine, "commit", full)
+            # It may be given the number that ours had.
+            Context().run(theirs)
+    assert trail(shop) == [("something_else", None, None, {"name": "theirs"})]
+    assert is_active(shop)
+
+
+def test_of_a_bug_half_way_the_name_alone_is_told(shop: Any):
+    with pytest.raises(ZeroDivisionError), audit.recorded(shop.hub, asked(shop)):  # noqa: PT012
+        assays.switch(shop.hub, shop.assay.id, active=False)
+        raise ZeroDivisionError("what is stored here: a secret")
+    ((_, _, _, after),) = trail(shop)
+    assert after == {"active": False, "refused": "ZeroDivisionError"}
 
 
 def test_what_is_refused_half_way_says_so_and_what_is_refused_at_once_has_no_line(shop: Any):

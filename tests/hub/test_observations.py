@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 
 from driftline.hub import grids
-from driftline.hub.observations import Span, Target, baseline_of, counted, parts_of, seen
+from driftline.hub.observations import WINDOWS_KEPT, Span, Target, baseline_of, counted, parts_of, seen
+from driftline.hub.sight import Sight
 from driftline.summary.grid import quantile_grid
 from tests.hub.shop import Shop, ns
 
@@ -36,6 +38,21 @@ def test_rows_are_taken_where_every_one_is_there(shop: Any) -> None:
     np.testing.assert_array_equal(part.values, [1.0, 2.0, 3.0, np.nan])
     (part,) = span.parts(ns(0.25), ns(1))
     np.testing.assert_array_equal(part.values, [2.0])
+
+
+def test_one_look_reads_a_window_once_for_all_who_know_the_field_by_one_type(shop: Any) -> None:
+    sight = Sight(shop.hub)
+    span = sight.span(shop.target, "camera-1", ns(0), ns(4))
+    assert sight.span(shop.target, "camera-1", ns(0), ns(4)) is span
+    window = span.window(ns(0), ns(2))
+    assert span.window(ns(0), ns(2)) is window
+    assert (window.count, window.missing, window.moments.max) == (4, 1, 3.0)
+    # As an older version of the pipeline may have declared it.
+    wider = replace(shop.target, field_type="float64")
+    assert sight.span(wider, "camera-1", ns(0), ns(4)) is not span
+    for minute in range(WINDOWS_KEPT + 1):
+        span.window(ns(minute), ns(minute + 1))
+    assert span.window(ns(0), ns(2)) is not window
 
 
 def test_a_span_that_is_counted_in_part_has_rows_only_for_windows_that_have_them_all(shop: Any) -> None:

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -156,13 +157,53 @@ def test_a_statement_and_the_transaction_it_begins_take_one_trip(database_url: s
     assert len(read) == 3, "a transaction with its first statement, the second one, and the end"
 
 
+def test_where_no_transaction_can_begin_nothing_is_done_and_the_next_one_is_answered_right(database_url: str):
+    turns = Turns(database_url)
+    with turns as url:
+        database = Database(url)
+        with database.writing() as connection:
+            connection.exec_driver_sql("CREATE TABLE notes (text TEXT)")
+        turns.spoils_beginnings = True
+        for acts in (database.writing, database.reading):
+            with pytest.raises(DBAPIError, match="transactioX"), acts() as connection:
+                connection.exec_driver_sql("INSERT INTO notes VALUES (%s)", ("half",))
+        turns.spoils_beginnings = False
+        for number in range(3):
+            with database.writing() as connection:
+                connection.exec_driver_sql("INSERT INTO notes VALUES (%s)", (f"whole {number}",))
+                assert connection.exec_driver_sql("SELECT %s::INT", (number,)).scalar() == number
+            with database.reading() as connection:
+                found = connection.exec_driver_sql("SELECT text FROM notes WHERE text <> %s", ("",)).scalars().all()
+                assert found == [f"whole {one}" for one in range(number + 1)]
+        database.close()
+
+
+def test_a_connection_that_is_cut_is_gone_for_a_moment(database_url: str):
+    turns = Turns(database_url)
+    with turns as url:
+        database = Database(url)
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT 1 WHERE 1 = %s", (1,)).scalar() == 1
+        turns.cut()
+        with pytest.raises(TemporaryError, match="goes on by itself"), database.reading() as connection:
+            connection.exec_driver_sql("SELECT 1 WHERE 1 = %s", (1,))
+        with database.reading() as connection:
+            assert connection.exec_driver_sql("SELECT 1 WHERE 1 = %s", (1,)).scalar() == 1
+        database.close()
+
+
 class Turns:
-    """A way to the server on which it is counted how often somebody waited for an answer."""
+    """A way to the server on which it is counted how often somebody waited for an answer.
+
+    It can spoil what begins a transaction, and be cut as a router does that lost its memory.
+    """
 
     def __init__(self, url: str) -> None:
         name, _, folder = url.partition("@/")[2].partition("?host=")
         self._server, self._name, self._closing = f"{folder}/.s.PGSQL.5432", name, threading.Event()
         self._heard: list[float] = []
+        self._clients: list[socket.socket] = []
+        self.spoils_beginnings = False
 
     def __enter__(self) -> str:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -180,15 +221,24 @@ class Turns:
         yield found
         found += self._heard
 
+    def cut(self) -> None:
+        """Reset every connection there is."""
+        for client in self._clients:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.shutdown(socket.SHUT_RDWR)
+            client.close()
+        self._clients.clear()
+
     def _serve(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                self._clients.append(client)
                 threading.Thread(target=self._relay, args=(client,), daemon=True).start()
 
     def _relay(self, client: socket.socket) -> None:
         answered = True
-        with client, socket.socket(socket.AF_UNIX) as server:
+        with suppress(OSError, ValueError), client, socket.socket(socket.AF_UNIX) as server:
             server.connect(self._server)
             while True:
                 ready, _, _ = select.select([client, server], [], [])
@@ -199,6 +249,8 @@ class Turns:
                     if answered:
                         self._heard.append(time.monotonic())
                     answered = False
+                    if self.spoils_beginnings:
+                        said = said.replace(b"begin transaction", b"begin transactioX")
                     server.sendall(said)
                 else:
                     answered = True

@@ -93,6 +93,9 @@ def keep(connection: Connection, made: Iterable[Grid]) -> None:
 
 def add_extra_field(hub: Hub, pipeline: str, key: str) -> bool:
     """Record a field from now on; return whether it was not recorded before."""
+    with hub.database.reading() as connection:
+        if key in extra_of(connection, pipeline):
+            return False
     with hub.database.writing() as connection:
         statement = sql.upsert(connection, extra_fields).values(pipeline=pipeline, field=key).on_conflict_do_nothing()
         added = connection.execute(statement).rowcount == 1

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from driftline.clock import iso, parse_iso
+from driftline.errors import InvalidInputError
 
 T = TypeVar("T")
 
-_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)")
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)", re.ASCII)
 
 
 def minute(time_ns: int) -> str:
@@ -30,5 +31,20 @@ def readable(sentence: str) -> str:
 
 
 def parts(sentence: str, time: Callable[[int], T], words: Callable[[str], T]) -> list[T]:
-    """Return what a function makes of each ISO time (ns) in a sentence, and another of the words between."""
-    return [time(parse_iso(part)) if at % 2 else words(part) for at, part in enumerate(_ISO.split(sentence))]
+    """Return what a function makes of each ISO time (ns) in a sentence, and another of the words between.
+
+    >>> parts("2026-13-01T09:36:00+00:00 is none", minute, str)
+    ['', '2026-13-01T09:36:00+00:00', ' is none']
+    """
+    found: list[T] = []
+    for at, part in enumerate(_ISO.split(sentence)):
+        time_ns = _time(part) if at % 2 else None
+        found.append(words(part) if time_ns is None else time(time_ns))
+    return found
+
+
+def _time(text: str) -> int | None:
+    try:
+        return parse_iso(text)
+    except InvalidInputError:  # somebody's name looks like one
+        return None

@@ -19,6 +19,8 @@ from driftline.summary.summary import CATEGORY_GRID_ID, CategorySummary, Summary
 
 # Above this the rows of a span are not read in one piece: 64 MB of times and values.
 ROWS_MAX = 4_000_000
+# Windows of a span kept as they are read, for assays that ask for the same ones: as a rule one is due at a time.
+WINDOWS_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Span:
         first_s, end_s = start_ns // NS_PER_S, -(-end_ns // NS_PER_S)
         few = hub.telemetry.inferences(target.pipeline, device, first_s, end_s) <= ROWS_MAX
         self._rows = _rows(hub, target, device, start_ns, end_ns) if few else None
+        self._parts: dict[tuple[int, int], list[Part]] = {}
         self._read: dict[tuple[int, int], Window] = {}
 
     @property
@@ -60,18 +63,27 @@ class Span:
         return self._heard.has(start_ns, end_ns)
 
     def window(self, start_ns: int, end_ns: int) -> Window:
-        """Return what came in [start_ns, end_ns), read once whatever number of assays ask.
+        """Return what came in [start_ns, end_ns), read once whatever number of assays ask for it one after the other.
 
         Raises:
             InvalidInputError: it is text, and the field holds numbers, or the other way round.
         """
         window = (start_ns, end_ns)
         if window not in self._read:
+            # Unlike parts, which are views of the rows, each holds values of its own.
+            if len(self._read) >= WINDOWS_KEPT:
+                self._read.pop(next(iter(self._read)))
             self._read[window] = window_of(self.parts(start_ns, end_ns), self.target.field_type)
         return self._read[window]
 
     def parts(self, start_ns: int, end_ns: int) -> list[Part]:
         """Return what came in [start_ns, end_ns): one part of values, or one a grid."""
+        window = (start_ns, end_ns)
+        if window not in self._parts:
+            self._parts[window] = self._cut(start_ns, end_ns)
+        return self._parts[window]
+
+    def _cut(self, start_ns: int, end_ns: int) -> list[Part]:
         rows = _rows(self.hub, self.target, self.device, start_ns, end_ns) if self._rows is None else self._rows
         values = rows.within(start_ns, end_ns)
         if values is not None:

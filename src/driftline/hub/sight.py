@@ -30,7 +30,7 @@ class Sight:
         self._tellers: dict[str, list[str]] = {}
         self._heard: dict[tuple[str, str], Heard] = {}
         self._first: dict[tuple[str, str], int | None] = {}
-        self._spans: OrderedDict[tuple[str, str, str, int, int], Span] = OrderedDict()
+        self._spans: OrderedDict[tuple[str, str, str, str, int, int], Span] = OrderedDict()
         self._assays: Sequence[str] = ()
         self._footings: dict[str, Footings] = {}
 
@@ -69,7 +69,8 @@ class Sight:
 
     def span(self, target: Target, device: str, start_ns: int, end_ns: int) -> Span:
         """Return a stretch of time of one field on one device."""
-        key = (target.pipeline, device, target.field, start_ns, end_ns)
+        # Assays that were saved under different versions may know a field by different types.
+        key = (target.pipeline, device, target.field, target.field_type, start_ns, end_ns)
         if key in self._spans:
             self._spans.move_to_end(key)
             return self._spans[key]

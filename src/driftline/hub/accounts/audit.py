@@ -5,7 +5,7 @@ line is written in the transaction of the change itself, so that there is neithe
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from driftline.errors import DriftlineError
+from driftline.hub import journal
 from driftline.hub.accounts.places import workspaces_of
 from driftline.hub.accounts.tables import changes
 from driftline.hub.accounts.who import Principal
@@ -97,16 +98,16 @@ def recorded(hub: Hub, asked: Asked) -> Generator[None]:
     """
     with hub.database.reading() as connection:
         line = _Line(hub, asked, state_of(connection, asked.path), workspaces_of(connection, asked.path))
-    token = WITNESS.set(line.write)
+    token = WITNESS.set(line)
     try:
         yield
         if line.id is None:
             line.write_alone()
     except Exception as error:
         if line.id is not None:
-            line.refused = str(error)
-            with suppress(DriftlineError):  # what stopped the request may stop this, too
-                line.write_alone()
+            # Of our own bugs the name alone: their texts may quote what is stored.
+            line.refused = str(error) if isinstance(error, DriftlineError) else type(error).__name__
+            line.write_alone_or_tell()
         raise
     finally:
         WITNESS.reset(token)
@@ -119,10 +120,11 @@ def set_up(connection: Connection, hub: Hub, admin: Row[Any], address: str) -> N
 
 
 class _Line:
-    """One request's line: of a thing as it was `before`, in these workspaces; its `id` is None until it is written."""
+    """One request's line: of a thing as it was `before`, in these workspaces; its `id` is None until it is kept."""
 
     def __init__(self, hub: Hub, asked: Asked, before: Mapping[str, Any], workspaces: Sequence[str] | None) -> None:
         self.id: int | None = None
+        self._written: int | None = None
         self.refused: str | None = None
         self._hub, self._asked, self._before, self._workspaces = hub, asked, before, workspaces
 
@@ -136,6 +138,7 @@ class _Line:
         if self.id is not None:
             connection.execute(update(changes).where(changes.c.id == self.id).values(facts))
             return
+        # It is known by its id when it was committed: until then the database may give that to another line.
         workspaces = self._workspaces or workspaces_of(connection, asked.path) or ()
         own = {
             "at_ns": self._hub.now_ns(),
@@ -146,7 +149,18 @@ class _Line:
             "what": asked.what,
             "subject": " ".join(asked.path.values())[:CHARACTERS_MAX],
         }
-        self.id = connection.execute(insert(changes).values(own | facts).returning(changes.c.id)).scalar_one()
+        self._written = connection.execute(insert(changes).values(own | facts).returning(changes.c.id)).scalar_one()
+
+    def kept(self) -> None:
+        """Hear that it was committed."""
+        self.id = self.id or self._written
+
+    def write_alone_or_tell(self) -> None:
+        """Write it in a transaction of its own; what stopped the request may stop this, too."""
+        try:
+            self.write_alone()
+        except Exception as error:  # noqa: BLE001  the request's own error is the one to be told of
+            journal.tell("the audit trail does not say of a request that it was refused half way", error)
 
     def write_alone(self) -> None:
         """Write it in a transaction of its own."""

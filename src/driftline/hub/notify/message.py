@@ -54,7 +54,7 @@ def lines(told: api.Notification, url: str) -> list[str]:
     if told.change in {"acknowledged", "silenced", "reopened"} or (told.change == "resolved" and told.actor != "hub"):
         said.append(f"by {told.actor}" + (f": {told.note}" if told.note else ""))
     elif told.note:
-        said.append(told.note)
+        said.append(readable(told.note))
     if told.change == "silenced" and one.silenced_until_ns is not None:
         said.append(f"Nothing is told of it until {minute(one.silenced_until_ns)}.")
     ended = f", resolved {minute(one.resolved_ns)}" if one.resolved_ns else ""

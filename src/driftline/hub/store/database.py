@@ -7,7 +7,7 @@ types both know: times are `BigInteger`, numbers that the database gives out are
 
 import json
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -31,8 +31,20 @@ metadata = MetaData(
 # A number that the database gives out: SQLite does so for its own INTEGER alone.
 Number = BigInteger().with_variant(Integer, "sqlite")
 
-# Writes down in each transaction of a thread what it did.
-WITNESS: ContextVar[Callable[[Connection], None] | None] = ContextVar("witness", default=None)
+
+class Witness(Protocol):
+    """Writes down, in each transaction of a thread and as a part of it, what was done."""
+
+    def write(self, connection: Connection) -> None:
+        """Write it, before the commit."""
+        ...
+
+    def kept(self) -> None:
+        """Hear that the transaction was committed."""
+        ...
+
+
+WITNESS: ContextVar[Witness | None] = ContextVar("witness", default=None)
 
 
 class Json(TypeDecorator[Any]):
@@ -128,11 +140,13 @@ class Database:
         with self._explained(), self._writes, self.store.writer() as connection:
             self._writer = threading.get_ident()
             try:
+                witness = WITNESS.get()
                 with connection.begin():
                     yield connection
-                    witness = WITNESS.get()
                     if witness is not None:
-                        witness(connection)
+                        witness.write(connection)
+                if witness is not None:
+                    witness.kept()
             finally:
                 self._writer = None
 

@@ -5,6 +5,8 @@ commit or a rollback, and once for the beginning of a transaction; and it reads 
 hands the interpreter to another thread, of which a hub that scores and takes in a fleet has many: an answer to a person
 would wait for their turns a hundred times. Here a statement goes in one piece, as the protocol has it ("Pipelining"),
 and its marks for values are found once a text.
+
+Of the driver's two forms it is the newer, `pg8000.dbapi`: what the server refuses is a DatabaseError, of whatever kind.
 """
 
 from functools import lru_cache
@@ -19,6 +21,8 @@ VALUES_MAX = (1 << 16) - 1
 # The statement and the portal of no name, which the next statement replaces.
 _UNNAMED = core.NULL_BYTE
 _EVERY_ROW = core.i_pack(0)
+# In these words SQLAlchemy knows that the connection is of no more use.
+_GONE = "network error"
 
 
 class Pipelined(dbapi.Connection):
@@ -48,10 +52,7 @@ class Pipelined(dbapi.Connection):
         """
         if stream is not None:  # in the middle of COPY the server does not hear what was said before
             return super().execute_unnamed(statement, vals, oids, stream)
-        context = core.Context(statement)
-        self._say(statement, self._params(vals), oids)
-        self.handle_messages(context)
-        return context
+        return self._execute(statement, vals, oids)
 
     def execute_marked(self, statement: str, vals: Any, oids: Any) -> core.Context | None:
         """Execute a statement with `%s` where a value goes, in a transaction, which begins with it if there is none.
@@ -60,34 +61,47 @@ class Pipelined(dbapi.Connection):
         """
         if self._sock is None or self.autocommit:
             return None
-        if self._in_transaction:
-            return self.execute_unnamed(_numbered(statement), vals, oids)
-        beginning, context, params = core.Context("begin transaction"), core.Context(statement), self._params(vals)
-        self.send_QUERY(beginning.statement)
-        self._say(_numbered(statement), params, oids)
-        self.handle_messages(beginning)
-        self.handle_messages(context)
-        return context
+        return self._execute(_numbered(statement), vals, oids, begins=not self._in_transaction)
 
-    def _params(self, vals: Any) -> Any:
-        """Return values as they are said, all of which can be: what was begun cannot be taken back."""
-        params = core.make_params(self.py_types, vals)
-        "".join(filter(None, params)).encode(self._client_encoding or "utf-8")
-        if len(params) > VALUES_MAX:
-            raise core.InterfaceError(f"{len(params)} values, a statement has {VALUES_MAX} at most")
-        return params
+    def handle_messages(self, context: Any) -> None:
+        """Hear the answer, up to where the server is ready for more."""
+        try:
+            super().handle_messages(context)
+        except OSError as error:
+            raise core.InterfaceError(_GONE) from error
 
-    def _say(self, statement: str, params: Any, oids: Any) -> None:
-        self.send_PARSE(_UNNAMED, statement, oids)
-        self.send_BIND(_UNNAMED, params)
-        # Without the driver's FLUSH behind each, which lets the server answer in pieces.
-        self._send_message(core.DESCRIBE, core.PORTAL + _UNNAMED)
-        self._send_message(core.EXECUTE, _UNNAMED + _EVERY_ROW)
+    def _execute(self, statement: str, vals: Any, oids: Any, *, begins: bool = False) -> core.Context:
+        context, params = core.Context(statement), self._checked(statement, vals)
+        if begins:
+            # Before the same SYNC: where the server cannot begin it does nothing of what follows.
+            self._say("begin transaction", (), ())
+        self._say(statement, params, oids, is_asked=True)
         self._send_message(core.SYNC, b"")
         try:
             self._sock.flush()
         except OSError as error:
-            raise core.InterfaceError("network error") from error
+            raise core.InterfaceError(_GONE) from error
+        self.handle_messages(context)
+        return context
+
+    def _checked(self, statement: str, vals: Any) -> Any:
+        """Return values as they are said, when all of it was seen to be sayable: what was begun stays in the buffer."""
+        params = core.make_params(self.py_types, vals)
+        "".join((statement, *filter(None, params))).encode(self._client_encoding or "utf-8")
+        if len(params) > VALUES_MAX:
+            raise core.InterfaceError(f"{len(params)} values, a statement has {VALUES_MAX} at most")
+        return params
+
+    def _say(self, statement: str, params: Any, oids: Any, *, is_asked: bool = False) -> None:
+        """Say one statement; what its rows are like is asked where there may be any.
+
+        Without the driver's FLUSH behind each message, which lets the server answer in pieces.
+        """
+        self.send_PARSE(_UNNAMED, statement, oids)
+        self.send_BIND(_UNNAMED, params)
+        if is_asked:
+            self._send_message(core.DESCRIBE, core.PORTAL + _UNNAMED)
+        self._send_message(core.EXECUTE, _UNNAMED + _EVERY_ROW)
 
 
 class Cursor(dbapi.Cursor):
@@ -112,6 +126,6 @@ class Cursor(dbapi.Cursor):
         self.input_types = []
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)
 def _numbered(statement: str) -> str:
     return dbapi.convert_paramstyle("format", statement, ())[0]
