@@ -174,7 +174,9 @@ def test_silence_opens_and_hearing_resolves(shop: Any) -> None:
     (silent,) = watch(shop, device(states=["silent"]))
     assert (silent.kind, silent.opened_ns) == ("silent", ns(5))
     assert watch(shop, device(states=["silent"])) == [silent]
-    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20), state="resolved")]
+    assert silent.text == "device camera-1: silent since 2026-01-01T09:05:00+00:00; see whether it has power and a link"
+    said = silent.text.partition("; ")[0]
+    assert watch(shop, device()) == [msgspec.structs.replace(silent, resolved_ns=ns(20), state="resolved", text=said)]
 
 
 def test_a_device_that_had_no_chance_to_be_heard_is_not_blamed(shop: Any) -> None:

@@ -1,5 +1,8 @@
 """`driftline people` and `driftline role` against a hub whose people log in."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,3 +82,22 @@ def test_people_are_listed_and_removed_but_for_the_last_admin(hub: Any, capsys: 
     assert capsys.readouterr().out.splitlines()[-1] == "root (admin)"
     assert cli.main(["people", "remove", "root"]) == 1
     assert "'root' is the only admin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("people add bob", "--password-file"),
+        ("notify add email ops mail.example.org hub@example.org ada@example.org --user hub", "--password-file"),
+        ("notify add apprise ops", "--url-file"),
+    ],
+)
+def test_where_there_is_no_terminal_the_option_that_needs_none_is_said(hub: Any, command: str, option: str):
+    environment = os.environ | {"DRIFTLINE_URL": hub.url}
+    done = subprocess.run(
+        [sys.executable, "-m", "driftline.cli", *command.split()],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"there is no terminal to ask for it; give {option} FILE" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -293,8 +293,14 @@ def watch(
     for (name, _, source), part in known.items():
         if name in by_name and source and not _is_over(by_name[name].sources, source):
             continue
-        causes.gather(connection, replace(part, resolved_ns=now_ns), now_ns)
+        causes.gather(connection, replace(part, text=_unadvised(part), resolved_ns=now_ns), now_ns)
     causes.end_silences(connection, now_ns)
+
+
+def _unadvised(part: Part) -> str:
+    """Say what was wrong with a device without what to do about it: that is of no use any more."""
+    at = part.text.find("; ", len(f"device {part.device}: ")) if part.kind in _ADVISED else -1
+    return part.text if at < 0 else part.text[:at]
 
 
 def _is_over(sources: Mapping[str, str], source: str) -> bool:
@@ -374,6 +380,7 @@ _CLOCK_ADVICE = (
     "what it counts is put where it belongs, as long as it reaches this hub before it loses power; let it reach a time "
     "server (timedatectl set-ntp true), or set its clock (date -s)"
 )
+_ADVISED = frozenset({"silent", "identity conflict", "backlog", "dropped", "clock"})
 _CAMERA_WORDS: dict[CameraState, str] = {
     "camera lost": "no picture from its camera",
     "feed frozen": "its camera shows the same picture all the time",

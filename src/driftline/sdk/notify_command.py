@@ -1,13 +1,13 @@
 """`driftline notify …`, `driftline site` and `driftline hours`: who is told, where devices are, and when."""
 
 import argparse
-import getpass
 import sys
 from pathlib import Path
 
 from driftline.clock import iso
 from driftline.errors import InvalidInputError
 from driftline.sdk.client import Client
+from driftline.sdk.me import ask_secret
 from driftline.wire import api
 
 
@@ -68,10 +68,11 @@ def _target(options: argparse.Namespace) -> api.Target:
         return api.Webhook(url=options.url, secret=secret)
     if options.kind == "apprise":
         # Such an address holds keys: it does not belong on a command line that others can see.
-        return api.Apprise(url=_read(options.url_file) if options.url_file else getpass.getpass("address: "))
+        return api.Apprise(url=_read(options.url_file) if options.url_file else ask_secret("address: ", "--url-file"))
     password = None
     if options.user is not None:
-        password = _read(options.password_file) if options.password_file else getpass.getpass("password: ")
+        file = options.password_file
+        password = _read(file) if file else ask_secret("password: ", "--password-file")
     if options.kind == "alertmanager":
         return api.Alertmanager(url=options.url, user=options.user, password=password)
     return api.Email(

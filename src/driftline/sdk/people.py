@@ -1,12 +1,12 @@
 """`driftline people …` and `driftline role`: who may log in to a hub with accounts, and what they may do there."""
 
 import argparse
-import getpass
 from urllib.parse import quote
 
 from driftline.errors import EntityNotFoundError
 from driftline.sdk import login
 from driftline.sdk.http import Connection
+from driftline.sdk.me import ask_secret
 from driftline.wire import api
 
 
@@ -43,7 +43,7 @@ def _add(connection: Connection, options: argparse.Namespace) -> None:
 def _password(options: argparse.Namespace) -> str:
     if options.password_file:
         return options.password_file.read_text(encoding="utf-8").strip()
-    return getpass.getpass("their password (at least 12 characters): ")
+    return ask_secret("their password (at least 12 characters): ", "--password-file")
 
 
 def _give(connection: Connection, options: argparse.Namespace) -> None:

@@ -86,9 +86,17 @@ def test_words_say_who_did_what() -> None:
         message.lines(told("silenced", "Ada", silenced_until_ns=NOW_NS), "")
     )
     silent = message.lines(told(text="silent since 2026-01-01T09:36:00+00:00", resolved_ns=NOW_NS), "")
-    assert silent == ["silent since 2026-01-01 09:36 UTC", "opened 2026-01-01 09:00 UTC, resolved 2026-01-01 10:00 UTC"]
+    assert silent == ["silent since 2026-01-01 09:36 UTC", "began 2026-01-01 09:00 UTC, resolved 2026-01-01 10:00 UTC"]
     at_site = told("widened", devices=["till-1", "till-2"], site="Berlin")
     assert message.subject(at_site) == "More devices: drift (shelf light) on 2 devices at Berlin"
+
+
+def test_a_test_says_that_it_is_one_and_of_no_incident() -> None:
+    one = message.trial("t1", NOW_NS)
+    assert message.subject(one) == "a test"
+    said = message.lines(one, "http://hub/")
+    assert said == ["this is a test: somebody wants to know whether notifications arrive here", "http://hub/"]
+    assert "Look at it in the dashboard" not in message.html(one, "http://hub/", None)
 
 
 def test_markup_in_names_is_text_in_a_mail() -> None:

@@ -544,7 +544,7 @@ def _form(address: str, *content: Content, button: str, value: str | None = None
     return el(
         "form",
         *content,
-        el("button", button, type="submit", name=name, value=value),
+        el("button", button, type="submit", name=name, value=value, class_="first"),
         method=method,
         action=address,
         class_="login",

@@ -88,7 +88,10 @@ def send(network: Network, settings: api.Email, mail: EmailMessage) -> str:
             f"{settings.host} shows a certificate that is not to be trusted ({error.verify_message})"
         ) from error
     except smtplib.SMTPNotSupportedError as error:
-        raise PermanentError(f"{settings.host} does not offer what was asked for ({error})") from error
+        raise PermanentError(
+            f"{settings.host} does not offer what was asked for ({error}); add the channel again with another "
+            "--security (starttls, tls, or none for a server here), or without --user where it wants no login"
+        ) from error
     except smtplib.SMTPResponseException as error:
         said = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
         kind = PermanentError if 500 <= error.smtp_code < 600 else TemporaryError

@@ -20,6 +20,7 @@ from driftline.wire import api
 SECRET_PREFIX = "whsec_"  # noqa: S105  a prefix
 SECRET_BYTES = 32
 EVENT_TYPE = "driftline.incident."
+TEST = "test"
 
 _CHANGED: dict[api.Change, str] = {
     "opened": "",
@@ -37,6 +38,8 @@ _CHANGED: dict[api.Change, str] = {
 
 def subject(told: api.Notification) -> str:
     """Say in one line what happened: the kind, where, and what is so now."""
+    if told.incident.kind == TEST:
+        return "a test"
     return f"{_CHANGED[told.change]}{about(told.incident, told.assay)}"
 
 
@@ -50,6 +53,8 @@ def about(one: api.Incident, assay: str | None = None) -> str:
 def lines(told: api.Notification, url: str) -> list[str]:
     """Say everything in sentences, one a line; `url` is the hub's dashboard, '' where nobody reaches it."""
     one = told.incident
+    if one.kind == TEST:
+        return [one.text, *([url] if url else [])]
     said = [f"{_CHANGED[told.change]}{readable(one.text)}"]
     if told.change in {"acknowledged", "silenced", "reopened"} or (told.change == "resolved" and told.actor != "hub"):
         said.append(f"by {told.actor}" + (f": {told.note}" if told.note else ""))
@@ -58,7 +63,7 @@ def lines(told: api.Notification, url: str) -> list[str]:
     if told.change == "silenced" and one.silenced_until_ns is not None:
         said.append(f"Nothing is told of it until {minute(one.silenced_until_ns)}.")
     ended = f", resolved {minute(one.resolved_ns)}" if one.resolved_ns else ""
-    said.append(f"opened {minute(one.opened_ns)}{ended}")
+    said.append(f"began {minute(one.opened_ns)}{ended}")
     if len(one.devices) > 1:
         said.append(f"devices: {', '.join(one.devices)}")
     if url:
@@ -82,7 +87,7 @@ def html(told: api.Notification, url: str, picture: str | None) -> str:
     shown = [f'<p style="font-weight:600">{escape(first)}</p>', *(f"<p>{escape(one)}</p>" for one in others)]
     if picture is not None:
         shown.append(f'<p><img src="cid:{escape(picture)}" alt="{escape(first)}" width="640"></p>')
-    if url:
+    if url and told.incident.kind != TEST:
         shown.append(f'<p><a href="{escape(incident_url(url, told.incident.id))}">Look at it in the dashboard</a></p>')
     small = f'<p style="color:#55616e;font-size:12px">driftline, event {escape(told.event_id)}</p>'
     return f'<html><body style="font-family:sans-serif;max-width:44rem">{"".join(shown)}{small}</body></html>'
@@ -193,7 +198,7 @@ def trial(identity: str, now_ns: int) -> api.Notification:
     """Return what a test of a channel sends: a warning that says it is none, and is over."""
     incident = api.Incident(
         id=identity,
-        kind="test",
+        kind=TEST,
         device="none",
         assay_id=None,
         field=None,

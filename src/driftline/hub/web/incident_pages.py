@@ -74,7 +74,7 @@ def one_incident(view: Incident) -> str:
     one, now_ns = view.line.incident, view.now_ns
     known: list[tuple[str, Content]] = [
         ("state", chip(one.state)),
-        ("opened", moment(one.opened_ns, now_ns)),
+        ("began", moment(one.opened_ns, now_ns)),
         *([("resolved", moment(one.resolved_ns, now_ns))] if one.resolved_ns is not None else []),
         ("severity", one.severity),
         *([("site", one.site)] if one.site else []),
@@ -155,9 +155,9 @@ def _form(one: api.Incident, what: str, name: str, more: Content = None) -> Html
     return el(
         "form",
         el("button", name, type="submit"),
-        more,
         by_field(),
         el("label", "note ", el("input", name="note", maxlength=500, autocomplete="off", class_="long")),
+        more,
         method="post",
         action=path("incidents", one.id, what),
         class_="fields-form",

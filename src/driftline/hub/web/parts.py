@@ -371,7 +371,7 @@ def incident_card(line: IncidentLine, now_ns: int, *, whole: bool = False) -> Ht
                 one.kind,
                 f" · {one.state}" if one.state in {"acknowledged", "silenced"} else None,
                 f" by {one.acknowledged_by}" if one.state == "acknowledged" else None,
-                " · opened ",
+                " · began ",
                 el("span", ago(one.opened_ns, now_ns), class_="ago"),
                 None if is_open else [" · resolved ", moment(one.resolved_ns, now_ns)],
                 *([" · ", link] for link in links),
