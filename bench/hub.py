@@ -37,7 +37,7 @@ DEVICES, DEVICES_QUICK = 200, 4
 # Rounds are a load of this many requests by each device; the first warms up, of the others the best counts. Nobody is
 # an hour behind: to open and end incidents of that is no ingest.
 BATCHES, BATCHES_QUICK = 5, 1
-ROUNDS, ROUNDS_QUICK = 4, 2
+ROUNDS, ROUNDS_QUICK = 6, 2
 CONNECTIONS = 32
 # Twice the design load in summaries a second, while so many assays are scored on so many devices each minute.
 LOAD, ASSAYS, ASSAYS_QUICK, WATCHED, MINUTES, DEVICES_ASKED = 2000, 1000, 20, 10, 3, 180
