@@ -48,7 +48,9 @@ def scene(camera: int, minute: int, *, blurred: bool = False) -> dict[str, Seque
 
 
 class Shop:
-    """One workspace with one pipeline; time moves when told to."""
+    """One workspace with one pipeline; time moves when told to. `assay` is what a test has saved, if anything."""
+
+    assay: api.Assay
 
     def __init__(self, hub: Hub, clock: ManualClock) -> None:
         self.hub, self.clock = hub, clock
@@ -66,6 +68,16 @@ class Shop:
         """Open a shop whose hub nobody can ask over the network."""
         clock = ManualClock(ns(0))
         return cls(open_hub(home, clock, database_url=database_url), clock)
+
+    @classmethod
+    def watched(cls, home: Path, database_url: str | None = None) -> "Shop":
+        """Open a shop with half an hour behind it, whose one camera has an assay."""
+        made = cls.open(home, database_url)
+        made.device("camera-1")
+        made.at(30)
+        made.days(range(30), ("camera-1",))
+        made.assay = made.save()
+        return made
 
     def closed(self) -> "Shop":
         """Close the database, so that the shop can have twins; return the shop."""

@@ -23,13 +23,9 @@ STORES = ("sqlite", "postgres")
 @pytest.fixture
 def shop(tmp_path: Path, database_url: str | None) -> Iterator[Any]:
     """A camera that is watched."""
-    made = Shop.open(tmp_path, database_url)
-    made.device("camera-1")
-    made.at(30)
-    made.days(range(30), ("camera-1",))
-    made.assay = made.save()
+    made = Shop.watched(tmp_path, database_url)
     yield made
-    made.hub.database.close()
+    made.closed()
 
 
 def asked(shop: Any, what: str = "switch_off") -> audit.Asked:
@@ -78,7 +74,8 @@ def test_a_line_that_was_not_committed_is_nobody_elses(shop: Any):
     def full(_connection: Any) -> None:
         raise TemporaryError("the disk is full")
 
-    engine = shop.hub.database.store.writer().engine
+    with shop.hub.database.store.writer() as writer:
+        engine = writer.engine
     with pytest.raises(TemporaryError), audit.recorded(shop.hub, asked(shop)):  # noqa: PT012
         event.listen(engine, "commit", full)
         try:

@@ -88,13 +88,9 @@ def test_the_process_and_its_disk_have_figures(http: httpx2.Client, hub: Any) ->
 @pytest.fixture
 def shop(tmp_path: Path, database_url: str | None) -> Iterator[Any]:
     """A camera with an assay, half an hour behind it."""
-    made = Shop.open(tmp_path, database_url)
-    made.device("camera-1")
-    made.at(30)
-    made.days(range(30), ("camera-1",))
-    made.save()
+    made = Shop.watched(tmp_path, database_url)
     yield made
-    made.hub.database.close()
+    made.closed()
 
 
 def looked(shop: Any) -> dict[str, float]:

@@ -138,7 +138,6 @@ class _Line:
         if self.id is not None:
             connection.execute(update(changes).where(changes.c.id == self.id).values(facts))
             return
-        # It is known by its id when it was committed: until then the database may give that to another line.
         workspaces = self._workspaces or workspaces_of(connection, asked.path) or ()
         own = {
             "at_ns": self._hub.now_ns(),
@@ -149,6 +148,7 @@ class _Line:
             "what": asked.what,
             "subject": " ".join(asked.path.values())[:CHARACTERS_MAX],
         }
+        # It goes by this id once it is `kept`: until then the database may give that to another line.
         self._written = connection.execute(insert(changes).values(own | facts).returning(changes.c.id)).scalar_one()
 
     def kept(self) -> None:
